@@ -1,0 +1,83 @@
+"""Softmax attention over keys that a query may or may not see: the core of every attention here."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from spade_jax.config import require
+
+
+def softmax_attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    visible: Array | None,
+    bias: Array | None,
+    dropout_rate: float,
+    dropout_key: Array | None,
+) -> Array:
+    """softmax(query key^T + bias) value, the sum running over the visible keys alone.
+
+    The scores and their softmax are float32 whatever the inputs are.
+
+    Args:
+      query: [..., q, k], already scaled.
+      key, value: [..., j, k].
+      visible: bool, broadcastable to [..., q, j]; None: every key is visible.
+      bias: float32, broadcastable to [..., q, j], added to the scores.
+      dropout_rate: which share of the probabilities to drop, the others growing in proportion.
+      dropout_key: needed where the rate is not zero.
+
+    Returns:
+      [..., q, k] in the dtype of `query`; zero where a query sees no key.
+
+    Raises:
+      ConfigError: a rate outside [0, 1), or without a key.
+    """
+    require(0.0 <= dropout_rate < 1.0, "dropout_rate", dropout_rate, "must be in [0, 1)")
+    require(
+        dropout_rate == 0.0 or dropout_key is not None,
+        "dropout_rate",
+        dropout_rate,
+        "must be 0 without a dropout_key",
+    )
+    # Accelerators would round float32 operands to fewer bits.
+    precision = "highest" if query.dtype == jnp.float32 else None
+    scores = jnp.einsum(
+        "...qk,...jk->...qj", query, key, precision=precision, preferred_element_type=jnp.float32
+    )
+    if bias is not None:
+        scores = scores + bias.astype(jnp.float32)
+    if visible is not None:
+        scores = jnp.where(visible, scores, -jnp.inf)
+    probabilities = _softmax(scores)
+    if dropout_key is not None and dropout_rate > 0.0:
+        keep = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, probabilities.shape)
+        probabilities = jnp.where(keep, probabilities / (1.0 - dropout_rate), 0.0)
+    return jnp.einsum(
+        "...qj,...jk->...qk",
+        probabilities.astype(value.dtype),
+        value,
+        precision=precision,
+        preferred_element_type=jnp.float32,
+    ).astype(query.dtype)
+
+
+@jax.custom_jvp
+def _softmax(scores: Array) -> Array:
+    """Softmax over the last axis; a row of -inf alone gives zeros, and no gradient."""
+    # The floor keeps -inf - max from becoming NaN. A row with any finite score sums to at least
+    # exp(0) = 1, so that dividing by at least 1 changes empty rows only.
+    largest = jnp.max(scores, axis=-1, keepdims=True, initial=jnp.finfo(scores.dtype).min)
+    unnormalised = jnp.exp(scores - largest)
+    return unnormalised / jnp.maximum(jnp.sum(unnormalised, axis=-1, keepdims=True), 1.0)
+
+
+@_softmax.defjvp
+def _softmax_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """From the probabilities alone, so that nothing else is kept for the backward pass."""
+    probabilities = _softmax(*primals)
+    weighted = probabilities * tangents[0]
+    mean = jnp.sum(weighted, axis=-1, keepdims=True)
+    return probabilities, weighted - probabilities * mean
