@@ -1,0 +1,202 @@
+"""What the model reads, as frozen dataclasses that import neither TensorFlow nor seqio."""
+
+import dataclasses
+from typing import Literal
+
+from spade_jax.config import ConfigError, require, require_literals
+
+Split = Literal["train", "validation"]
+
+
+class DataError(ConfigError):
+    """Data that cannot be read as the configuration says: names the file or setting at fault."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """Where documents come from.
+
+    Attributes:
+      kind: "sotu" is the text that comes with this package (State of the Union addresses).
+        "text" has one document on each line, "files" one in each file, "jsonl" one JSON object
+        on each line; all three are UTF-8, and gzip where the name ends in ".gz". "tfrecord" holds
+        `tf.train.Example`s; "tfds" is a prepared TensorFlow Datasets data set.
+      train, validation: paths or globs, several separated by commas or in a tuple; of "tfds", the
+        name of a split or a slice of one, such as "train[:99%]". Empty for "sotu".
+      field: the JSON field, Example feature or TFDS feature that holds the text.
+      name: of "tfds": name, configuration and version, such as "c4/en:3.1.0"; without a version,
+        the newest that is there.
+      data_dir: of "tfds": the directory it was prepared in; None is TFDS's own default.
+      weight: share of this source in a mixture of several, relative to the others'.
+    """
+
+    kind: Literal["sotu", "text", "files", "jsonl", "tfrecord", "tfds"] = "sotu"
+    train: str | tuple[str, ...] = ""
+    validation: str | tuple[str, ...] = ""
+    field: str = "text"
+    name: str | None = None
+    data_dir: str | None = None
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require_literals(self, "data.sources")
+        require(self.weight > 0, "data.sources.weight", self.weight, "must be above 0")
+        if self.kind == "sotu":
+            for split in ("train", "validation"):
+                require(
+                    not self.patterns(split),
+                    f"data.sources.{split}",
+                    getattr(self, split),
+                    'must be empty for kind "sotu", whose files come with the package; for text '
+                    "of your own, set data.sources.kind as well",
+                )
+        else:
+            require(
+                bool(self.patterns("train")),
+                "data.sources.train",
+                self.train,
+                f'must name what to read for kind "{self.kind}"',
+            )
+        require(
+            (self.kind == "tfds") == bool(self.name),
+            "data.sources.name",
+            self.name,
+            'must be set for kind "tfds", such as "c4/en:3.1.0", and only then',
+        )
+        require(
+            self.kind == "tfds" or self.data_dir is None,
+            "data.sources.data_dir",
+            self.data_dir,
+            f'is of kind "tfds" only; kind "{self.kind}" names its files in train and validation',
+        )
+
+    def patterns(self, split: Split) -> tuple[str, ...]:
+        """The paths, globs or TFDS splits of one split, one by one."""
+        value = getattr(self, split)
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(item.strip() for item in items if item.strip())
+
+
+@dataclasses.dataclass(frozen=True)
+class DenoiserConfig:
+    """One setting of T5's span corruption (Raffel et al. 2020, section 3.3.4).
+
+    Attributes:
+      noise_density: share of tokens that are masked.
+      mean_span_length: tokens per masked span, on average.
+      weight: share of this denoiser in a mixture of several, relative to the others'.
+    """
+
+    noise_density: float = 0.15
+    mean_span_length: float = 3.0
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        require(
+            0.0 < self.noise_density < 1.0,
+            "data.denoisers.noise_density",
+            self.noise_density,
+            "must be above 0 and below 1",
+        )
+        require(
+            self.mean_span_length >= 1.0,
+            "data.denoisers.mean_span_length",
+            self.mean_span_length,
+            "must be at least 1 token",
+        )
+        require(
+            self.noise_density * (1.0 + 1.0 / self.mean_span_length) < 1.0 - 1e-9,
+            "data.denoisers.mean_span_length",
+            self.mean_span_length,
+            "must be above noise_density / (1 - noise_density) = "
+            f"{self.noise_density / (1.0 - self.noise_density):.3g}, or the masked spans touch",
+        )
+        require(self.weight > 0, "data.denoisers.weight", self.weight, "must be above 0")
+
+    def count_noise(self, length: int) -> tuple[int, int]:
+        """How many of `length` >= 2 tokens are masked, and in how many spans."""
+        noise = min(max(round(length * self.noise_density), 1), length - 1)
+        spans = max(round(noise / self.mean_span_length), 1)
+        return noise, min(spans, length - noise)
+
+    def lengths(self, length: int) -> tuple[int, int]:
+        """Lengths of inputs and targets, both with their EOS, made from `length` tokens.
+
+        Inputs keep length - noise tokens and a sentinel for each span; targets hold the noise
+        behind the same sentinels.
+        """
+        noise, spans = self.count_noise(length)
+        return length - noise + spans + 1, noise + spans + 1
+
+    def segment_length(self, input_length: int) -> int:
+        """The most tokens whose corrupted inputs, with EOS, fit `input_length` (512: 568)."""
+        length = input_length - 1  # never too long: n tokens make at most n + 1 inputs
+        while self.lengths(length + 1)[0] <= input_length:
+            length += 1
+        return length
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Sources, vocabulary and span corruption: everything that decides what a batch holds.
+
+    Attributes:
+      sources: documents; several are mixed by weight.
+      vocabulary: "bytes", or the path of a SentencePiece `.model`.
+      extra_ids: sentinels at the end of the vocabulary, numbered from its last id downwards.
+      input_length: tokens of the encoder, EOS included; segments are cut to fill it exactly.
+      target_length: tokens of the decoder; None is what the denoisers need.
+      denoisers: settings of span corruption; several are mixed by weight.
+      document_shuffle_buffer: documents of each source held back for shuffling. They are part of
+        a saved position, as are the segments.
+      shuffle_buffer: corrupted segments held back for shuffling.
+      seed: of all shuffling and masking in training. Validation has a fixed seed of its own.
+    """
+
+    sources: tuple[SourceConfig, ...] = (SourceConfig(),)
+    vocabulary: str = "bytes"
+    extra_ids: int = 100
+    input_length: int = 512
+    target_length: int | None = None
+    denoisers: tuple[DenoiserConfig, ...] = (DenoiserConfig(),)
+    document_shuffle_buffer: int = 64
+    shuffle_buffer: int = 2048
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("sources", "denoisers"):
+            require(len(getattr(self, name)) > 0, f"data.{name}", (), "must have an entry")
+        for name in ("extra_ids", "document_shuffle_buffer", "shuffle_buffer"):
+            require(getattr(self, name) > 0, f"data.{name}", getattr(self, name), "must be above 0")
+        require(self.seed >= 0, "data.seed", self.seed, "must be at least 0")
+        require(
+            self.input_length >= 3,
+            "data.input_length",
+            self.input_length,
+            "must be at least 3: a token, a sentinel and EOS",
+        )
+        for denoiser in self.denoisers:
+            spans = denoiser.count_noise(denoiser.segment_length(self.input_length))[1]
+            require(
+                spans <= self.extra_ids,
+                "data.extra_ids",
+                self.extra_ids,
+                f"must be at least {spans}, the masked spans of an input of {self.input_length} "
+                f"tokens at noise_density {denoiser.noise_density} and mean_span_length "
+                f"{denoiser.mean_span_length}: each has a sentinel of its own",
+            )
+        needed = max(d.lengths(d.segment_length(self.input_length))[1] for d in self.denoisers)
+        require(
+            self.target_length is None or self.target_length >= needed,
+            "data.target_length",
+            self.target_length,
+            f"must be at least {needed}, which these denoisers make of an input of "
+            f"{self.input_length} tokens, or None for just that",
+        )
+
+    @property
+    def decoder_length(self) -> int:
+        """Tokens of the decoder, EOS included: `target_length`, or the longest targets made."""
+        return self.target_length or max(
+            d.lengths(d.segment_length(self.input_length))[1] for d in self.denoisers
+        )
