@@ -1,0 +1,218 @@
+"""The documents in a file: text, JSON lines or TFRecord, plain or gzip, told apart from damage.
+
+Text and JSON lines are read in Python, for TensorFlow takes the end of a truncated gzip file for
+the end of the text. "Document i of file f" is a pure function of f and i, so that tf.data can save
+and restore a position in it; that files stay open in between is only a matter of speed.
+"""
+
+import collections
+import gzip
+import json
+import threading
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from etils import epath
+
+from spade_jax.data._tensorflow import tf
+from spade_jax.data.config import DataError, SourceConfig
+
+_OPEN_FILES = 64
+
+
+def read_documents(path: str, kind: str, field: str) -> Iterator[bytes]:
+    """UTF-8 documents of one file of kind "text", "files" or "jsonl"; blank ones are left out.
+
+    Raises:
+      DataError: a file that is missing, empty, truncated or not UTF-8, or a line that is not
+        JSON or lacks the field.
+    """
+    count = 0
+    for where, text in _read_texts(path, kind, field):
+        if text and not text.isspace():
+            try:
+                yield text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise DataError(f"{where}: is not Unicode text ({error.reason})") from None
+            count += 1
+    if count == 0:
+        raise DataError(f"{path}: holds no text; must have at least one document")
+
+
+def _read_texts(path: str, kind: str, field: str) -> Iterator[tuple[str, str]]:
+    """Texts, each with the place where it is, for messages."""
+    for number, line in enumerate(_read_lines(path, whole=kind == "files"), start=1):
+        where = path if kind == "files" else f"{path}, line {number}"
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise _not_utf8(where, line, error) from None
+        if kind != "jsonl":
+            yield where, text
+        elif text.strip():
+            yield where, _json_field(text, field, where)
+
+
+def _read_lines(path: str, whole: bool) -> Iterator[bytes]:
+    """Lines of a file without their ends, or all of it as one line."""
+    try:
+        with epath.Path(path).open("rb") as file:
+            stream: Any = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
+            if whole:
+                yield stream.read()
+            else:
+                for line in stream:
+                    yield line.rstrip(b"\r\n")
+    except EOFError:
+        raise DataError(f"{path}: is truncated; must be a whole gzip file") from None
+    except (gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(f"{path}: is damaged or no gzip file ({error})") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+
+
+def _json_field(line: str, field: str, where: str) -> str:
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(
+            f"{where}: is not JSON ({error.msg} at column {error.colno}); must be an object such "
+            f'as {{"{field}": "…"}}'
+        ) from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: is a JSON {type(record).__name__}; must be an object")
+    if field not in record:
+        raise _no_field(where, "field", field, record)
+    if not isinstance(record[field], str):
+        raise DataError(
+            f"{where}: field {field!r} is {type(record[field]).__name__}; must be a string"
+        )
+    return record[field]
+
+
+def read_example(record: bytes, field: str, where: str) -> bytes:
+    """The UTF-8 text in a serialised `tf.train.Example`.
+
+    Raises:
+      DataError: it is none, lacks the feature, or the feature is not one UTF-8 string.
+    """
+    try:
+        features = tf.train.Example.FromString(record).features.feature
+    except Exception:  # Which kind depends on the implementation of protobuf.
+        raise DataError(f"{where}: is not a tf.train.Example") from None
+    if field not in features:
+        raise _no_field(where, "feature", field, features)
+    values = features[field].bytes_list.value
+    if len(values) != 1:
+        raise DataError(f"{where}: feature {field!r} is {len(values)} byte strings; must be one")
+    try:
+        values[0].decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(where, values[0], error) from None
+    return values[0]
+
+
+def _no_field(where: str, what: str, field: str, record: Any) -> DataError:
+    return DataError(
+        f"{where}: has no {what} {field!r}, but {', '.join(map(repr, sorted(record)))}; "
+        "set data.sources.field"
+    )
+
+
+def _not_utf8(where: str, data: bytes, error: UnicodeDecodeError) -> DataError:
+    return DataError(
+        f"{where}: is not UTF-8 (byte 0x{data[error.start]:02x} at {error.start}); must be UTF-8, "
+        "which `iconv -f latin1 -t utf-8` makes of Latin-1, for instance"
+    )
+
+
+class DocumentReader:
+    """Documents of files as tf.data, with the error that reading met.
+
+    Attributes:
+      error: the first error, for tf.data hands on no more than its text and a stack trace.
+    """
+
+    def __init__(self, config: SourceConfig):
+        self._kind = "jsonl" if config.kind == "sotu" else config.kind
+        self._field = config.field
+        self._open: collections.OrderedDict[tuple[str, int], Iterator[bytes]] = (
+            collections.OrderedDict()
+        )
+        self._lock = threading.Lock()
+        self.error: DataError | None = None
+
+    def documents(self, path: tf.Tensor, shard: int, num_shards: int) -> tf.data.Dataset:
+        """Every num_shards-th document of a file, bytes [], beginning with number `shard`."""
+        if self._kind == "tfrecord":
+            return self._records(path).shard(num_shards, shard).map(_second)
+
+        def read(state, index):
+            found, text = tf.numpy_function(
+                self._document, [path, index, num_shards], [tf.bool, tf.string], stateful=False
+            )
+            return state, (tf.ensure_shape(found, []), tf.ensure_shape(text, []))
+
+        indices = tf.data.Dataset.range(shard, np.iinfo(np.int64).max, num_shards)
+        # A scan, for tf.data runs a map in parallel where it thinks best, and so out of order.
+        return indices.scan(0, read).take_while(_first).map(_second)
+
+    def _document(self, path: bytes, index: int, stride: int) -> tuple[np.bool_, bytes]:
+        """Whether a file has a document `index`, and that document.
+
+        Leaves the file open for document `index + stride`.
+        """
+        name, index, stride = path.decode(), int(index), int(stride)
+        with self._lock:
+            documents = self._open.pop((name, index), None)
+        try:
+            if documents is None:
+                documents = read_documents(name, self._kind, self._field)
+                _skip(documents, index)
+            text = next(documents, None)
+            if text is None:
+                return np.bool_(False), b""
+            _skip(documents, stride - 1)
+        except DataError as error:
+            self.error = self.error or error
+            raise
+        with self._lock:
+            self._open[name, index + stride] = documents
+            if len(self._open) > _OPEN_FILES:
+                self._open.popitem(last=False)
+        return np.bool_(True), text
+
+    def _records(self, path: tf.Tensor) -> tf.data.Dataset:
+        compression = tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", "")
+        records = tf.data.TFRecordDataset(path, compression_type=compression)
+
+        def parse(number, record):
+            text = tf.numpy_function(
+                self._example, [path, number, record], tf.string, stateful=False
+            )
+            return number, tf.ensure_shape(text, [])
+
+        return records.enumerate(1).map(parse)
+
+    def _example(self, path: bytes, number: int, record: bytes) -> bytes:
+        try:
+            return read_example(record, self._field, f"{path.decode()}, record {number}")
+        except DataError as error:
+            self.error = self.error or error
+            raise
+
+
+def _skip(documents: Iterator[bytes], count: int) -> None:
+    for _ in range(count):
+        if next(documents, None) is None:
+            return
+
+
+def _first(first, _):
+    return first
+
+
+def _second(_, second):
+    return second

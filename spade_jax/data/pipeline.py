@@ -1,0 +1,251 @@
+"""Batches for training, whose position can be saved, and for validation, the same every time.
+
+Batches are dictionaries of int32 arrays under seqio's names: `encoder_input_tokens` [b, l],
+`decoder_input_tokens`, `decoder_target_tokens` and `decoder_loss_weights` [b, decoder_length].
+Decoder inputs are the targets shifted right behind a 0; weights are 1 but on padding.
+"""
+
+import io
+import itertools
+import json
+import pathlib
+import tempfile
+import zipfile
+from collections.abc import Iterator
+
+import numpy as np
+import seqio
+
+from spade_jax.config import require
+from spade_jax.data._tensorflow import tf
+from spade_jax.data.config import DataConfig, DataError, Split
+from spade_jax.data.sources import check_source, has_split, streaming_error
+from spade_jax.data.tasks import denoising_mixture, digest
+from spade_jax.data.vocabulary import load_vocabulary
+
+Batch = dict[str, np.ndarray]
+
+VALIDATION_SEED = 20221215
+_MANIFEST = "position.json"
+
+
+# Nothing here needs TensorFlow to translate Python into graphs, which takes it seconds.
+_without_autograph = tf.autograph.experimental.do_not_convert
+
+
+def train_batches(
+    config: DataConfig, batch_size: int, *, shard_index: int = 0, num_shards: int = 1
+) -> "BatchIterator":
+    """Training batches without end, each epoch in another order.
+
+    Args:
+      batch_size: examples in a batch of this host.
+      shard_index, num_shards: which of how many hosts this is. Each reads documents of its own:
+        whole files if there are at least as many as hosts, else every num_shards-th document.
+
+    Raises:
+      DataError: data that cannot be read, or fewer examples in an epoch than in a batch.
+    """
+    _require_shard(batch_size, shard_index, num_shards)
+    return BatchIterator(config, batch_size, shard_index, num_shards)
+
+
+def validation_batches(
+    config: DataConfig,
+    batch_size: int,
+    *,
+    shard_index: int = 0,
+    num_shards: int = 1,
+    limit: int | None = None,
+) -> "ValidationBatches":
+    """All validation text as batches, equal at every pass and whatever `config.seed` is.
+
+    Every host gets the same number of batches. Where examples run out, rows are zero, loss
+    weights included, so that shapes never change. Each source is read once for each denoiser.
+
+    Args:
+      batch_size: examples in a batch of this host.
+      limit: the most batches of a pass; None for all.
+
+    Raises:
+      DataError: no source has validation text, or it cannot be read.
+    """
+    _require_shard(batch_size, shard_index, num_shards)
+    require(limit is None or limit > 0, "limit", limit, "must be at least 1, or None for all")
+    return ValidationBatches(config, batch_size, shard_index, num_shards, limit)
+
+
+def _require_shard(batch_size: int, shard_index: int, num_shards: int) -> None:
+    require(batch_size > 0, "batch_size", batch_size, "must be at least 1")
+    require(num_shards > 0, "num_shards", num_shards, "must be at least 1")
+    require(
+        0 <= shard_index < num_shards,
+        "shard_index",
+        shard_index,
+        f"must be at least 0 and below num_shards = {num_shards}",
+    )
+
+
+def _converted(dataset: tf.data.Dataset, config: DataConfig) -> tf.data.Dataset:
+    """Padded examples under the names a model knows them by."""
+    lengths = {"inputs": config.input_length, "targets": config.decoder_length}
+    return seqio.EncDecFeatureConverter(pack=False)(dataset, task_feature_lengths=lengths)
+
+
+def _check_sources(config: DataConfig, split: Split) -> None:
+    for source in config.sources:
+        if has_split(source, split):
+            check_source(source, split)
+
+
+class BatchIterator:
+    """Endless training batches; `get_state` and `set_state` save and restore the position.
+
+    Made by `train_batches`. Two iterators of equal arguments give equal batches, and so does one
+    that was given the other's state, in another process as well: shuffle buffers, epochs and the
+    randomness of masking are all part of a position.
+    """
+
+    @_without_autograph
+    def __init__(self, config: DataConfig, batch_size: int, shard_index: int, num_shards: int):
+        _check_sources(config, "train")
+        mixture = denoising_mixture(config)
+        self._sources = [task.source for task in mixture.tasks]
+        self._require_a_batch(mixture, batch_size, shard_index, num_shards)
+        # Hosts differ in their documents, and so may differ in seed: else row i of every host
+        # would be masked alike.
+        seed = int(np.random.SeedSequence([config.seed, shard_index]).generate_state(1)[0] >> 1)
+        dataset = mixture.get_dataset(
+            split="train",
+            shuffle=True,
+            seed=seed,
+            shard_info=seqio.ShardInfo(shard_index, num_shards),
+            num_epochs=None,
+        )
+        self._definition = {
+            "data": digest(config, load_vocabulary(config).digest),
+            "batch_size": batch_size,
+            "shard_index": shard_index,
+            "num_shards": num_shards,
+        }
+        dataset = _converted(dataset, config).batch(batch_size, drop_remainder=True)
+        self._iterator = iter(dataset.prefetch(2))
+
+    def __iter__(self) -> "BatchIterator":
+        return self
+
+    def __next__(self) -> Batch:
+        try:
+            batch = next(self._iterator)
+        except tf.errors.OpError as error:
+            raise streaming_error(error, self._sources) from None
+        return {name: value.numpy() for name, value in batch.items()}
+
+    def get_state(self) -> bytes:
+        """The position: what `set_state` needs to go on with the batch that comes next."""
+        packed = io.BytesIO()
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
+        ):
+            tf.train.Checkpoint(iterator=self._iterator).write(f"{directory}/position")
+            archive.writestr(_MANIFEST, json.dumps(self._definition))
+            for path in sorted(pathlib.Path(directory).iterdir()):
+                archive.write(path, path.name)
+        return packed.getvalue()
+
+    def set_state(self, state: bytes) -> None:
+        """Goes to a position that `get_state` gave.
+
+        Raises:
+          DataError: bytes that are no such position, or one of other data, batch size or hosts.
+        """
+        try:
+            archive = zipfile.ZipFile(io.BytesIO(state))
+            definition = json.loads(archive.read(_MANIFEST))
+        except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
+            raise DataError(
+                f"position in the data: {len(state)} bytes, damaged ({error})"
+            ) from None
+        for name, value in self._definition.items():
+            if definition.get(name) != value:
+                raise DataError(
+                    f"position in the data: was saved with {name} = {definition.get(name)!r}, "
+                    f"but this run has {value!r}; must be the same"
+                )
+        with tempfile.TemporaryDirectory() as directory:
+            archive.extractall(directory)
+            checkpoint = tf.train.Checkpoint(iterator=self._iterator)
+            checkpoint.read(f"{directory}/position").assert_consumed()
+
+    def _require_a_batch(
+        self, mixture: seqio.Mixture, batch_size: int, shard_index: int, num_shards: int
+    ) -> None:
+        """Reads as much of one epoch as shows that it fills a batch."""
+        count = 0
+        for task in mixture.tasks:
+            examples = task.get_dataset(
+                split="train",
+                shuffle=False,
+                seed=0,
+                shard_info=seqio.ShardInfo(shard_index, num_shards),
+            )
+            try:
+                of_task = sum(1 for _ in examples.take(batch_size))
+            except tf.errors.OpError as error:
+                raise streaming_error(error, self._sources) from None
+            if of_task == 0:
+                raise DataError(
+                    f"data.sources.train = {task.source.config.train!r}: no document for host "
+                    f"{shard_index} of {num_shards}; must have at least as many as there are hosts"
+                )
+            count += of_task
+        if count < batch_size:
+            raise DataError(
+                f"data.sources: {count} training examples in an epoch (of host {shard_index} of "
+                f"{num_shards}), but a batch of {batch_size}; must have at least one batch: add "
+                "text, or lower the batch size or data.input_length"
+            )
+
+
+class ValidationBatches:
+    """The validation text; each `iter` is one pass over it. Made by `validation_batches`."""
+
+    @_without_autograph
+    def __init__(
+        self,
+        config: DataConfig,
+        batch_size: int,
+        shard_index: int,
+        num_shards: int,
+        limit: int | None,
+    ):
+        _check_sources(config, "validation")
+        mixture = denoising_mixture(config)
+        tasks = [task for task in mixture.tasks if "validation" in task.splits]
+        if not tasks:
+            raise DataError(
+                "data.sources.validation = '': no source has validation text; must name files or "
+                "a TFDS split for at least one"
+            )
+        self._sources = [task.source for task in tasks]
+        self._limit = limit
+        self._rows = slice(shard_index * batch_size, (shard_index + 1) * batch_size)
+        dataset = tasks[0].get_dataset(split="validation", shuffle=False, seed=VALIDATION_SEED)
+        for task in tasks[1:]:
+            more = task.get_dataset(split="validation", shuffle=False, seed=VALIDATION_SEED)
+            dataset = dataset.concatenate(more)
+        self._batch_of_all_hosts = batch_size * num_shards
+        self._dataset = _converted(dataset, config).batch(self._batch_of_all_hosts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            for batch in itertools.islice(self._dataset, self._limit):
+                yield {name: self._own_rows(value.numpy()) for name, value in batch.items()}
+        except tf.errors.OpError as error:
+            raise streaming_error(error, self._sources) from None
+
+    def _own_rows(self, rows: np.ndarray) -> np.ndarray:
+        """This host's rows of a batch of all hosts, zeros where examples have run out."""
+        missing = self._batch_of_all_hosts - len(rows)
+        return np.pad(rows, [(0, missing)] + [(0, 0)] * (rows.ndim - 1))[self._rows]

@@ -1,0 +1,95 @@
+"""TensorFlow Datasets that were prepared before: found by name and version, never fetched."""
+
+from typing import Any
+
+import seqio
+import tensorflow_datasets as tfds
+from etils import epath
+
+from spade_jax.config import nearest
+from spade_jax.data._tensorflow import tf
+from spade_jax.data.config import DataError, SourceConfig, Split
+
+
+def load_builder(config: SourceConfig) -> tfds.core.DatasetBuilder:
+    """The data set that `name` and `data_dir` lead to.
+
+    Reads the directory alone: `tfds.load` would look for a data set that is absent in the
+    network, and for minutes.
+
+    Raises:
+      DataError: nothing of that name and version is there, or no such text feature.
+    """
+    root = epath.Path(config.data_dir or tfds.core.constants.DATA_DIR)
+    name, _, version = str(config.name).partition(":")
+    if not version and (root / name).is_dir():
+        version = max(
+            (v.name for v in (root / name).iterdir() if v.name.replace(".", "").isdigit()),
+            key=lambda v: [int(number) for number in v.split(".")],
+            default="",
+        )
+    directory = root / name / version
+    if not version or not (directory / "dataset_info.json").exists():
+        raise DataError(
+            f"data.sources.name = {config.name!r}: no data set in {directory}; "
+            "data.sources.data_dir must be the directory it was prepared in, "
+            f"with `tfds build {name}` for instance"
+        )
+    builder = tfds.builder_from_directory(directory)
+    features = builder.info.features
+    texts = [key for key in features if features[key].tf_dtype == tf.string]
+    if config.field not in texts:
+        raise DataError(
+            f"data.sources.field = {config.field!r}: {config.name} has no such text feature"
+            + nearest(config.field, texts)
+        )
+    return builder
+
+
+def read_texts(
+    config: SourceConfig,
+    split: Split,
+    *,
+    shuffle_files: bool,
+    seed: int | None,
+    shard_info: seqio.ShardInfo,
+) -> tf.data.Dataset:
+    """The text feature, bytes [], of this shard's equal part of a split."""
+    part = tfds.even_splits(_spec(config, split), shard_info.num_shards)[shard_info.index]
+    dataset = load_builder(config).as_dataset(
+        split=part,
+        shuffle_files=shuffle_files,
+        read_config=tfds.ReadConfig(shuffle_seed=seed, try_autocache=False),
+    )
+    return dataset.map(lambda example: example[config.field])
+
+
+def check_splits(config: SourceConfig) -> None:
+    """Raises DataError unless the splits exist and are disjoint."""
+    builder = load_builder(config)
+    train = _ranges(builder, config, "train")
+    validation = _ranges(builder, config, "validation") if config.patterns("validation") else []
+    for a in train:
+        for b in validation:
+            if a.splitname == b.splitname and max(a.from_, b.from_) < min(a.to, b.to):
+                raise DataError(
+                    f"data.sources.validation = {config.validation!r}: overlaps "
+                    f"data.sources.train = {config.train!r}; a document must be in one split only"
+                )
+
+
+def _spec(config: SourceConfig, split: Split) -> str:
+    return "+".join(config.patterns(split))
+
+
+def _ranges(builder: tfds.core.DatasetBuilder, config: SourceConfig, split: Split) -> list[Any]:
+    """The ranges of examples (splitname, from_, to) that a split or slice stands for."""
+    try:
+        instruction = tfds.core.ReadInstruction.from_spec(_spec(config, split))
+        return instruction.to_absolute(builder.info.splits)
+    except Exception:  # tfds has no kind of its own for a split that is not there.
+        sizes = [f"{name} ({s.num_examples} examples)" for name, s in builder.info.splits.items()]
+        raise DataError(
+            f"data.sources.{split} = {getattr(config, split)!r}: no such split of {config.name}; "
+            f"must be one, or a slice of one, of {', '.join(sizes)}"
+        ) from None

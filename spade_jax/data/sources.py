@@ -1,0 +1,167 @@
+"""Sources of documents as seqio sees them, and what can be checked before training begins."""
+
+import collections
+from collections.abc import Iterable
+from typing import Any
+
+import seqio
+from etils import epath
+
+from spade_jax.data import prepared
+from spade_jax.data._tensorflow import tf
+from spade_jax.data.config import DataError, SourceConfig, Split
+from spade_jax.data.documents import DocumentReader
+
+SHIPPED_TEXT = epath.Path(__file__).parent / "text"
+# Local files of up to this size together are read through before training begins.
+CHECKED_BYTES = 32 * 2**20
+
+
+def list_files(config: SourceConfig, split: Split) -> list[str]:
+    """Paths of a split, those of each pattern sorted.
+
+    Raises:
+      DataError: a path or glob without a file, or a file named twice.
+    """
+    if config.kind == "sotu":
+        return [str(SHIPPED_TEXT / f"sotu.{split}.jsonl.gz")]
+    files: list[str] = []
+    for pattern in config.patterns(split):
+        try:
+            found = [path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path)]
+        except tf.errors.OpError as error:
+            raise DataError(f"data.sources.{split} = {pattern!r}: {_first_line(error)}") from None
+        if not found:
+            raise DataError(
+                f"data.sources.{split} = {pattern!r}: no such file; must be a path, or a glob "
+                "that matches files"
+            )
+        files += sorted(found)
+    twice = [path for path, count in collections.Counter(files).items() if count > 1]
+    if twice:
+        raise DataError(
+            f"data.sources.{split} = {getattr(config, split)!r}: names {twice[0]} twice"
+        )
+    return files
+
+
+class DocumentSource(seqio.DataSource):
+    """Examples with bytes [] `text`, one a document.
+
+    A shard holds whole files if there are at least as many files as shards, else every
+    num_shards-th document of each file; whatever the seed, the same documents.
+
+    Args:
+      config: what to read.
+      shuffle_buffer: documents held back for shuffling, where shuffling is asked for.
+      salt: sources of equal `config` but other salts are shuffled in other orders.
+    """
+
+    def __init__(self, config: SourceConfig, shuffle_buffer: int = 1, salt: int = 0):
+        self.config = config
+        self.reader = DocumentReader(config)
+        self._shuffle_buffer = shuffle_buffer
+        self._salt = salt
+        splits: tuple[Split, ...] = ("train", "validation")
+        super().__init__([s for s in splits if has_split(config, s)])
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return True
+
+    def list_shards(self, split: Split) -> list[str]:
+        if self.config.kind == "tfds":
+            return list(self.config.patterns(split))
+        return list_files(self.config, split)
+
+    def get_dataset(
+        self,
+        split: Split = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        **unused: Any,
+    ) -> tf.data.Dataset:
+        shard_info = shard_info or seqio.ShardInfo(index=0, num_shards=1)
+        seed = None if seed is None else seed + self._salt
+        if self.config.kind == "tfds":
+            texts = prepared.read_texts(
+                self.config, split, shuffle_files=shuffle, seed=seed, shard_info=shard_info
+            )
+        else:
+            texts = self._read_files(split, shuffle, seed, shard_info)
+        if shuffle:
+            texts = texts.shuffle(self._shuffle_buffer, seed=seed)
+        return texts.map(lambda text: {"text": text})
+
+    def _read_files(
+        self, split: Split, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo
+    ) -> tf.data.Dataset:
+        files = list_files(self.config, split)
+        shard, num_shards = shard_info.index, shard_info.num_shards
+        if len(files) >= num_shards:
+            files, shard, num_shards = files[shard::num_shards], 0, 1
+        paths = tf.data.Dataset.from_tensor_slices(files)
+        if shuffle:
+            paths = paths.shuffle(len(files), seed=seed)
+        return paths.interleave(
+            lambda path: self.reader.documents(path, shard, num_shards),
+            cycle_length=min(len(files), 16),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
+        )
+
+
+def has_split(config: SourceConfig, split: Split) -> bool:
+    return config.kind == "sotu" or bool(config.patterns(split))
+
+
+def check_source(config: SourceConfig, split: Split) -> None:
+    """Finds what is wrong with a source, as far as a few seconds reach.
+
+    Local files are read through, unless they are large; others fail when their turn comes.
+
+    Raises:
+      DataError: the first thing found.
+    """
+    if config.kind == "tfds":
+        prepared.check_splits(config)
+        return
+    files = list_files(config, split)
+    if has_split(config, "validation"):
+        both = set(list_files(config, "train")) & set(list_files(config, "validation"))
+        if both:
+            raise DataError(
+                f"data.sources.validation = {config.validation!r}: {min(both)} is in "
+                "data.sources.train as well; a document must be in one split only"
+            )
+    if any("://" in path for path in files):
+        return
+    if sum(epath.Path(path).stat().length for path in files) <= CHECKED_BYTES:
+        for path in files:
+            _read_through(config, path)
+
+
+def _read_through(config: SourceConfig, path: str) -> None:
+    reader = DocumentReader(config)
+    try:
+        documents = sum(1 for _ in reader.documents(tf.constant(path), 0, 1))
+    except tf.errors.OpError as error:
+        raise reader.error or DataError(f"{path}: {_first_line(error)}") from None
+    if documents == 0:
+        raise DataError(f"{path}: holds no text; must have at least one document")
+
+
+def streaming_error(error: tf.errors.OpError, sources: Iterable[DocumentSource]) -> DataError:
+    """What went wrong while reading `sources`, in one sentence."""
+    names = []
+    for source in sources:
+        if source.reader.error is not None:
+            return source.reader.error
+        names.append(source.config.name or str(source.config.train) or source.config.kind)
+    return DataError(f"data.sources ({'; '.join(names)}): {_first_line(error)}")
+
+
+def _first_line(error: tf.errors.OpError) -> str:
+    """TensorFlow's own words, without what it says about itself."""
+    return error.message.split("\n")[0].split("}} ")[-1].split(" [Op:")[0]
