@@ -1,0 +1,44 @@
+"""The configuration of a pre-training run."""
+
+import dataclasses
+
+from spade_jax.config import ModelConfig, require
+from spade_jax.data.config import DataConfig
+from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainConfig:
+    """All that a run depends on.
+
+    Attributes:
+      samples: held-out passages that the finished model fills in on the screen.
+    """
+
+    model: ModelConfig
+    train: TrainConfig
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
+    samples: int = 3
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 0, "samples", self.samples, "must be at least 0")
+        require(
+            self.samples <= self.train.batch_size,
+            "samples",
+            self.samples,
+            f"must be at most train.batch_size = {self.train.batch_size}",
+        )
+        for stack, length in (
+            ("encoder", self.data.input_length),
+            ("decoder", self.data.decoder_length),
+        ):
+            positions = getattr(self.model, stack).max_positions
+            require(
+                positions is None or positions >= length,
+                f"model.{stack}.max_positions",
+                positions,
+                f"must be at least {length}, the length of its sequences in the data",
+            )

@@ -1,0 +1,100 @@
+"""One pre-training run, from its configuration to passages filled in."""
+
+import dataclasses
+import math
+from pathlib import Path
+
+from flax import nnx
+from spade_jax.models.encoder_decoder import EncoderDecoder
+
+from pretrain.config import PretrainConfig
+from pretrain.fill_in import print_passages
+from spade_jax.config import require
+from spade_jax.data.pipeline import train_batches, validation_batches
+from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.training import loop
+from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.training.evaluation import unigram_loss
+from spade_jax.training.screen import make_console, parameter_overview
+from spade_jax.training.sharding import make_mesh
+from spade_jax.training.step import make_trainer
+from spade_jax.training.workdir import check_writable
+
+
+def pretrain(config: PretrainConfig, workdir: Path) -> int:
+    """Runs to the end, or until a signal; returns the exit status.
+
+    Raises:
+      ConfigError: settings that do not fit the machine, the vocabulary, the data or the workdir.
+      RunError: a run that cannot go on.
+    """
+    console = make_console()
+    mesh = make_mesh(config.mesh)
+    vocabulary = load_vocabulary(config.data)
+    require(
+        vocabulary.size <= config.model.vocab_size,
+        "model.vocab_size",
+        config.model.vocab_size,
+        f"must be at least {vocabulary.size}, the size of data.vocabulary",
+    )
+
+    def create(rngs: nnx.Rngs) -> EncoderDecoder:
+        return EncoderDecoder(config.model, rngs)
+
+    trainer = make_trainer(create, config.optimizer, config.loss, config.train, mesh)
+    settings = dataclasses.asdict(config)
+    checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
+    loop.check_same_run(checkpoints, settings, vocabulary.digest)
+    check_writable(workdir)
+    validation = validation_batches(
+        config.data, trainer.eval_batch_size, limit=config.train.eval_batches
+    )
+    baseline = unigram_loss(validation)
+    data = loop.Data(
+        train=train_batches(config.data, config.train.batch_size),
+        validation=validation,
+        token_bytes=vocabulary.token_bytes,
+        vocabulary_digest=vocabulary.digest,
+        baseline=baseline,
+    )
+
+    console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
+    console.print(
+        f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
+        f"{config.train.batch_size} x ({config.data.input_length} + {config.data.decoder_length}) "
+        f"tokens a step, {config.train.steps} steps; results go to {workdir}"
+    )
+    try:
+        outcome = loop.run(
+            trainer,
+            config.train,
+            data,
+            checkpoints,
+            workdir=workdir,
+            settings=settings,
+            console=console,
+        )
+    finally:
+        checkpoints.close()
+    if outcome.was_finished:
+        console.print(
+            f"This run is finished: all {outcome.step} steps are done. For more, raise "
+            "train.steps in a new workdir."
+        )
+        return 0
+    if not outcome.finished:
+        console.print(
+            f"Stopped and saved at step {outcome.step}; the same command goes on from there."
+        )
+        return 0
+    if config.samples:
+        batch = next(iter(validation))
+        print_passages(trainer, outcome.state.params, batch, vocabulary, config.samples, console)
+    assert outcome.evaluation is not None  # A run that finishes here ends with one.
+    loss = outcome.evaluation["loss"]
+    console.print(
+        f"validation loss {loss:.3f} nats per target token (perplexity {math.exp(loss):.2f}); "
+        f"the best unigram model of the same text has {baseline:.3f} ({math.exp(baseline):.2f})"
+    )
+    console.print(f"loss curve: {workdir / 'loss.png'}")
+    return 0

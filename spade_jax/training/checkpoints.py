@@ -1,0 +1,227 @@
+"""Checkpoints: all positions of a run in one directory per step, written in the background.
+
+    checkpoints/STEP/state/       the train state, written by Orbax
+    checkpoints/STEP/position/    about.json (what the run is), data_*.bin (the data iterator's
+                                  position), checksums.json (of every other file of the step)
+
+A step's directory appears under its name only when all of it is on the disk. Orbax notices
+truncated files, but hands out flipped bytes as parameters: hence the checksums.
+"""
+
+import dataclasses
+import json
+import shutil
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from spade_jax.training.config import RunError
+from spade_jax.training.step import TrainState
+
+_STATE, _POSITION = "state", "position"
+_CHECKSUMS = "checksums.json"
+
+
+class CheckpointError(RunError):
+    """A checkpoint that cannot be written or read: the message names it and says what to do."""
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Nothing is created or changed before the first `restore` or `save`.
+
+    Attributes:
+      directory: where they lie.
+      newest: step of the newest one whose checksums are right, or None.
+      damaged: what is wrong with each newer one, by step.
+    """
+
+    def __init__(self, directory: Path, keep: int):
+        """Looks at what is there, newest first.
+
+        Raises:
+          CheckpointError: there are checkpoints, but none can be read.
+        """
+        self.directory = directory
+        self._keep = keep
+        self._open_manager: ocp.CheckpointManager | None = None
+        self.newest: int | None = None
+        self.damaged: dict[int, str] = {}
+        steps = [int(p.name) for p in directory.glob("*") if p.name.isdigit()]
+        for step in sorted(steps, reverse=True):
+            problem = _problem(directory / str(step))
+            if problem is None:
+                self.newest = step
+                break
+            self.damaged[step] = problem
+        if self.damaged and self.newest is None:
+            raise CheckpointError(
+                f"{directory}: none of the checkpoints can be read (the newest: "
+                f"{self.damaged[max(self.damaged)]}); start again in another workdir"
+            )
+
+    def about(self) -> dict[str, Any]:
+        """What the newest readable checkpoint says about its run."""
+        return json.loads((self._path(self.newest) / _POSITION / "about.json").read_text())
+
+    def restore(self, shapes: TrainState) -> tuple[TrainState, bytes]:
+        """The newest readable train state, laid out as `shapes` say, and the data's position.
+
+        Damaged newer checkpoints are moved to the directory `damaged` beside `directory`.
+
+        Raises:
+          CheckpointError: it holds another model's parameters.
+        """
+        for step in self.damaged:
+            aside = self.directory.parent / "damaged" / str(step)
+            while aside.exists():
+                aside = aside.with_name(aside.name + "_")
+            aside.parent.mkdir(exist_ok=True)
+            shutil.move(self._path(step), aside)
+        path = self._path(self.newest)
+        try:
+            state = self._manager.restore(
+                self.newest, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+            )[_STATE]
+        except (ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"{path}: does not fit this model ({_first_line(error)})"
+            ) from error
+        return state, (path / _POSITION / _data_name()).read_bytes()
+
+    def save(self, step: int, state: TrainState, data: bytes, about: Mapping[str, Any]) -> None:
+        """Begins to save; `state` may be donated when this returns.
+
+        Raises:
+          CheckpointError: this one cannot be begun, or the one before could not be finished.
+        """
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(state), position=_PositionSave(data, dict(about))
+                ),
+            )
+        except Exception as error:
+            raise self._save_error(error) from error
+
+    def wait(self) -> None:
+        """Returns when what was begun is on the disk.
+
+        Raises:
+          CheckpointError: it could not be finished.
+        """
+        try:
+            if self._open_manager is not None:
+                self._open_manager.wait_until_finished()
+        except Exception as error:
+            raise self._save_error(error) from error
+        steps = self._open_manager.all_steps() if self._open_manager is not None else []
+        self.newest = max(steps, default=self.newest)
+
+    def close(self) -> None:
+        """Releases the background threads."""
+        if self._open_manager is not None:
+            self._open_manager.close()
+
+    @property
+    def _manager(self) -> ocp.CheckpointManager:
+        if self._open_manager is None:
+            self._open_manager = ocp.CheckpointManager(
+                self.directory.absolute(),
+                item_handlers={
+                    _STATE: ocp.StandardCheckpointHandler(),
+                    # The last one: it sums up the files of those before.
+                    _POSITION: _PositionHandler(),
+                },
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=self._keep, cleanup_tmp_directories=True
+                ),
+            )
+        return self._open_manager
+
+    def _path(self, step: int | None) -> Path:
+        return self.directory / str(step)
+
+    def _save_error(self, error: Exception) -> CheckpointError:
+        steps = [int(p.name) for p in self.directory.glob("*") if p.name.isdigit()]
+        last = f"the last good one is step {max(steps)}" if steps else "there is none before"
+        return CheckpointError(
+            f"{self.directory}: a checkpoint could not be saved ({_first_line(error)}); {last}"
+        )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _data_name() -> str:
+    return f"data_{jax.process_index()}.bin"
+
+
+def _checksums(step_directory: Path) -> dict[str, int]:
+    """CRC-32 of every file of the two items but the checksums themselves, by relative path."""
+    sums = {}
+    for item in (_STATE, _POSITION):
+        for path in sorted(step_directory.glob(f"{item}*/**/*")):
+            # While it is written, an item's directory has a temporary suffix.
+            inside = path.relative_to(step_directory).parts[1:]
+            if path.is_file() and path.name not in (_CHECKSUMS, "commit_success.txt"):
+                crc = 0
+                with path.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        crc = zlib.crc32(block, crc)
+                sums["/".join((item, *inside))] = crc
+    return sums
+
+
+def _problem(step_directory: Path) -> str | None:
+    """What is wrong with the files of a checkpoint, or None."""
+    try:
+        expected = json.loads((step_directory / _POSITION / _CHECKSUMS).read_text())
+        found = _checksums(step_directory)
+    except (OSError, ValueError) as error:
+        return f"{step_directory}: has no readable checksums ({_first_line(error)})"
+    for name, crc in expected.items():
+        if name not in found:
+            return f"{step_directory}: file {name} is missing"
+        if found[name] != crc:
+            return f"{step_directory}: file {name} is damaged"
+    return None
+
+
+class _PositionHandler(ocp.AsyncCheckpointHandler):
+    """Writes the small files beside the train state, the checksums last."""
+
+    async def async_save(self, directory: epath.Path, args: "_PositionSave") -> list:
+        async def write() -> None:
+            path = Path(directory)
+            (path / _data_name()).write_bytes(args.data)
+            if jax.process_index() == 0:
+                (path / "about.json").write_text(json.dumps(args.about))
+
+        # The directory itself is made in the background; the future waits for it.
+        return [ocp.future.CommitFutureAwaitingContractedSignals(write(), name="position")]
+
+    def save(self, directory: epath.Path, args: "_PositionSave") -> None:
+        raise NotImplementedError("positions are saved with a train state, asynchronously")
+
+    def restore(self, directory: epath.Path, args: Any = None) -> None:
+        raise NotImplementedError("positions are read as files")
+
+    def finalize(self, directory: epath.Path) -> None:
+        path = Path(directory)
+        (path / _CHECKSUMS).write_text(json.dumps(_checksums(path.parent)))
+
+
+@ocp.args.register_with_handler(_PositionHandler, for_save=True, for_restore=True)
+@dataclasses.dataclass
+class _PositionSave(ocp.args.CheckpointArgs):
+    data: bytes
+    about: dict[str, Any]

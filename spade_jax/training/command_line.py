@@ -1,0 +1,141 @@
+"""The command line of the programs: a configuration file, and settings that override it.
+
+Nothing here imports JAX or TensorFlow, so that `--help` and wrong settings answer at once.
+"""
+
+import argparse
+import ast
+import dataclasses
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ml_collections
+
+from spade_jax.config import ConfigError, from_dict, nearest
+
+T = TypeVar("T")
+
+_EPILOG = """\
+Every setting of the configuration file can be overridden by its name, for example
+
+  --config.train.steps=500  --config.optimizer.learning_rate=3e-4
+  --config.data.sources.0.kind=text  --config.data.sources.0.train='my/*.txt'
+
+A second start with the same workdir goes on where the first one stopped.
+"""
+
+
+def to_config_dict(config: Any) -> ml_collections.ConfigDict:
+    """A dataclass as the `ConfigDict` that `get_config()` of a configuration file returns."""
+    return ml_collections.ConfigDict(dataclasses.asdict(config))
+
+
+def parse(
+    argv: Sequence[str], config_class: type[T], program: str, description: str
+) -> tuple[T, Path]:
+    """The configuration and the workdir that a command line names.
+
+    Raises:
+      ConfigError: a file or setting that does not exist, or what `config_class` rejects.
+      SystemExit: `--help`, or a command line of another form.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description=description,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help=f"such as configs/{program}/quickstart.py"
+    )
+    parser.add_argument(
+        "--workdir",
+        required=True,
+        metavar="DIR",
+        type=Path,
+        help="where checkpoints, metrics and the loss curve go; made if it is not there",
+    )
+    known, rest = parser.parse_known_args(argv)
+    overrides = _overrides(rest, parser)
+    settings = _plain(_load(Path(known.config), program))
+    for name, value in overrides.items():
+        _override(settings, name, value)
+    return from_dict(config_class, settings), known.workdir
+
+
+def _overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """`--config.NAME=VALUE` or `--config.NAME VALUE`, with VALUE a Python literal or a string."""
+    overrides = {}
+    waiting = list(rest)
+    while waiting:
+        name, equals, value = waiting.pop(0).partition("=")
+        if not name.startswith("--config."):
+            parser.error(f"{name}: is neither --config, --workdir nor --config.NAME=VALUE")
+        if not equals:
+            if not waiting:
+                parser.error(f"{name}: has no value")
+            value = waiting.pop(0)
+        literals = {"true": "True", "false": "False", "none": "None", "null": "None"}
+        try:
+            overrides[name.removeprefix("--config.")] = ast.literal_eval(
+                literals.get(value.lower(), value)
+            )
+        except (ValueError, SyntaxError):
+            overrides[name.removeprefix("--config.")] = value
+    return overrides
+
+
+def _load(path: Path, program: str) -> Any:
+    """What the file's `get_config` returns."""
+    if not path.is_file():
+        directory = path.parent if path.parent.is_dir() else Path("configs") / program
+        known = [str(p) for p in directory.glob("*.py") if p.name != "__init__.py"]
+        raise ConfigError(f"--config = {str(path)!r}: no such file{nearest(str(path), known)}")
+    sys.path.insert(0, "")  # A configuration may import what lies beside it.
+    try:
+        module = runpy.run_path(str(path))
+    except SyntaxError as error:
+        raise ConfigError(
+            f"--config = {str(path)!r}: must be a Python file (line {error.lineno}: {error.msg})"
+        ) from None
+    finally:
+        sys.path.pop(0)
+    if "get_config" not in module:
+        raise ConfigError(
+            f"--config = {str(path)!r}: must define get_config(), which returns the configuration"
+        )
+    return module["get_config"]()
+
+
+def _plain(value: Any) -> Any:
+    """Nested dicts and lists, whose entries can be overridden."""
+    if isinstance(value, ml_collections.ConfigDict | Mapping):
+        return {name: _plain(value[name]) for name in value}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
+
+
+def _override(settings: Any, name: str, value: Any) -> None:
+    *parents, last = name.split(".")
+    where = "config"
+    for part in [*parents, last]:
+        if isinstance(settings, dict):
+            key: Any = part
+            known = list(settings)
+        elif isinstance(settings, list):
+            key = int(part) if part.isdigit() else part
+            known = [str(i) for i in range(len(settings))]
+        else:
+            raise ConfigError(f"{where} = {settings!r}: has no setting {part!r} inside")
+        if part not in known:
+            raise ConfigError(f"{where}.{part}: no such setting{nearest(part, known)}")
+        where = f"{where}.{part}"
+        if part is last:
+            settings[key] = value
+        else:
+            settings = settings[key]

@@ -1,0 +1,217 @@
+"""How a model is trained, as frozen dataclasses that know no framework, with their checks."""
+
+import dataclasses
+import re
+from typing import Literal
+
+from spade_jax.config import ConfigError, require, require_literals
+
+RateTable = tuple[tuple[str, float | None], ...]
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on: the message says where it stands and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig:
+    """The update rule, its schedule, and what differs from parameter to parameter.
+
+    The two tables map regular expressions over whole parameter paths, such as
+    `encoder/.*/bias`, to a rate. The first match wins, every parameter must be matched, and every
+    pattern must match something. None stands for the model's own rate.
+
+    Attributes:
+      name: "adamw", or "adafactor" with factored second moments and steps relative to the
+        root mean square of each parameter.
+      learning_rate: the peak, reached after the warm-up.
+      schedule: what follows it: "constant", "linear" or "cosine" down to `final_fraction` of the
+        peak at the last step, or "inverse_sqrt", (warmup_steps / step) ** 0.5.
+      warmup_steps: steps of linear growth from zero.
+      final_fraction: where "linear" and "cosine" end, as a fraction of the peak.
+      betas, eps: decay rates of AdamW's two moments, and what it adds to their root.
+      decay_exponent: Adafactor's second moment at step t decays by 1 - t ** -decay_exponent.
+      weight_decay: decoupled: a step also takes rate * weight_decay * parameter away.
+      clip_norm: gradients of a larger global norm are scaled down to it; None never clips.
+      learning_rates: the peak rate of the matched parameters, which follows the schedule's shape;
+        0 freezes them: no gradient is computed and no optimiser slots are held.
+      weight_decays: the weight decay of the matched parameters. Never decay the SSM's A, B and dt.
+    """
+
+    name: Literal["adamw", "adafactor"] = "adamw"
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "cosine"
+    warmup_steps: int = 1000
+    final_fraction: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.98)
+    eps: float = 1e-8
+    decay_exponent: float = 0.8
+    weight_decay: float = 0.01
+    clip_norm: float | None = 1.0
+    learning_rates: RateTable = ((".*", None),)
+    weight_decays: RateTable = (
+        (r".*(norm|bias|scale|ssm).*", 0.0),
+        (".*", None),
+    )
+
+    def __post_init__(self) -> None:
+        require_literals(self, "optimizer")
+        require(
+            self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "must be above 0"
+        )
+        require(
+            self.warmup_steps >= 0,
+            "optimizer.warmup_steps",
+            self.warmup_steps,
+            "must be at least 0",
+        )
+        require(
+            self.schedule != "inverse_sqrt" or self.warmup_steps > 0,
+            "optimizer.warmup_steps",
+            self.warmup_steps,
+            'must be at least 1 for schedule "inverse_sqrt", which falls from there',
+        )
+        require(
+            0 <= self.final_fraction <= 1,
+            "optimizer.final_fraction",
+            self.final_fraction,
+            "must be between 0 and 1",
+        )
+        for beta in self.betas:
+            require(
+                0 <= beta < 1, "optimizer.betas", self.betas, "each must be at least 0 and below 1"
+            )
+        require(self.eps > 0, "optimizer.eps", self.eps, "must be above 0")
+        require(
+            self.decay_exponent > 0,
+            "optimizer.decay_exponent",
+            self.decay_exponent,
+            "must be above 0",
+        )
+        require(
+            self.weight_decay >= 0,
+            "optimizer.weight_decay",
+            self.weight_decay,
+            "must be at least 0",
+        )
+        require(
+            self.clip_norm is None or self.clip_norm > 0,
+            "optimizer.clip_norm",
+            self.clip_norm,
+            "must be above 0, or None to never clip",
+        )
+        for name in ("learning_rates", "weight_decays"):
+            for pattern, rate in getattr(self, name):
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ConfigError(
+                        f"optimizer.{name} = {pattern!r}: must be a regular expression ({error})"
+                    ) from None
+                require(
+                    rate is None or rate >= 0,
+                    f"optimizer.{name}[{pattern!r}]",
+                    rate,
+                    "must be at least 0, or None for the model's own",
+                )
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """The cross entropy of the target tokens.
+
+    Attributes:
+      z_loss: weight of log(Z) ** 2, which keeps the softmax normaliser Z near 1.
+      label_smoothing: probability moved from the target to all other tokens evenly.
+    """
+
+    z_loss: float = 0.0
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.z_loss >= 0, "loss.z_loss", self.z_loss, "must be at least 0")
+        require(
+            0 <= self.label_smoothing < 1,
+            "loss.label_smoothing",
+            self.label_smoothing,
+            "must be at least 0 and below 1",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """How long and in what portions the loop runs.
+
+    Attributes:
+      steps: updates of the whole run.
+      batch_size: sequences per update, over all devices and microbatches.
+      microbatches: equal parts of a batch run one after the other, to save memory. Evaluation
+        runs on batches of that part's size.
+      eval_every: steps between evaluations; the last step always evaluates.
+      eval_batches: validation batches per evaluation; None is the whole validation set.
+      checkpoint_every: steps between checkpoints; the last step always saves.
+      keep: the newest checkpoints that stay.
+      log_every: steps between two lines of metrics.
+      seed: of initial parameters and dropout.
+    """
+
+    steps: int
+    batch_size: int
+    microbatches: int = 1
+    eval_every: int = 1000
+    eval_batches: int | None = None
+    checkpoint_every: int = 1000
+    keep: int = 3
+    log_every: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in (
+            "steps",
+            "batch_size",
+            "microbatches",
+            "eval_every",
+            "checkpoint_every",
+            "keep",
+            "log_every",
+        ):
+            require(
+                getattr(self, name) > 0, f"train.{name}", getattr(self, name), "must be at least 1"
+            )
+        require(
+            self.eval_batches is None or self.eval_batches > 0,
+            "train.eval_batches",
+            self.eval_batches,
+            "must be at least 1, or None for the whole validation set",
+        )
+        require(
+            self.batch_size % self.microbatches == 0,
+            "train.batch_size",
+            self.batch_size,
+            f"must be a multiple of train.microbatches = {self.microbatches}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """The devices, as a grid.
+
+    Attributes:
+      data: rows that hold the same parameters.
+      fsdp: columns over which each parameter and its optimiser slots are spread.
+        Batches are spread over both. One of the two may be -1: as many as there are devices.
+      platform: "default" is the best that JAX finds here; another must be there.
+    """
+
+    data: int = 1
+    fsdp: int = -1
+    platform: Literal["default", "cpu", "gpu", "tpu"] = "default"
+
+    def __post_init__(self) -> None:
+        require_literals(self, "mesh")
+        for name in ("data", "fsdp"):
+            size = getattr(self, name)
+            require(size == -1 or size > 0, f"mesh.{name}", size, "must be at least 1, or -1")
+        require(
+            not self.data == self.fsdp == -1, "mesh.data", self.data, "cannot be -1 with mesh.fsdp"
+        )

@@ -1,0 +1,58 @@
+"""Evaluation over a whole validation set, and the baseline to beat."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from spade_jax.training import sharding
+from spade_jax.training.step import Trainer
+
+Batches = Iterable[Mapping[str, np.ndarray]]
+
+
+def evaluate(
+    trainer: Trainer, params: Any, batches: Batches, token_bytes: np.ndarray
+) -> dict[str, float]:
+    """Means over all target tokens of `batches`, each token weighing the same.
+
+    Args:
+      batches: of `trainer.eval_batch_size` rows; rows of zeros fill up the last one.
+      token_bytes: [v], bytes of text that each token stands for; 0 for sentinels and the end.
+
+    Returns:
+      loss (nats a token), accuracy, bits_per_byte (all of the targets' bits, those of sentinels
+      included, over the bytes of the masked text) and tokens.
+    """
+    pending = []
+    num_bytes = 0
+    for batch in batches:
+        pending.append(trainer.eval_step(params, sharding.place(dict(batch), trainer.mesh)))
+        num_bytes += int(token_bytes[_targets(batch)].sum())
+    # Read at the end, so that the device never waits between batches; added in float64.
+    tokens = sum(int(sums.tokens) for sums in pending)
+    nats = math.fsum(float(sums.loss) for sums in pending)
+    correct = sum(int(sums.correct) for sums in pending)
+    return {
+        "loss": nats / max(tokens, 1),
+        "accuracy": correct / max(tokens, 1),
+        "bits_per_byte": nats / math.log(2) / max(num_bytes, 1),
+        "tokens": tokens,
+    }
+
+
+def unigram_loss(batches: Batches) -> float:
+    """Entropy of the targets' tokens in nats: no model without context does better on them."""
+    counts = np.zeros(0, np.int64)
+    for batch in batches:
+        new = np.bincount(_targets(batch))
+        counts = np.pad(counts, (0, max(0, len(new) - len(counts))))
+        counts[: len(new)] += new
+    frequencies = counts[counts > 0] / counts.sum()
+    return float(-(frequencies * np.log(frequencies)).sum())
+
+
+def _targets(batch: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The target tokens that count, [tokens]."""
+    return batch["decoder_target_tokens"][batch["decoder_loss_weights"] > 0]

@@ -1,0 +1,271 @@
+"""The loop: trains, evaluates, saves, stops when told to, and goes on where it stopped."""
+
+import contextlib
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from spade_jax.config import ConfigError
+from spade_jax.training import sharding
+from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.training.config import RunError, TrainConfig
+from spade_jax.training.evaluation import evaluate
+from spade_jax.training.screen import ProgressLine
+from spade_jax.training.step import Trainer, TrainState
+from spade_jax.training.workdir import Records
+
+# Settings that a second start in the same workdir may change: no update depends on them. With
+# another mesh the sums of a batch are taken in another order, and equal to rounding only.
+MAY_CHANGE = (
+    "train.eval_every",
+    "train.eval_batches",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.log_every",
+    "mesh.",
+)
+
+
+class TrainingDiverged(RunError):
+    """A loss or an update that is not finite: the message says where, and what to try."""
+
+
+class BatchIterator(Protocol):
+    """Endless training batches whose position can be saved."""
+
+    def __next__(self) -> dict[str, np.ndarray]: ...
+    def get_state(self) -> bytes: ...
+    def set_state(self, state: bytes) -> None: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """What the loop takes from the data.
+
+    Attributes:
+      train: an iterator of batches of `Trainer.batch_size` rows.
+      validation: batches of `Trainer.eval_batch_size` rows; every pass is the same.
+      token_bytes: [v], bytes of text of each token.
+      vocabulary_digest: equal for equal vocabularies.
+      baseline: validation loss to draw beside the curve, or None.
+    """
+
+    train: BatchIterator
+    validation: Iterable[Mapping[str, np.ndarray]]
+    token_bytes: np.ndarray
+    vocabulary_digest: str
+    baseline: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """How the loop ended.
+
+    Attributes:
+      state: the train state.
+      step: updates done.
+      finished: all of them are, and evaluated; otherwise a signal stopped the run.
+      was_finished: they were already at the start.
+      evaluation: what the last evaluation of this start gave, or None.
+    """
+
+    state: TrainState
+    step: int
+    finished: bool
+    was_finished: bool
+    evaluation: dict[str, float] | None
+
+
+def check_same_run(
+    checkpoints: Checkpoints,
+    settings: Mapping[str, Any],
+    vocabulary_digest: str,
+    may_change: tuple[str, ...] = MAY_CHANGE,
+) -> None:
+    """Raises ConfigError where the workdir's checkpoints are another configuration's."""
+    if checkpoints.newest is None:
+        return
+    about = checkpoints.about()
+    before, now = _flat(about["settings"]), _flat(settings)
+    if now.get("optimizer.schedule") in ("constant", "inverse_sqrt"):
+        may_change += ("train.steps",)  # Those do not look at the end.
+    differing = [
+        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+        for name in dict.fromkeys([*before, *now])
+        if before.get(name) != now.get(name) and not name.startswith(may_change)
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ConfigError(
+            f"{checkpoints.directory}: holds checkpoints of another configuration: "
+            f"{'; '.join(differing[:3])}{more}; use another workdir or the same settings"
+        )
+    if about["vocabulary"] != vocabulary_digest:
+        raise ConfigError(
+            f"{checkpoints.directory}: its checkpoints were trained with another vocabulary "
+            f"(digest {about['vocabulary'][:12]}) than data.vocabulary now gives (digest "
+            f"{vocabulary_digest[:12]}); use another workdir or the same vocabulary file"
+        )
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    if isinstance(settings, Mapping):
+        items: Iterable[tuple[Any, Any]] = settings.items()
+    elif isinstance(settings, list | tuple):
+        items = enumerate(settings)
+    else:
+        return {prefix: settings}
+    flat: dict[str, Any] = {}
+    for name, value in items:
+        flat |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
+    return flat
+
+
+def run(
+    trainer: Trainer,
+    config: TrainConfig,
+    data: Data,
+    checkpoints: Checkpoints,
+    *,
+    workdir: Path,
+    settings: Mapping[str, Any],
+    console: Console,
+) -> Outcome:
+    """Trains to `config.steps`, or until SIGTERM or SIGINT, which save and return.
+
+    A run that is killed at any moment and started again ends with the same bits. What makes it so:
+
+    1. A checkpoint of step n holds the state after n updates and the position of the data after
+       n batches; it appears on the disk as a whole or not at all.
+    2. Lines up to step n are in metrics.jsonl before a checkpoint of step n is begun.
+    3. A start restores the newest checkpoint that is whole, sets the data to its position, and
+       drops the lines beyond its step.
+    4. Step n's randomness is a function of the seed and n alone.
+    5. At every step the loop does what is due there and not done yet: evaluate, save, update. So
+       an evaluation that was cut off is made up for.
+
+    Args:
+      settings: the whole configuration as JSON values, kept in the workdir and in checkpoints.
+
+    Raises:
+      TrainingDiverged: a loss or update that is not finite; it is not saved.
+      CheckpointError: a checkpoint that cannot be read or written.
+    """
+    about = {"settings": settings, "vocabulary": data.vocabulary_digest}
+    if checkpoints.newest is None:
+        step, state = 0, trainer.init()
+    else:
+        for damage in checkpoints.damaged.values():
+            console.print(f"Damaged checkpoint moved aside: {damage}.")
+        step = checkpoints.newest
+        state, position = checkpoints.restore(trainer.state_shapes)
+        data.train.set_state(position)
+        console.print(f"Going on from the checkpoint of step {step}.")
+    records = Records(workdir, step, settings)
+    if step >= config.steps and step in records.evaluated:
+        records.close()
+        return Outcome(state, step, finished=True, was_finished=True, evaluation=None)
+
+    saved_step, evaluation = step, None
+    pending: Callable[[], None] | None = None
+    progress = ProgressLine(console, step, config.steps)
+
+    def report(step: int, tokens: int, on_device: Mapping[str, jax.Array]) -> None:
+        metrics = {name: value.item() for name, value in on_device.items()}
+        for name in ("loss", "grad_norm", "update_norm"):
+            if not math.isfinite(metrics[name]):
+                last = f"step {saved_step}" if saved_step else "none yet"
+                raise TrainingDiverged(
+                    f"step {step}: {name} = {metrics[name]}, loss = {metrics['loss']}: training "
+                    f"stopped; the last good checkpoint is {last}. Try a lower "
+                    "optimizer.learning_rate, a longer optimizer.warmup_steps, a lower "
+                    "optimizer.clip_norm, or model.dtype 'float32'"
+                )
+        rate = progress.update(step, tokens, metrics)
+        if step % config.log_every == 0 or step == config.steps:
+            timing = {} if rate is None else {"tokens_per_second": rate}
+            records.write("train", step, metrics | timing)
+
+    with _stop_signals() as stopped, contextlib.ExitStack() as stack:
+        stack.callback(records.close)
+        stack.callback(progress.close)
+        while True:
+            stop = stopped()
+            last = step >= config.steps
+            evaluating = (
+                (last or step % config.eval_every == 0)
+                and step > 0
+                and step not in records.evaluated
+                and not stop
+            )
+            saving = (last or step % config.checkpoint_every == 0 or stop) and step != saved_step
+            if pending is not None and (evaluating or saving or last):
+                pending()
+                pending = None
+                progress.pause()
+            if evaluating:
+                begin = time.monotonic()
+                evaluation = evaluate(trainer, state.params, data.validation, data.token_bytes)
+                seconds = time.monotonic() - begin
+                records.write("eval", step, evaluation | {"seconds": seconds})
+                records.draw(data.baseline)
+                console.print(
+                    f"step {step}/{config.steps}  validation loss {evaluation['loss']:.3f}  "
+                    f"accuracy {evaluation['accuracy']:.3f}  "
+                    f"{evaluation['bits_per_byte']:.3f} bits/byte"
+                )
+            if saving:
+                checkpoints.save(step, state, data.train.get_state(), about)
+                saved_step = step
+            if last or stop:
+                break
+            # Step n is on its way before the metrics of n - 1 are read: the device never waits.
+            batch = next(data.train)
+            tokens = np.count_nonzero(batch["encoder_input_tokens"]) + np.count_nonzero(
+                batch["decoder_target_tokens"]
+            )
+            state, metrics = trainer.train_step(state, sharding.place(batch, trainer.mesh))
+            step += 1
+            if pending is not None:
+                pending()
+            pending = _later(report, step, tokens, metrics)
+        checkpoints.wait()
+        finished = step >= config.steps and step in records.evaluated
+    return Outcome(state, step, finished, was_finished=False, evaluation=evaluation)
+
+
+def _later(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+    return lambda: function(*arguments)
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[Callable[[], bool]]:
+    """Notes the first SIGTERM or SIGINT; a second one ends the program as usual."""
+    received = threading.Event()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in signals}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def note(number: int, frame: Any) -> None:
+        received.set()
+        restore()
+
+    for number in signals:
+        signal.signal(number, note)
+    try:
+        yield received.is_set
+    finally:
+        restore()

@@ -1,0 +1,157 @@
+"""The optimiser: AdamW or Adafactor, a schedule, and rates that differ between parameters."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from spade_jax.config import ConfigError, require
+from spade_jax.training.config import OptimizerConfig, RateTable
+
+Tree = Any
+
+
+def paths(parameters: Tree) -> dict[str, Any]:
+    """Leaves of nested dicts by their path, such as "encoder/layers/0/norm/scale"."""
+    return {"/".join(map(str, path)): leaf for path, leaf in flatten_dict(parameters).items()}
+
+
+def look_up(
+    table: RateTable, names: Iterable[str], default: float, setting: str
+) -> dict[str, float]:
+    """The rate of every parameter: that of the first pattern that matches its whole path.
+
+    Raises:
+      ConfigError: a parameter that no pattern matches, or a pattern that matches no parameter.
+    """
+    rates = {}
+    unused = {pattern for pattern, _ in table}
+    for name in names:
+        matching = [(pattern, rate) for pattern, rate in table if re.fullmatch(pattern, name)]
+        if not matching:
+            raise ConfigError(
+                f"{setting}: no pattern matches parameter {name}; end the table with ('.*', None)"
+            )
+        unused -= {pattern for pattern, _ in matching}
+        rates[name] = default if matching[0][1] is None else matching[0][1]
+    if unused:
+        raise ConfigError(
+            f"{setting} = {min(unused)!r}: matches no parameter; the overview of parameters "
+            f"lists them, such as {min(rates)}"
+        )
+    return rates
+
+
+def schedule_shape(config: OptimizerConfig, steps: int) -> optax.Schedule:
+    """The learning rate as a fraction of its peak, by updates done before this one.
+
+    Raises:
+      ConfigError: a warm-up that is longer than a run whose schedule falls until its last step.
+    """
+    warmup = config.warmup_steps
+    falls = config.schedule in ("linear", "cosine")
+    require(
+        not falls or warmup < steps,
+        "optimizer.warmup_steps",
+        warmup,
+        f"must be below train.steps = {steps}",
+    )
+    # Update number u, counted from 1, is update u of the warm-up; the last one reaches the end.
+    rest = max(1, steps - max(warmup, 1))
+    after: optax.Schedule
+    if config.schedule == "linear":
+        after = optax.linear_schedule(1.0, config.final_fraction, rest)
+    elif config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(1.0, rest, config.final_fraction)
+    elif config.schedule == "inverse_sqrt":
+        after = lambda count: jnp.sqrt(warmup / (warmup + count))  # noqa: E731
+    else:
+        after = optax.constant_schedule(1.0)
+    if warmup < 2:
+        return after
+    return optax.join_schedules(
+        [optax.linear_schedule(1 / warmup, 1.0, warmup - 1), after], [warmup - 1]
+    )
+
+
+class Optimizer(NamedTuple):
+    """What the train step needs of an optimiser.
+
+    Attributes:
+      transformation: the optax chain; it sees the trainable parameters alone.
+      learning_rate: the model's own rate, by updates done before.
+      trainable: names of the parameters whose rate is not zero.
+    """
+
+    transformation: optax.GradientTransformation
+    learning_rate: optax.Schedule
+    trainable: frozenset[str]
+
+    def split(self, parameters: Tree) -> tuple[Tree, Tree]:
+        """The trainable and the frozen parameters, each as nested dicts without the others."""
+        flat = flatten_dict(parameters)
+        names = {path: "/".join(map(str, path)) for path in flat}
+        return (
+            unflatten_dict({p: v for p, v in flat.items() if names[p] in self.trainable}),
+            unflatten_dict({p: v for p, v in flat.items() if names[p] not in self.trainable}),
+        )
+
+
+def join(trainable: Tree, frozen: Tree) -> Tree:
+    """What `Optimizer.split` took apart."""
+    return unflatten_dict(flatten_dict(trainable) | flatten_dict(frozen))
+
+
+def make_optimizer(config: OptimizerConfig, steps: int, parameters: Tree) -> Optimizer:
+    """The optimiser of a run of `steps` updates of `parameters` (nested dicts; shapes suffice).
+
+    Raises:
+      ConfigError: a table that does not fit the parameters, or nothing to train.
+    """
+    names = paths(parameters)
+    peaks = look_up(config.learning_rates, names, config.learning_rate, "optimizer.learning_rates")
+    decays = look_up(config.weight_decays, names, config.weight_decay, "optimizer.weight_decays")
+    trainable = frozenset(name for name, peak in peaks.items() if peak > 0)
+    require(
+        bool(trainable),
+        "optimizer.learning_rates",
+        config.learning_rates,
+        "freezes every parameter: one rate at least must be above 0",
+    )
+    shape = schedule_shape(config, steps)
+    if config.name == "adamw":
+        direction = optax.scale_by_adam(*config.betas, eps=config.eps)
+    else:
+        direction = optax.chain(
+            optax.scale_by_factored_rms(decay_rate=config.decay_exponent),
+            optax.clip_by_block_rms(1.0),
+            optax.scale_by_param_block_rms(),
+        )
+    transformation = optax.chain(
+        optax.identity()
+        if config.clip_norm is None
+        else optax.clip_by_global_norm(config.clip_norm),
+        direction,
+        _decay_and_scale(peaks, decays),
+        optax.scale_by_schedule(shape),
+    )
+    return Optimizer(transformation, lambda count: config.learning_rate * shape(count), trainable)
+
+
+def _decay_and_scale(
+    peaks: Mapping[str, float], decays: Mapping[str, float]
+) -> optax.GradientTransformation:
+    """Update u of parameter p with peak rate r and weight decay w becomes -r (u + w p)."""
+
+    def update(updates: Tree, parameters: Tree) -> Tree:
+        def one(path: Any, u: jax.Array, p: jax.Array) -> jax.Array:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            return -peaks[name] * (u + decays[name] * p)
+
+        return jax.tree_util.tree_map_with_path(one, updates, parameters)
+
+    return optax.stateless(update)

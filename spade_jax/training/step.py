@@ -1,0 +1,256 @@
+"""The train state, the loss, and the compiled steps that update and evaluate it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from flax.traverse_util import unflatten_dict
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from spade_jax.training import sharding
+from spade_jax.training.config import LossConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.optimizer import join, make_optimizer
+
+Tree = Any
+Batch = Mapping[str, Any]
+
+
+class TrainState(NamedTuple):
+    """All that an update changes.
+
+    Attributes:
+      step: updates done, int32.
+      params: nested dicts of float32 arrays, as `nnx.to_pure_dict` gives them.
+      opt_state: optimiser slots of the trainable parameters.
+    """
+
+    step: Any
+    params: Tree
+    opt_state: Tree
+
+
+class TokenSums(NamedTuple):
+    """Sums over target tokens, so that parts of a batch of any sizes add up.
+
+    Attributes:
+      loss, z_loss: in nats, float32; the objective is their sum.
+      correct, tokens: int32.
+    """
+
+    loss: jax.Array
+    z_loss: jax.Array
+    correct: jax.Array
+    tokens: jax.Array
+
+
+def token_losses(
+    logits_btv: jax.Array, targets_bt: jax.Array, config: LossConfig
+) -> tuple[jax.Array, jax.Array]:
+    """Cross entropy and z-loss of each token, both [b, t], float32, in nats.
+
+    With label smoothing s the target has probability 1 - s, each other token s / (v - 1); the
+    entropy of that distribution is taken off, so that a perfect prediction costs 0, as in T5.
+    """
+    logits_btv = logits_btv.astype(jnp.float32)
+    log_z_bt = jax.nn.logsumexp(logits_btv, axis=-1)
+    target_bt = jnp.take_along_axis(logits_btv, targets_bt[..., None], axis=-1)[..., 0]
+    loss_bt = log_z_bt - target_bt
+    smoothing = config.label_smoothing
+    if smoothing > 0:
+        others = logits_btv.shape[-1] - 1
+        other_losses_bt = others * log_z_bt - (logits_btv.sum(axis=-1) - target_bt)
+        entropy = -((1 - smoothing) * np.log1p(-smoothing) + smoothing * np.log(smoothing / others))
+        loss_bt = (1 - smoothing) * loss_bt + smoothing / others * other_losses_bt - entropy
+    return loss_bt, config.z_loss * log_z_bt**2
+
+
+def token_sums(
+    model: Callable[..., jax.Array], batch: Batch, config: LossConfig, dropout_key: jax.Array | None
+) -> TokenSums:
+    """Runs an encoder-decoder on a batch of seqio's features [b, l] and sums over its targets."""
+    encoder_tokens, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
+    logits_btv = model(
+        encoder_tokens,
+        batch["decoder_input_tokens"],
+        encoder_segment_ids=batch.get("encoder_segment_ids", (encoder_tokens != 0).astype(int)),
+        decoder_segment_ids=batch.get("decoder_segment_ids", (targets != 0).astype(int)),
+        decoder_positions=batch.get("decoder_positions"),
+        dropout_key=dropout_key,
+    )
+    loss_bt, z_loss_bt = token_losses(logits_btv, targets, config)
+    counts_bt = batch["decoder_loss_weights"] > 0
+    correct_bt = (jnp.argmax(logits_btv, axis=-1) == targets) & counts_bt
+    return TokenSums(
+        jnp.sum(jnp.where(counts_bt, loss_bt, 0.0)),
+        jnp.sum(jnp.where(counts_bt, z_loss_bt, 0.0)),
+        jnp.sum(correct_bt, dtype=jnp.int32),
+        jnp.sum(counts_bt, dtype=jnp.int32),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """A model bound to its optimiser, loss and devices.
+
+    Attributes:
+      state_shapes: a `TrainState` of `jax.ShapeDtypeStruct`, each with its sharding.
+      trainable: names of the parameters that are trained, the others being frozen.
+      batch_size: b of the batches that `train_step` takes.
+      eval_batch_size: b of those that `eval_step` takes, one microbatch.
+      init: () -> TrainState, born on its devices.
+      train_step: (state, batch) -> (state, metrics); the state given is donated. Metrics are
+        scalars: loss, z_loss, accuracy (means over target tokens), tokens, grad_norm (before
+        clipping), update_norm, learning_rate.
+      eval_step: (params, batch) -> TokenSums without smoothing, z-loss or dropout.
+      logits: (params, encoder_tokens [b, l], decoder_tokens [b, t]) -> float32 [b, t, v].
+    """
+
+    mesh: Mesh
+    state_shapes: TrainState
+    trainable: frozenset[str]
+    batch_size: int
+    eval_batch_size: int
+    init: Callable[[], TrainState]
+    train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+    eval_step: Callable[[Tree, Batch], TokenSums]
+    logits: Callable[[Tree, jax.Array, jax.Array], jax.Array]
+
+
+def make_trainer(
+    create: Callable[[nnx.Rngs], nnx.Module],
+    optimizer_config: OptimizerConfig,
+    loss_config: LossConfig,
+    config: TrainConfig,
+    mesh: Mesh,
+) -> Trainer:
+    """Binds the model that `create` makes; nothing is compiled or allocated yet.
+
+    Each parameter of the model is an `nnx.Param` with its logical axes as the metadata `axes`.
+
+    Raises:
+      ConfigError: batches or parameters that do not divide over the mesh, or tables of rates
+        that do not fit the parameters.
+    """
+    sharding.check_batch(config, mesh)
+    graphdef, variables = nnx.split(nnx.eval_shape(lambda: create(nnx.Rngs(0))))
+    optimizer = make_optimizer(optimizer_config, config.steps, nnx.to_pure_dict(variables))
+    transformation = optimizer.transformation
+    replicated = sharding.replicated(mesh)
+    batch_sharding = sharding.batch_sharding(mesh)
+
+    def init() -> TrainState:
+        rngs = nnx.Rngs(jax.random.fold_in(jax.random.key(config.seed), 0))
+        params = nnx.to_pure_dict(nnx.state(create(rngs)))
+        return TrainState(
+            jnp.zeros((), jnp.int32), params, transformation.init(optimizer.split(params)[0])
+        )
+
+    shapes = jax.eval_shape(init)
+    param_shardings = unflatten_dict(
+        {
+            path: NamedSharding(
+                mesh,
+                sharding.parameter_spec(
+                    "/".join(map(str, path)), variable.shape, variable.axes, mesh
+                ),
+            )
+            for path, variable in nnx.to_flat_state(variables)
+        }
+    )
+    state_shardings = TrainState(
+        replicated,
+        param_shardings,
+        sharding.optimizer_shardings(
+            transformation,
+            shapes.opt_state,
+            optimizer.split(shapes.params)[0],
+            optimizer.split(param_shardings)[0],
+        ),
+    )
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+        trainable, frozen = optimizer.split(state.params)
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step + 1)
+
+        def objective(trainable: Tree, part: Batch, key: jax.Array) -> tuple[jax.Array, TokenSums]:
+            model = nnx.merge(graphdef, join(trainable, frozen))
+            sums = token_sums(model, part, loss_config, key)
+            return sums.loss + sums.z_loss, sums
+
+        def accumulate(total: Tree, part: tuple[jax.Array, Batch]) -> tuple[Tree, None]:
+            index, microbatch = part
+            sums = jax.grad(objective, has_aux=True)(
+                trainable, microbatch, jax.random.fold_in(key, index)
+            )
+            return jax.tree.map(jnp.add, total, sums), None
+
+        def in_parts(array: jax.Array) -> jax.Array:
+            # Each part takes rows from every device: no row moves between devices.
+            parts = array.reshape(-1, config.microbatches, *array.shape[1:]).swapaxes(0, 1)
+            return jax.lax.with_sharding_constraint(
+                parts, NamedSharding(mesh, PartitionSpec(None, sharding.BATCH_AXES))
+            )
+
+        zeros = (
+            jax.tree.map(jnp.zeros_like, trainable),
+            TokenSums(jnp.float32(0), jnp.float32(0), jnp.int32(0), jnp.int32(0)),
+        )
+        (grads, sums), _ = jax.lax.scan(
+            accumulate,
+            zeros,
+            (jnp.arange(config.microbatches), jax.tree.map(in_parts, dict(batch))),
+        )
+        tokens = jnp.maximum(sums.tokens, 1).astype(jnp.float32)
+        grads = jax.tree.map(lambda g: g / tokens, grads)
+        updates, opt_state = transformation.update(grads, state.opt_state, trainable)
+        metrics = {
+            "loss": sums.loss / tokens,
+            "z_loss": sums.z_loss / tokens,
+            "accuracy": sums.correct / tokens,
+            "tokens": sums.tokens,
+            "grad_norm": optax.tree.norm(grads),
+            "update_norm": optax.tree.norm(updates),
+            "learning_rate": jnp.asarray(optimizer.learning_rate(state.step), jnp.float32),
+        }
+        params = join(optax.apply_updates(trainable, updates), frozen)
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    def eval_step(params: Tree, batch: Batch) -> TokenSums:
+        return token_sums(nnx.merge(graphdef, params), batch, LossConfig(), None)
+
+    def logits(params: Tree, encoder_tokens: jax.Array, decoder_tokens: jax.Array) -> jax.Array:
+        return nnx.merge(graphdef, params)(
+            encoder_tokens,
+            decoder_tokens,
+            encoder_segment_ids=(encoder_tokens != 0).astype(int),
+        )
+
+    return Trainer(
+        mesh=mesh,
+        state_shapes=jax.tree.map(
+            lambda shape, place: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=place),
+            shapes,
+            state_shardings,
+        ),
+        trainable=optimizer.trainable,
+        batch_size=config.batch_size,
+        eval_batch_size=config.batch_size // config.microbatches,
+        init=jax.jit(init, out_shardings=state_shardings),
+        train_step=jax.jit(
+            train_step,
+            in_shardings=(state_shardings, batch_sharding),
+            out_shardings=(state_shardings, replicated),
+            donate_argnums=0,
+        ),
+        eval_step=jax.jit(
+            eval_step,
+            in_shardings=(param_shardings, batch_sharding),
+            out_shardings=replicated,
+        ),
+        logits=logits,
+    )

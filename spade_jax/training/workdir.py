@@ -1,0 +1,112 @@
+"""What a run leaves in its workdir besides checkpoints.
+
+config.json      the configuration as used
+metrics.jsonl    one JSON object a line, of kind "train" or "eval", each step once
+loss.png         the loss curves
+tensorboard/     the same numbers as TensorBoard events
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from spade_jax.config import ConfigError
+from spade_jax.training.events import EventWriter
+
+
+def check_writable(workdir: Path) -> None:
+    """Makes the directory, and tries to write there.
+
+    Raises:
+      ConfigError: it cannot be made or written to.
+    """
+    probe = workdir / f".writable_{os.getpid()}"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe.write_text("writable")
+        probe.unlink()
+    except OSError as error:
+        raise ConfigError(
+            f"workdir = {str(workdir)!r}: must be a directory that can be written to "
+            f"({error.strerror})"
+        ) from None
+
+
+class Records:
+    """The numbers of a run, step by step, on disk.
+
+    Attributes:
+      evaluated: the steps that have an evaluation.
+    """
+
+    def __init__(self, workdir: Path, step: int, settings: Mapping[str, Any]):
+        """Opens the files of a run that goes on after `step`, and drops what lies beyond it."""
+        self._workdir = workdir
+        self._path = workdir / "metrics.jsonl"
+        _replace(workdir / "config.json", json.dumps(settings, indent=2) + "\n")
+        lines = read_metrics(self._path) if step else []
+        lines = [line for line in lines if line["step"] <= step]
+        self.evaluated = {line["step"] for line in lines if line["kind"] == "eval"}
+        _replace(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+        self._file = self._path.open("a")
+        self._events = EventWriter(workdir / "tensorboard", step + 1)
+
+    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Adds one line, in one piece and at once."""
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        self._events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+        if kind == "eval":
+            self.evaluated.add(step)
+
+    def draw(self, baseline: float | None) -> None:
+        """Draws loss.png, with the baseline's loss as a line."""
+        draw_loss(read_metrics(self._path), self._workdir / "loss.png", baseline)
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, without what an interrupted run wrote of its last one."""
+    if not path.exists():
+        return []
+    lines = []
+    for line in path.read_text().splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        lines.append(json.loads(line))
+    return lines
+
+
+def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -> None:
+    """Draws training and validation loss over steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot(
+        xlabel="step", ylabel="loss (nats per target token)", title="Pre-training loss"
+    )
+    for kind, label, style in (("train", "training", "-"), ("eval", "validation", "o-")):
+        points = [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
+        if points:
+            axes.plot(*zip(*points), style, label=label, markersize=4)
+    if baseline is not None:
+        axes.axhline(baseline, linestyle="--", color="gray", label="unigram baseline")
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+    temporary = path.with_name(".loss.png")
+    FigureCanvasAgg(figure).print_png(temporary)
+    temporary.replace(path)
+
+
+def _replace(path: Path, text: str) -> None:
+    """Writes a file so that an interruption leaves either the old or the new one."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(text)
+    temporary.replace(path)
