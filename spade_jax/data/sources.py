@@ -1,7 +1,7 @@
 """Sources of documents as seqio sees them, and what can be checked before training begins."""
 
 import collections
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import seqio
@@ -110,6 +110,21 @@ class DocumentSource(seqio.DataSource):
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
+
+
+def iterate_documents(config: SourceConfig, split: Split) -> Iterator[bytes]:
+    """UTF-8 documents of a split, in order.
+
+    Raises:
+      DataError: what `check_source` finds, or what turns up while reading.
+    """
+    check_source(config, split)
+    source = DocumentSource(config)
+    try:
+        for example in source.get_dataset(split, shuffle=False):
+            yield example["text"].numpy()
+    except tf.errors.OpError as error:
+        raise streaming_error(error, [source]) from None
 
 
 def has_split(config: SourceConfig, split: Split) -> bool:

@@ -1,0 +1,157 @@
+"""Trains a SentencePiece vocabulary: `python -m spade_jax.data.train_vocabulary --help`.
+
+TensorFlow and SentencePiece are imported where they are needed, so that help comes at once.
+"""
+
+import argparse
+import io
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from spade_jax.config import ConfigError, require
+from spade_jax.data.config import DataError, SourceConfig
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+# SentencePiece learns from "sentences" and silently leaves out longer ones.
+_SENTENCE_BYTES = 2048
+
+
+def train_vocabulary(
+    source: SourceConfig,
+    output: Path,
+    size: int,
+    *,
+    model_type: str = "unigram",
+    max_bytes: int = 200_000_000,
+    overwrite: bool = False,
+) -> None:
+    """Writes a SentencePiece model with pad 0, eos 1, unk 2, no bos, and a token for each byte.
+
+    Args:
+      source: documents; its training split is read.
+      output: path of the `.model` file.
+      size: tokens in the file; sentinels (`data.extra_ids`) come on top.
+      model_type: "unigram" or "bpe".
+      max_bytes: of text to learn from; what comes after is not read.
+      overwrite: replace `output` where it exists.
+
+    Raises:
+      DataError: the source cannot be read, `output` exists or cannot be written, or the text
+        does not allow for that many tokens.
+    """
+    import sentencepiece
+    from rich.console import Console
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    require(size > 259, "--size", size, "must be above 259: 3 special tokens and 256 bytes")
+    if output.exists() and not overwrite:
+        raise DataError(f"--output = {str(output)!r}: exists; name another, or say --overwrite")
+    if not output.parent.is_dir():
+        raise DataError(f"--output = {str(output)!r}: there is no directory {output.parent}")
+    model = io.BytesIO()
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    try:
+        with Progress(*columns, console=Console(stderr=True)) as progress:
+            sentences = list(_sentences(source, max_bytes, progress))
+            progress.add_task(f"training {size} tokens")
+            sentencepiece.SentencePieceTrainer.train(
+                sentence_iterator=iter(sentences),
+                model_writer=model,
+                model_type=model_type,
+                vocab_size=size,
+                pad_id=0,
+                eos_id=1,
+                unk_id=2,
+                bos_id=-1,
+                byte_fallback=True,
+                max_sentence_length=2 * _SENTENCE_BYTES,
+                num_threads=os.cpu_count() or 1,
+                minloglevel=2,
+            )
+    except RuntimeError as error:  # The only kind that SentencePiece raises.
+        reason = str(error).strip().split("] ")[-1]
+        raise DataError(f"--size = {size}: SentencePiece cannot train it: {reason}") from None
+    try:
+        with tempfile.NamedTemporaryFile(dir=output.parent, delete=False) as file:
+            file.write(model.getvalue())
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, output)
+    except OSError as error:
+        raise DataError(f"--output = {str(output)!r}: {error.strerror}") from None
+
+
+def _sentences(source: SourceConfig, max_bytes: int, progress: "Progress") -> Iterator[bytes]:
+    """Documents, cut at spaces into pieces that SentencePiece accepts."""
+    from spade_jax.data.sources import iterate_documents
+
+    task = progress.add_task("reading text")
+    total = 0
+    for document in iterate_documents(source, "train"):
+        for line in document.splitlines():
+            while line:
+                cut = len(line)
+                if cut > _SENTENCE_BYTES:
+                    cut = line.rfind(b" ", 0, _SENTENCE_BYTES)
+                    cut = cut if cut > 0 else _SENTENCE_BYTES
+                yield line[:cut]
+                line = line[cut:].lstrip(b" ")
+        total += len(document)
+        progress.update(task, description=f"reading text: {total / 1e6:.1f} MB")
+        if total >= max_bytes:
+            return
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Reads the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m spade_jax.data.train_vocabulary",
+        description="Trains a SentencePiece vocabulary on text, for data.vocabulary.",
+        epilog="Example: python -m spade_jax.data.train_vocabulary --input='books/*.txt.gz' "
+        "--kind=text --output=books.model --size=8000",
+    )
+    kinds = ["sotu", "text", "files", "jsonl", "tfrecord", "tfds"]
+    parser.add_argument("--kind", choices=kinds, default="text", help="as data.sources.kind")
+    parser.add_argument(
+        "--input", default="", help="paths, globs or TFDS splits, separated by commas"
+    )
+    parser.add_argument("--field", default="text", help="field or feature that holds the text")
+    parser.add_argument("--name", help="of TFDS: name and version, such as c4/en:3.1.0")
+    parser.add_argument("--data_dir", help="of TFDS: directory the data set was prepared in")
+    parser.add_argument("--output", type=Path, required=True, help="the .model file to write")
+    parser.add_argument("--size", type=int, default=32000, help="tokens, without sentinels")
+    parser.add_argument("--model_type", choices=["unigram", "bpe"], default="unigram")
+    parser.add_argument("--max_bytes", type=int, default=200_000_000, help="of text to learn from")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing --output")
+    options = parser.parse_args(arguments)
+    try:
+        source = SourceConfig(
+            kind=options.kind,
+            train=options.input,
+            field=options.field,
+            name=options.name,
+            data_dir=options.data_dir,
+        )
+        replaces = options.output.exists()
+        train_vocabulary(
+            source,
+            options.output,
+            options.size,
+            model_type=options.model_type,
+            max_bytes=options.max_bytes,
+            overwrite=options.overwrite,
+        )
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(f"{'replaced' if replaces else 'wrote'} {options.output}: {options.size} tokens")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
