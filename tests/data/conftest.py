@@ -1,0 +1,34 @@
+"""Small corpora whose documents can be told apart."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+WORDS = ("union", "senate", "café", "treaty", "of", "the", "and", "river", "peace", "commerce")
+
+
+def make_documents(count: int, seed: int) -> list[str]:
+    """Documents of 20 to 60 words, each beginning with a number of its own."""
+    rng = np.random.default_rng(seed)
+    return [
+        f"{seed}#{i} " + " ".join(rng.choice(WORDS, rng.integers(20, 60))) for i in range(count)
+    ]
+
+
+def write_lines(path: Path, lines: list[str]) -> Path:
+    data = "".join(line + "\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory) -> Path:
+    """Three training files of 12 documents each (seeds 0, 1, 2), one of validation (seed 9)."""
+    directory = tmp_path_factory.mktemp("corpus")
+    write_lines(directory / "train0.txt", make_documents(12, 0))
+    write_lines(directory / "train1.txt.gz", make_documents(12, 1))
+    write_lines(directory / "train2.txt", make_documents(12, 2))
+    write_lines(directory / "validation.txt", make_documents(7, 9))
+    return directory
