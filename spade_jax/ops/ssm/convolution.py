@@ -1,0 +1,294 @@
+"""Three ways to run a state space over a sequence, and their common frame.
+
+    y_t = sum_{s <= t} K0_{t-s} u_s  [ + sum_{s > t} K1_{s-t-1} u_s ],    K_j = C A^j B
+
+"reference" is the recurrence itself; "chunked" multiplies blocks of tokens by matrices and
+carries the state from block to block; "fft" multiplies by the kernel's transform. All three take
+padding and segments, and all three give the same numbers: docs/mathematics.md says why.
+
+Inside, a *stream* is an input with a readout of its own that goes through the same (A, B): the
+reversed sequence is one, and so is the delayed one that cuts a kernel off.
+Shape letters: s streams, b batch, l length, c channels, d features, n state size, t block length,
+m blocks.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from spade_jax.config import require_choice
+from spade_jax.ops.ssm.discrete import DiscreteStateSpace
+from spade_jax.ops.ssm.kernel import block_operators, delayed_readout, kernel
+from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum
+
+METHODS = ("chunked", "fft", "reference")
+
+
+def convolve(
+    system: DiscreteStateSpace,
+    c: jax.Array,
+    u: jax.Array,
+    *,
+    method: str = "chunked",
+    chunk_length: int = 64,
+    segment_ids: jax.Array | None = None,
+    bidirectional: bool = False,
+    max_kernel_length: int | None = None,
+) -> jax.Array:
+    """Runs the state space over a sequence.
+
+    Args:
+      system: the discrete state space of d features.
+      c: readouts (see `discrete.readout`), [channels, d, n]; where bidirectional, the forward and
+        then the backward ones, [2 * channels, d, n].
+      u: input, [b, l, d], in the dtype of the system.
+      method: "chunked", "fft" or "reference".
+      chunk_length: t of "chunked", a power of two.
+      segment_ids: [b, l], int. 0 is padding, whose input counts as zero; where the number changes
+        from one token to the next (padding aside) the state is reset. None: one segment.
+      bidirectional: tokens see those behind them too, from distance 1 on.
+      max_kernel_length: taps after which the kernel is zero; None for all of them.
+
+    Returns:
+      y [b, l, channels, d], of no meaning where there is padding.
+
+    Raises:
+      ConfigError: another method.
+    """
+    require_choice("model.ssm.convolution", method, METHODS)
+    runs = None
+    if segment_ids is not None:
+        u = u * (segment_ids != 0).astype(u.dtype)[..., None]
+        runs = _runs(segment_ids)[None]
+    streams, readouts = u[None], c[None]
+    if bidirectional:
+        runs = None if runs is None else jnp.concatenate([runs, runs[:, :, ::-1]])
+        backward = _delay(u[None, :, ::-1], 1, None if runs is None else runs[1:])
+        streams = jnp.concatenate([streams, backward])
+        readouts = c.reshape(2, -1, *c.shape[1:])
+
+    length = u.shape[1]
+    cut = max_kernel_length is not None and max_kernel_length < length
+    if method == "fft":
+        taps = kernel(system, readouts, min(length, max_kernel_length or length))
+        y = _fft(taps, streams, runs)
+    else:
+        if cut:
+            assert max_kernel_length is not None
+            # What lies beyond the last tap is what the same state space, read as C A^max, makes
+            # of the input of that many tokens ago.
+            beyond = -delayed_readout(system, readouts, max_kernel_length)
+            streams = jnp.concatenate([streams, _delay(streams, max_kernel_length, runs)])
+            readouts = jnp.concatenate([readouts, beyond])
+            runs = None if runs is None else jnp.concatenate([runs, runs])
+        run = _reference if method == "reference" else partial(_chunked, chunk_length=chunk_length)
+        y = run(system, readouts, streams, runs)
+        if cut:
+            y = y.reshape(2, -1, *y.shape[1:]).sum(axis=0)
+    return y[0] + y[1, :, ::-1] if bidirectional else y[0]
+
+
+def _runs(segment_ids: jax.Array) -> jax.Array:
+    """Numbers the segments of each row from left to right, [b, l]; padding counts to the left."""
+    positions = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)
+    last_token = jax.lax.cummax(jnp.where(segment_ids != 0, positions, 0), axis=1)
+    filled = jnp.take_along_axis(segment_ids, last_token, axis=1)
+    border = jnp.pad(filled[:, 1:] != filled[:, :-1], ((0, 0), (1, 0)))
+    return jnp.cumsum(border, axis=1, dtype=jnp.int32)
+
+
+def _delay(u: jax.Array, tokens: int, runs: jax.Array | None) -> jax.Array:
+    """u [s, b, l, d], so many tokens later within its run [s, b, l]; zero where there was none."""
+    later = jnp.pad(u, ((0, 0), (0, 0), (tokens, 0), (0, 0)))[:, :, : u.shape[2]]
+    if runs is None:
+        return later
+    same = runs[:, :, tokens:] == runs[:, :, :-tokens]
+    same = jnp.pad(same, ((0, 0), (0, 0), (tokens, 0)))[:, :, : u.shape[2]]
+    return later * same.astype(u.dtype)[..., None]
+
+
+def _reference(
+    system: DiscreteStateSpace, c: jax.Array, u: jax.Array, runs: jax.Array | None
+) -> jax.Array:
+    """The recurrence, token by token: u [s, b, l, d], c [s, c, d, n] -> y [s, b, l, c, d]."""
+    streams, batch, length, d = u.shape
+    if runs is None:
+        runs = jnp.zeros((streams, batch, length), jnp.int32)
+    keep = jnp.pad(runs[:, :, 1:] == runs[:, :, :-1], ((0, 0), (0, 0), (1, 0)))
+
+    def token(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        u_t, keep_t = inputs
+        state = system.a.apply(state * keep_t[..., None, None]) + system.b * u_t[..., None]
+        return state, einsum("scdn,sbdn->sbcd", c, state)
+
+    initial = jnp.zeros((streams, batch, d, c.shape[-1]), u.dtype)
+    inputs = (jnp.moveaxis(u, 2, 0), jnp.moveaxis(keep.astype(u.dtype), 2, 0))
+    return jnp.moveaxis(jax.lax.scan(token, initial, inputs)[1], 0, 2)
+
+
+def _chunked(
+    system: DiscreteStateSpace,
+    c: jax.Array,
+    u: jax.Array,
+    runs: jax.Array | None,
+    *,
+    chunk_length: int,
+) -> jax.Array:
+    """Blocks of t tokens: a Toeplitz matmul within, the state carried between. As `_reference`."""
+    streams, batch, length, d = u.shape
+    t = min(chunk_length, 1 << (length - 1).bit_length())
+    padding = -length % t
+    u = jnp.pad(u, ((0, 0), (0, 0), (0, padding), (0, 0)))
+    # Features first: every product below is a batch of matmuls, one for each feature.
+    x = jnp.moveaxis(u, 3, 1).reshape(streams, d, batch, -1, t)
+    blocks = block_operators(system, c, t)
+    toeplitz = _toeplitz(jnp.moveaxis(blocks.taps, 0, -1))
+
+    if runs is None:
+        written = einsum("sdbmt,tdn->msbdn", x, blocks.write)
+        entering = _carry(blocks.transition, written, None)
+        y = _within_blocks(toeplitz, x)
+        y = y + einsum("msbdn,iscdn->scdbmi", entering, blocks.read)
+    else:
+        runs = jnp.pad(runs, ((0, 0), (0, 0), (0, padding)), mode="edge")
+        runs = runs.reshape(streams, batch, -1, t)
+        leaving = runs[..., -1]
+        entered = jnp.concatenate([leaving[..., :1], leaving[..., :-1]], axis=-1)
+        leaves = (runs == leaving[..., None]).astype(x.dtype)
+        enters = (runs == entered[..., None]).astype(x.dtype)
+        keep = (leaving == entered).astype(x.dtype)
+        written = einsum("sdbmt,tdn->msbdn", x * leaves[:, None], blocks.write)
+        entering = _carry(blocks.transition, written, jnp.moveaxis(keep, 2, 0))
+        y = einsum("msbdn,iscdn->scdbmi", entering, blocks.read) * enters[:, None, None]
+        # Where all borders are also those of blocks, as with padding alone, one matmul will do.
+        borders_within = jnp.any(runs[..., 0] != runs[..., -1])
+        y = y + jax.lax.cond(
+            borders_within,
+            _within_runs,
+            lambda toeplitz, x, runs: _within_blocks(toeplitz, x),
+            *(toeplitz, x, runs),
+        )
+    y = y.reshape(*y.shape[:4], -1)[..., :length]
+    return jnp.transpose(y, (0, 3, 4, 1, 2))
+
+
+def _carry(transition: Dense | Diagonal, written: jax.Array, keep: jax.Array | None) -> jax.Array:
+    """The states on entering each block, [m, s, b, d, n], from what each block writes.
+
+    keep [m, s, b] is 0 where a block ends in another run than the block before it.
+    """
+
+    def block(
+        state: jax.Array, inputs: tuple[jax.Array, jax.Array | None]
+    ) -> tuple[jax.Array, jax.Array]:
+        new, keep_m = inputs
+        moved = transition.apply(state if keep_m is None else state * keep_m[..., None, None])
+        return moved + new, state
+
+    return jax.lax.scan(block, jnp.zeros_like(written[0]), (written, keep))[1]
+
+
+def _toeplitz(taps: jax.Array) -> jax.Array:
+    """[..., t] -> [..., t, t], T_ij = taps_{i-j} for i >= j, else 0.
+
+    The vector is repeated with a period one longer than the rows, so that each row comes out one
+    place further to the right: pads and reshapes only, no gather (nor a scatter in its gradient).
+    """
+    t = taps.shape[-1]
+    lead = taps.shape[:-1]
+    ring = jnp.concatenate([taps[..., :1], jnp.zeros((*lead, t), taps.dtype), taps[..., :0:-1]], -1)
+    rows = jnp.broadcast_to(ring[..., None, :], (*lead, t, 2 * t)).reshape(*lead, -1)
+    return rows[..., : t * (2 * t - 1)].reshape(*lead, t, 2 * t - 1)[..., :t]
+
+
+def _within_blocks(toeplitz: jax.Array, x: jax.Array) -> jax.Array:
+    """The Toeplitz product within blocks: [s, c, d, t, t] times x [s, d, b, m, t]."""
+    return einsum("sdbmj,scdij->scdbmi", x, toeplitz)
+
+
+def _within_runs(toeplitz: jax.Array, x: jax.Array, runs: jax.Array) -> jax.Array:
+    """The Toeplitz product within blocks, for pairs of tokens of the same run only.
+
+    A mask for each row would make one Toeplitz matrix for each row and feature. But runs are
+    contiguous: if a token in the left half of a block and one in the right half are of one run,
+    it is the run of the token at the middle. So the mask of that quarter of the matrix is a
+    column times a row, applied to the input and to the output of an ordinary matmul; the other
+    two nonzero quarters are blocks of half the length.
+
+    Args:
+      toeplitz: [s, c, d, t, t]; x: [s, d, b, m, t]; runs: [s, b, m, t].
+
+    Returns:
+      [s, c, d, b, m, t].
+    """
+    streams, d, batch, _, t = x.shape
+    shape = (streams, toeplitz.shape[1], d, *x.shape[2:])
+    y = toeplitz[..., 0, :1][:, :, :, None, None] * x[:, None]  # the diagonal
+    width = t
+    while width > 1:
+        half = width // 2
+        x_halves = x.reshape(streams, d, batch, -1, 2, half)
+        run_halves = runs.reshape(streams, batch, -1, 2, half)
+        middle = run_halves[..., 0, -1:]
+        left = x_halves[..., 0, :] * (run_halves[..., 0, :] == middle).astype(x.dtype)[:, None]
+        right = einsum("sdbkj,scdij->scdbki", left, toeplitz[..., half:width, :half])
+        right = right * (run_halves[..., 1, :] == middle).astype(x.dtype)[:, None, None]
+        y = y + jnp.stack([jnp.zeros_like(right), right], axis=-2).reshape(shape)
+        width = half
+    return y
+
+
+def _fft(taps: jax.Array, u: jax.Array, runs: jax.Array | None) -> jax.Array:
+    """u [s, b, l, d] times taps [s, c, d, k], run by run: [s, b, l, c, d].
+
+    XLA cannot partition an FFT and would gather its input to every device: under a mesh each
+    device transforms its own rows.
+    """
+    run = _fft_one_run if runs is None else _fft_runs
+    arguments = (taps, u) if runs is None else (taps, u, runs)
+    mesh = jax.sharding.get_abstract_mesh()
+    if mesh.empty or not mesh.axis_names:
+        return run(*arguments)
+    whole, rows = jax.P(), jax.P(None, mesh.axis_names)
+    in_specs = (whole, *[rows] * (len(arguments) - 1))
+    return jax.shard_map(run, mesh=mesh, in_specs=in_specs, out_specs=rows)(*arguments)
+
+
+def _fft_one_run(taps: jax.Array, u: jax.Array) -> jax.Array:
+    size = u.shape[2] + taps.shape[-1]  # linear, not circular
+    u_f = jnp.fft.rfft(jnp.moveaxis(u, 2, 3), size)
+    y = jnp.fft.irfft(u_f[:, :, None] * jnp.fft.rfft(taps, size)[:, None], size)
+    return jnp.transpose(y[..., : u.shape[2]], (0, 1, 4, 2, 3))
+
+
+@jax.custom_vjp
+def _fft_runs(taps: jax.Array, u: jax.Array, runs: jax.Array) -> jax.Array:
+    """A transform for each run: a kernel's transform cannot be reset. For parity, not for speed."""
+    return _fft_runs_forward(taps, u, runs)[0]
+
+
+def _fft_runs_forward(taps, u, runs):
+    def add_run(i, y):
+        mask = (runs == i).astype(u.dtype)[..., None]
+        return y + _fft_one_run(taps, u * mask) * mask[..., None]
+
+    shape = (*u.shape[:3], taps.shape[1], u.shape[3])
+    y = jax.lax.fori_loop(0, runs.max() + 1, add_run, jnp.zeros(shape, u.dtype))
+    return y, (taps, u, runs)
+
+
+def _fft_runs_backward(residuals, cotangent):
+    taps, u, runs = residuals
+
+    def add_run(i, gradients):
+        mask = (runs == i).astype(u.dtype)[..., None]
+        _, pullback = jax.vjp(_fft_one_run, taps, u * mask)
+        d_taps, d_u = pullback(cotangent * mask[..., None])
+        return gradients[0] + d_taps, gradients[1] + d_u * mask
+
+    zeros = (jnp.zeros_like(taps), jnp.zeros_like(u))
+    return *jax.lax.fori_loop(0, runs.max() + 1, add_run, zeros), None
+
+
+_fft_runs.defvjp(_fft_runs_forward, _fft_runs_backward)

@@ -1,0 +1,102 @@
+"""From a continuous state space to a discrete one, and its recurrence, token by token."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from spade_jax.config import require_choice
+from spade_jax.ops.ssm.transition import (
+    Dense,
+    Diagonal,
+    DiagonalMinusRankOne,
+    Transition,
+    einsum,
+    multiplication,
+    real_state,
+)
+
+
+class StateSpace(NamedTuple):
+    """x' = A x + B u, y = C x, with A = diag(w) - P P^* ("DPLR"), or diag(w) where P is None.
+
+    w, P and B are the stored halves, [copies, n/2], complex. The copies are tiled over the
+    features: feature f uses copy f % copies. dt [d], real, is the step of each feature.
+    """
+
+    w: jax.Array
+    p: jax.Array | None
+    b: jax.Array
+    dt: jax.Array
+
+
+class DiscreteStateSpace(NamedTuple):
+    """x_t = A x_{t-1} + B u_t for each of d features; B is [d, n], real."""
+
+    a: Transition
+    b: jax.Array
+
+
+def readout(c: jax.Array) -> jax.Array:
+    """C as a row over real states: 2 Re(C x) = readout(C) . x. Complex [..., n/2] -> [..., n]."""
+    return jnp.concatenate([2 * c.real, -2 * c.imag], axis=-1)
+
+
+def discretize(system: StateSpace, method: str) -> DiscreteStateSpace:
+    """Holds the input for a step: "bilinear" or "zoh" (zero-order hold).
+
+    bilinear: A' = (I - dt/2 A)^-1 (I + dt/2 A), B' = (I - dt/2 A)^-1 dt B
+    zoh:      A' = exp(dt A),                    B' = A^-1 (exp(dt A) - I) B
+
+    For DPLR the bilinear inverse is Sherman and Morrison's, since over real states P P^* is
+    2 p p^T with p = [Re P; Im P].
+
+    Raises:
+      ConfigError: another method.
+    """
+    require_choice("model.ssm.discretization", method, ("bilinear", "zoh"))
+    copies, d = system.w.shape[0], system.dt.shape[0]
+    w, b = (jnp.tile(x, (d // copies, 1)) for x in (system.w, system.b))
+    dt = system.dt[:, None]
+    if system.p is None:
+        if method == "zoh":
+            return DiscreteStateSpace(
+                Diagonal(jnp.exp(dt * w)), real_state(jnp.expm1(dt * w) / w * b)
+            )
+        inverse = 1 / (1 - dt / 2 * w)
+        return DiscreteStateSpace(Diagonal(2 * inverse - 1), real_state(inverse * dt * b))
+
+    p_complex = jnp.tile(system.p, (d // copies, 1))
+    if method == "zoh":
+        p = real_state(p_complex)
+        a = multiplication(w) - 2 * p[:, :, None] * p[:, None, :]
+        # The exponential of [[A, B], [0, 0]] dt holds exp(dt A), and the integral that B' is.
+        augmented = jnp.concatenate([a, real_state(b)[:, :, None]], axis=2) * dt[:, :, None]
+        augmented = jnp.pad(augmented, ((0, 0), (0, 1), (0, 0)))
+        exponential = jax.vmap(jax.scipy.linalg.expm)(augmented)
+        return DiscreteStateSpace(Dense(exponential[:, :-1, :-1]), exponential[:, :-1, -1])
+    inverse = 1 / (1 - dt / 2 * w)
+    column = real_state(inverse * p_complex)  # D^-1 p, D = I - dt/2 diag(w)
+    row = real_state(inverse.conj() * p_complex)  # p^T D^-1
+    gain = dt / (1 + dt * jnp.sum(real_state(p_complex) * column, axis=1, keepdims=True))
+    held = real_state(inverse * dt * b)
+    held = held - gain * column * jnp.sum(row * real_state(dt * b), axis=1, keepdims=True)
+    return DiscreteStateSpace(DiagonalMinusRankOne(2 * inverse - 1, 2 * gain * column, row), held)
+
+
+def step(
+    system: DiscreteStateSpace, c: jax.Array, state: jax.Array, u: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """One token: x_t = A x_{t-1} + B u_t, y_t = C x_t.
+
+    Args:
+      system: the discrete state space of d features.
+      c: readouts, [channels, d, n] (see `readout`).
+      state: x_{t-1}, [b, d, n].
+      u: [b, d].
+
+    Returns:
+      x_t [b, d, n] and y_t [b, channels, d].
+    """
+    state = system.a.apply(state) + system.b * u[..., None]
+    return state, einsum("cdn,bdn->bcd", c, state)

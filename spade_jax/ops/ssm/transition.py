@@ -1,0 +1,123 @@
+"""One step of a discrete state space, A, in the three forms that discretisation gives.
+
+States are real, [..., d, n]: [real parts; imaginary parts] of the stored half of the conjugate
+pairs. Every form offers A x, c A and A^k.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# The SSM is an island of full precision: an accelerator would otherwise multiply in bfloat16.
+einsum = functools.partial(jnp.einsum, precision="highest")
+
+
+def real_state(x: jax.Array) -> jax.Array:
+    """Complex [..., n/2] -> real [..., n]."""
+    return jnp.concatenate([x.real, x.imag], axis=-1)
+
+
+def complex_state(x: jax.Array) -> jax.Array:
+    """Real [..., n] -> complex [..., n/2]."""
+    real, imag = jnp.split(x, 2, axis=-1)
+    return jax.lax.complex(real, imag)
+
+
+def multiplication(z: jax.Array) -> jax.Array:
+    """The real [..., n, n] matrix that multiplies a real state by the complex diagonal z."""
+    eye = jnp.eye(z.shape[-1], dtype=z.real.dtype)
+    real, imag = z.real[..., None] * eye, z.imag[..., None] * eye
+    return jnp.block([[real, -imag], [imag, real]])
+
+
+def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    return einsum("dij,djk->dik", a, b)
+
+
+def _power(
+    x: jax.Array, k: int, multiply: Callable[[jax.Array, jax.Array], jax.Array]
+) -> jax.Array:
+    """x^k, k >= 1, by repeated squaring."""
+    if k == 1:
+        return x
+    half = _power(x, k // 2, multiply)
+    squared = multiply(half, half)
+    return multiply(squared, x) if k % 2 else squared
+
+
+class Diagonal(NamedTuple):
+    """A = diag(z), z [d, n/2] complex: S4D."""
+
+    z: jax.Array
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """A x."""
+        return real_state(self.z * complex_state(x))
+
+    def apply_left(self, c: jax.Array) -> jax.Array:
+        """c A."""
+        return real_state(self.z.conj() * complex_state(c))
+
+    def power(self, k: int) -> "Diagonal":
+        """A^k."""
+        return Diagonal(_power(self.z, k, jnp.multiply))
+
+
+class Dense(NamedTuple):
+    """A = matrix, [d, n, n] real."""
+
+    matrix: jax.Array
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """A x."""
+        return einsum("dij,...dj->...di", self.matrix, x)
+
+    def apply_left(self, c: jax.Array) -> jax.Array:
+        """c A."""
+        return einsum("...di,dij->...dj", c, self.matrix)
+
+    def power(self, k: int) -> "Dense":
+        """A^k."""
+        return Dense(_power(self.matrix, k, _matmul))
+
+
+class DiagonalMinusRankOne(NamedTuple):
+    """A = diag(z) - column row^T, with z [d, n/2] complex and the others [d, n] real: S4.
+
+    Applying it costs O(n), where the dense matrix costs O(n^2).
+    """
+
+    z: jax.Array
+    column: jax.Array
+    row: jax.Array
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """A x."""
+        along = jnp.sum(self.row * x, axis=-1, keepdims=True)
+        return Diagonal(self.z).apply(x) - self.column * along
+
+    def apply_left(self, c: jax.Array) -> jax.Array:
+        """c A."""
+        along = jnp.sum(c * self.column, axis=-1, keepdims=True)
+        return Diagonal(self.z).apply_left(c) - along * self.row
+
+    def power(self, k: int) -> Dense:
+        """A^k = D^k - sum_{j < k} (D^{k-1-j} column) (row^T A^j), D = diag(z): dense.
+
+        (A^k - D^k telescopes.) One matmul, where squaring would take log2(k) of that size.
+        """
+        diagonal = Diagonal(self.z)
+
+        def factors(carry: tuple[jax.Array, jax.Array], _: None):
+            column, row = carry
+            return (diagonal.apply(column), self.apply_left(row)), (column, row)
+
+        _, (columns, rows) = jax.lax.scan(factors, (self.column, self.row), None, length=k)
+        rank_k = einsum("kdi,kdj->dij", columns[::-1], rows)
+        return Dense(multiplication(diagonal.power(k).z) - rank_k)
+
+
+Transition = Diagonal | Dense | DiagonalMinusRankOne
