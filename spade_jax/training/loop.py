@@ -184,10 +184,14 @@ def run(
         metrics = {name: value.item() for name, value in on_device.items()}
         for name in ("loss", "grad_norm", "update_norm"):
             if not math.isfinite(metrics[name]):
-                last = f"step {saved_step}" if saved_step else "none yet"
+                last = (
+                    f"the last good checkpoint is step {saved_step}"
+                    if saved_step
+                    else "there is no checkpoint yet"
+                )
                 raise TrainingDiverged(
                     f"step {step}: {name} = {metrics[name]}, loss = {metrics['loss']}: training "
-                    f"stopped; the last good checkpoint is {last}. Try a lower "
+                    f"stopped; {last}. Try a lower "
                     "optimizer.learning_rate, a longer optimizer.warmup_steps, a lower "
                     "optimizer.clip_norm, or model.dtype 'float32'"
                 )

@@ -1,0 +1,234 @@
+import io
+import json
+import os
+import signal
+
+import jax
+import numpy as np
+import pytest
+from rich.console import Console
+from stand_in import VOCAB, StandIn, batch
+
+from spade_jax.config import ConfigError
+from spade_jax.training import loop, sharding
+from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.step import make_trainer
+from spade_jax.training.workdir import read_metrics
+
+ADAM = OptimizerConfig(learning_rate=1e-2, warmup_steps=2)
+TRAIN = TrainConfig(
+    steps=12, batch_size=8, eval_every=4, checkpoint_every=5, keep=2, log_every=1, seed=1
+)
+
+
+class Counter:
+    """Batches 0, 1, 2 …; the position is the number. Raises SIGTERM with batch `signal_at`."""
+
+    def __init__(self, signal_at=None):
+        self.position = 0
+        self.signal_at = signal_at
+
+    def __next__(self):
+        if self.position == self.signal_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        self.position += 1
+        return batch(self.position - 1)
+
+    def get_state(self):
+        return str(self.position).encode()
+
+    def set_state(self, state):
+        self.position = int(state)
+
+
+def start(workdir, *, signal_at=None, optimizer=ADAM, train=TRAIN):
+    """One start of a run in `workdir`; returns the outcome and what it said."""
+    trainer = make_trainer(
+        StandIn, optimizer, LossConfig(), train, sharding.make_mesh(MeshConfig())
+    )
+    data = loop.Data(
+        train=Counter(signal_at),
+        validation=[batch(100), batch(101)],
+        token_bytes=np.ones(VOCAB, np.int32),
+        vocabulary_digest="abc",
+        baseline=2.5,
+    )
+    workdir.mkdir(exist_ok=True)
+    screen = io.StringIO()
+    checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
+    try:
+        outcome = loop.run(
+            trainer,
+            train,
+            data,
+            checkpoints,
+            workdir=workdir,
+            settings={"train": {"steps": train.steps}},
+            console=Console(file=screen, soft_wrap=True),
+        )
+    finally:
+        checkpoints.close()
+    return outcome, screen.getvalue()
+
+
+def metrics(workdir):
+    """The lines of a run without their timing."""
+    timing = ("tokens_per_second", "seconds")
+    lines = read_metrics(workdir / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k not in timing} for line in lines]
+
+
+def saved_steps(workdir):
+    return sorted(int(p.name) for p in (workdir / "checkpoints").iterdir())
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that was never stopped."""
+    workdir = tmp_path_factory.mktemp("whole")
+    outcome, screen = start(workdir)
+    assert outcome.finished
+    assert not outcome.was_finished
+    return workdir, outcome, screen
+
+
+def test_each_step_is_logged_evaluated_and_saved_when_due(whole):
+    workdir, outcome, screen = whole
+    lines = metrics(workdir)
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [*range(1, 13)]
+    assert [line["step"] for line in lines if line["kind"] == "eval"] == [4, 8, 12]
+    losses = [line["loss"] for line in lines if line["kind"] == "eval"]
+    assert losses[0] > losses[1] > losses[2]
+    assert outcome.evaluation["loss"] == losses[-1]
+    assert saved_steps(workdir) == [10, 12]
+    assert (workdir / "loss.png").stat().st_size > 1000
+    assert f"validation loss {losses[-1]:.3f}" in screen
+    assert "step 12/12  loss" in screen
+
+
+@pytest.mark.parametrize("signal_at", [0, 3, 7, 11])
+def test_a_stopped_run_goes_on_as_if_never_stopped(whole, tmp_path, signal_at):
+    before = signal.getsignal(signal.SIGTERM)
+    outcome, _ = start(tmp_path, signal_at=signal_at)
+    assert (outcome.step, outcome.finished) == (signal_at + 1, False)
+    assert saved_steps(tmp_path)[-1] == signal_at + 1
+    assert signal.getsignal(signal.SIGTERM) is before
+    outcome, screen = start(tmp_path)
+    assert f"Going on from the checkpoint of step {signal_at + 1}." in screen
+    assert outcome.finished
+    for one, other in zip(jax.tree.leaves(outcome.state), jax.tree.leaves(whole[1].state)):
+        np.testing.assert_array_equal(one, other)
+    assert outcome.evaluation == whole[1].evaluation
+    assert metrics(tmp_path) == metrics(whole[0])
+
+
+def test_an_old_checkpoint_drops_what_was_done_after_it(whole, tmp_path):
+    start(tmp_path, signal_at=6)
+    (tmp_path / "checkpoints" / "7" / "position" / "data_0.bin").unlink()
+    outcome, screen = start(tmp_path)
+    assert "Damaged checkpoint moved aside: " in screen
+    assert "Going on from the checkpoint of step 5." in screen
+    for one, other in zip(jax.tree.leaves(outcome.state), jax.tree.leaves(whole[1].state)):
+        np.testing.assert_array_equal(one, other)
+    assert metrics(tmp_path) == metrics(whole[0])
+
+
+def test_a_finished_run_stays_as_it_is(tmp_path):
+    start(tmp_path)
+    before = metrics(tmp_path)
+    outcome, _ = start(tmp_path)
+    assert outcome.was_finished
+    assert outcome.finished
+    assert outcome.step == 12
+    assert metrics(tmp_path) == before
+
+
+def test_an_update_that_is_not_finite_stops_before_it_is_saved(tmp_path):
+    wild = OptimizerConfig(learning_rate=1e30, schedule="constant", warmup_steps=0)
+    config = TrainConfig(**{**vars(TRAIN), "checkpoint_every": 1})
+    with pytest.raises(
+        loop.TrainingDiverged, match=r"^step 1: update_norm = inf, .* no checkpoint"
+    ):
+        start(tmp_path, optimizer=wild, train=config)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_and_is_not_saved(tmp_path):
+    wild = OptimizerConfig(learning_rate=1e15, schedule="constant", warmup_steps=0)
+    config = TrainConfig(**{**vars(TRAIN), "checkpoint_every": 1})
+    with pytest.raises(loop.TrainingDiverged) as caught:
+        start(tmp_path, optimizer=wild, train=config)
+    message = str(caught.value)
+    assert message.startswith("step 2: loss = ")
+    assert "the last good checkpoint is step 1" in message
+    assert "Try a lower optimizer.learning_rate" in message
+    assert saved_steps(tmp_path) == [1]
+    assert [line["step"] for line in metrics(tmp_path)] == [1]
+    assert "NaN" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+SETTINGS = {
+    "train": {"steps": 12, "log_every": 1, "seed": 1},
+    "optimizer": {"schedule": "cosine", "learning_rates": [[".*", None]]},
+    "mesh": {"fsdp": -1},
+}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Checkpoints of a run with SETTINGS and vocabulary "abc"."""
+    directory = tmp_path_factory.mktemp("stored") / "checkpoints"
+    trainer = make_trainer(StandIn, ADAM, LossConfig(), TRAIN, sharding.make_mesh(MeshConfig()))
+    checkpoints = Checkpoints(directory, keep=1)
+    about = {"settings": SETTINGS, "vocabulary": "abc"}
+    checkpoints.save(1, trainer.init(), b"", about)
+    checkpoints.wait()
+    checkpoints.close()
+    return Checkpoints(directory, keep=1)
+
+
+def changed(**changes):
+    settings = json.loads(json.dumps(SETTINGS))
+    for name, value in changes.items():
+        section, setting = name.split("__")
+        settings[section][setting] = value
+    return settings
+
+
+def test_the_same_run_may_differ_in_what_no_update_sees(stored):
+    loop.check_same_run(stored, SETTINGS, "abc")
+    loop.check_same_run(stored, changed(train__log_every=5, mesh__fsdp=8), "abc")
+    tupled = {**SETTINGS, "optimizer": {**SETTINGS["optimizer"], "learning_rates": ((".*", None),)}}
+    loop.check_same_run(stored, tupled, "abc")
+
+
+def test_another_configuration_is_refused_with_what_differs(stored):
+    with pytest.raises(ConfigError) as caught:
+        loop.check_same_run(
+            stored, changed(train__seed=2, optimizer__schedule="linear", train__steps=13), "abc"
+        )
+    assert "train.steps was 12 and is 13; train.seed was 1 and is 2; optimizer.schedule" in str(
+        caught.value
+    )
+    with pytest.raises(ConfigError, match=r"optimizer.learning_rates.0.0 was '\.\*' and is '\.\+'"):
+        loop.check_same_run(stored, changed(optimizer__learning_rates=[[".+", None]]), "abc")
+
+
+def test_another_vocabulary_is_refused(stored):
+    with pytest.raises(ConfigError, match=r"another vocabulary \(digest abc\) .* \(digest xyz\)"):
+        loop.check_same_run(stored, SETTINGS, "xyz")
+
+
+def test_steps_may_grow_where_the_schedule_does_not_look_at_them(tmp_path):
+    class Stored:
+        newest = 3
+        directory = tmp_path
+
+        def about(self):
+            return {"settings": changed(optimizer__schedule="constant"), "vocabulary": "abc"}
+
+    longer = changed(optimizer__schedule="constant", train__steps=99)
+    loop.check_same_run(Stored(), longer, "abc")
+    with pytest.raises(ConfigError, match=r"optimizer.schedule was 'constant' and is 'linear'"):
+        loop.check_same_run(Stored(), changed(optimizer__schedule="linear"), "abc")

@@ -1,0 +1,112 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import AbstractMesh, AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from spade_jax.config import ConfigError
+from spade_jax.training.config import MeshConfig, TrainConfig
+from spade_jax.training.sharding import (
+    check_batch,
+    make_mesh,
+    optimizer_shardings,
+    parameter_spec,
+    slot_spec,
+)
+
+MESH = AbstractMesh((2, 4), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "spec"),
+    [
+        ((32, 8), ("vocab", "embed"), P(None, "fsdp")),
+        ((8,), ("embed",), P("fsdp")),
+        ((5, 8, 8), ("embed", "embed"), P(None, "fsdp", None)),
+        ((3,), ("vocab",), P(None)),
+    ],
+)
+def test_parameters_lie_by_their_axes(shape, axes, spec):
+    assert parameter_spec("w", shape, axes, MESH) == spec
+
+
+def test_an_axis_without_a_rule_is_rejected():
+    with pytest.raises(ConfigError, match="parameter a/w: axis 'embedd'; did you mean 'embed'"):
+        parameter_spec("a/w", (8,), ("embedd",), MESH)
+
+
+def test_a_length_that_does_not_divide_is_rejected():
+    with pytest.raises(ConfigError, match=r"mesh.fsdp = 4: must divide axis 'embed' of a/w.* 6"):
+        parameter_spec("a/w", (6,), ("embed",), MESH)
+
+
+@pytest.mark.parametrize(
+    ("slot", "spec"),
+    [((3, 32, 8), P(None, None, "fsdp")), ((3, 32), P(None, None)), ((3, 8), P(None, "fsdp"))],
+)
+def test_slots_lie_with_their_parameter(slot, spec):
+    assert slot_spec(slot, (3, 32, 8), P(None, None, "fsdp")) == spec
+
+
+def test_a_placeholder_slot_is_replicated():
+    assert slot_spec((1,), (32, 8), P(None, "fsdp")) == P()
+
+
+def test_factored_slots_are_sharded():
+    optimizer = optax.scale_by_factored_rms(min_dim_size_to_factor=4)
+    params = {"w": jnp.zeros((32, 8)), "b": jnp.zeros(8)}
+    places = {"w": NamedSharding(MESH, P(None, "fsdp")), "b": NamedSharding(MESH, P("fsdp"))}
+    found = optimizer_shardings(optimizer, optimizer.init(params), params, places)
+    specs = jax.tree.map(lambda place: place.spec, found)
+    assert specs.v_row["w"] == P("fsdp")  # Means over the rows: one a column.
+    assert specs.v_col["w"] == P(None)
+    assert specs.v["b"] == P("fsdp")
+    assert specs.count == P()
+
+
+def test_batches_must_divide_over_devices_and_microbatches():
+    check_batch(TrainConfig(steps=1, batch_size=16, microbatches=2), MESH)
+    with pytest.raises(ConfigError, match=r"train.batch_size = 24: .* 2 microbatches x 8 devices"):
+        check_batch(TrainConfig(steps=1, batch_size=24, microbatches=2), MESH)
+
+
+def test_mesh_sizes_must_fit_the_devices():
+    assert dict(make_mesh(MeshConfig()).shape) == {"data": 1, "fsdp": 1}
+    with pytest.raises(ConfigError, match=r"data 3 x fsdp -1.* the 1 cpu device"):
+        make_mesh(MeshConfig(data=3))
+
+
+def test_an_accelerator_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match=r"mesh.platform = 'tpu': there is no such device here"):
+        make_mesh(MeshConfig(platform="tpu"))
+
+
+@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+def test_eight_devices_give_what_one_gives(name):
+    script = Path(__file__).with_name("eight_devices.py")
+    environment = os.environ | {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+        "PYTHONPATH": os.pathsep.join([str(script.parents[2]), str(script.parent)]),
+    }
+    done = subprocess.run(
+        [sys.executable, script, name], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert [mesh["fsdp"] for mesh in report] == [8, 4, 1]
+    for mesh in report:
+        assert mesh["loss_error"] < 1e-5
+        assert mesh["state_error"] < 1e-5
+        assert mesh["as_planned"]
+        assert mesh["slot_shards"] == [8]
+        np.testing.assert_array_equal(mesh["local_embedding"], [16, 8 // mesh["fsdp"]])

@@ -1,0 +1,80 @@
+import json
+
+import numpy as np
+import pytest
+
+from spade_jax.config import ConfigError
+from spade_jax.data._tensorflow import tf
+from spade_jax.training.events import EventWriter
+from spade_jax.training.workdir import Records, check_writable, read_metrics
+
+
+def events(directory):
+    for path in sorted(directory.iterdir()):
+        for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            yield tf.compat.v1.Event.FromString(record)
+
+
+def test_tensorflow_reads_the_events(tmp_path):
+    writer = EventWriter(tmp_path / "tensorboard", first_step=201)
+    writer.scalars(300, {"train/loss": 2.5, "train/accuracy": 0.125})
+    writer.close()
+    version, start, scalars = events(tmp_path / "tensorboard")
+    assert version.file_version == "brain.Event:2"
+    assert (start.step, start.session_log.status) == (201, tf.compat.v1.SessionLog.START)
+    assert scalars.step == 300
+    assert [(v.tag, v.simple_value) for v in scalars.summary.value] == [
+        ("train/loss", 2.5),
+        ("train/accuracy", 0.125),
+    ]
+
+
+def test_a_resumed_run_holds_each_step_once(tmp_path):
+    records = Records(tmp_path, 0, {"train": {"steps": 3}})
+    for step in (1, 2, 3):
+        records.write("train", step, {"loss": 4.0 - step})
+    records.write("eval", 2, {"loss": 2.25})
+    records.close()
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "step": 4, "lo')
+    records = Records(tmp_path, 2, {"train": {"steps": 4}})
+    assert records.evaluated == {2}
+    records.write("train", 3, {"loss": 0.5})
+    records.close()
+    assert read_metrics(tmp_path / "metrics.jsonl") == [
+        {"kind": "train", "step": 1, "loss": 3.0},
+        {"kind": "train", "step": 2, "loss": 2.0},
+        {"kind": "eval", "step": 2, "loss": 2.25},
+        {"kind": "train", "step": 3, "loss": 0.5},
+    ]
+    assert json.loads((tmp_path / "config.json").read_text()) == {"train": {"steps": 4}}
+
+
+def test_a_new_run_does_not_keep_the_lines_of_an_old_one(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"kind": "train", "step": 1, "loss": 9.0}\n')
+    Records(tmp_path, 0, {}).close()
+    assert (tmp_path / "metrics.jsonl").read_text() == ""
+
+
+def test_the_curve_is_drawn(tmp_path):
+    records = Records(tmp_path, 0, {})
+    records.draw(baseline=None)
+    from matplotlib.image import imread
+
+    empty = imread(tmp_path / "loss.png")
+    for step in range(1, 6):
+        records.write("train", step, {"loss": 5.0 / step})
+    records.write("eval", 5, {"loss": 1.5})
+    records.draw(baseline=3.0)
+    records.close()
+    drawn = imread(tmp_path / "loss.png")
+    assert drawn.shape == empty.shape
+    assert np.abs(drawn - empty).max() > 0.5
+
+
+def test_a_workdir_that_cannot_be_made_is_rejected(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"workdir = .*file/run.*Not a directory"):
+        check_writable(tmp_path / "file" / "run")
+    check_writable(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
