@@ -1,5 +1,8 @@
 """Attention of every query to every key: the decoder's self- and cross-attention."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -54,16 +57,19 @@ def full_attention(
     )
     visible = jnp.tri(queries, dtype=bool)[None, None] if causal else None
     if key_segment_ids is not None:
-        same = key_segment_ids[:, None, None, :] != 0
+        shown = (key_segment_ids != 0)[:, None, None, :]
         if query_segment_ids is not None:
-            same &= query_segment_ids[:, None, :, None] == key_segment_ids[:, None, None, :]
-        visible = same if visible is None else visible & same
-    return softmax_attention(
+            same = query_segment_ids[:, :, None] == key_segment_ids[:, None, :]
+            shown = shown & same[:, None]
+        visible = shown if visible is None else visible & shown
+    attend = functools.partial(softmax_attention, dropout_rate=dropout_rate)
+    # The backward pass computes the [b, h, q, j] probabilities again instead of keeping them.
+    attended_bhqk = jax.checkpoint(attend)(
         query_bqhk.swapaxes(1, 2),
         key_bjhk.swapaxes(1, 2),
         value_bjhk.swapaxes(1, 2),
         visible=visible,
         bias=None if bias is None else bias[None],
-        dropout_rate=dropout_rate,
         dropout_key=dropout_key,
-    ).swapaxes(1, 2)
+    )
+    return attended_bhqk.swapaxes(1, 2)

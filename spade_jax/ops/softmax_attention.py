@@ -42,11 +42,7 @@ def softmax_attention(
         dropout_rate,
         "must be 0 without a dropout_key",
     )
-    # Accelerators would round float32 operands to fewer bits.
-    precision = "highest" if query.dtype == jnp.float32 else None
-    scores = jnp.einsum(
-        "...qk,...jk->...qj", query, key, precision=precision, preferred_element_type=jnp.float32
-    )
+    scores = _scores(query, key)
     if bias is not None:
         scores = scores + bias.astype(jnp.float32)
     if visible is not None:
@@ -59,9 +55,42 @@ def softmax_attention(
         "...qj,...jk->...qk",
         probabilities.astype(value.dtype),
         value,
-        precision=precision,
-        preferred_element_type=jnp.float32,
+        precision=_precision(value.dtype),
     ).astype(query.dtype)
+
+
+def _precision(dtype: jnp.dtype) -> str | None:
+    """Full precision for float32, which accelerators would otherwise round before they multiply."""
+    return "highest" if dtype == jnp.float32 else None
+
+
+@jax.custom_vjp
+def _scores(query: Array, key: Array) -> Array:
+    """query key^T, summed up and returned in float32."""
+    return jnp.einsum(
+        "...qk,...jk->...qj",
+        query,
+        key,
+        precision=_precision(query.dtype),
+        preferred_element_type=jnp.float32,
+    )
+
+
+def _scores_forward(query: Array, key: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _scores(query, key), (query, key)
+
+
+def _scores_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
+    """In the operands' dtype: JAX's own rule would multiply in float32, slowly, for bfloat16."""
+    query, key = saved
+    gradient, precision = gradient.astype(query.dtype), _precision(query.dtype)
+    return (
+        jnp.einsum("...qj,...jk->...qk", gradient, key, precision=precision),
+        jnp.einsum("...qj,...qk->...jk", gradient, query, precision=precision),
+    )
+
+
+_scores.defvjp(_scores_forward, _scores_backward)
 
 
 @jax.custom_jvp

@@ -1,5 +1,6 @@
 """Sliding-window attention in blocks: time and memory linear in the length."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
@@ -7,6 +8,10 @@ from jax import Array, lax
 from spade_jax.config import require
 from spade_jax.ops.full_attention import full_attention
 from spade_jax.ops.softmax_attention import softmax_attention
+
+# Queries per sequence whose scores are in memory at one time: enough to keep an accelerator busy,
+# few enough for the scores to weigh little beside the activations of a long sequence.
+_SPAN = 1024
 
 
 def window_relative_positions(radius: int, causal: bool) -> np.ndarray:
@@ -42,8 +47,8 @@ def window_attention(
     """Softmax attention of each position to those within `radius` of it.
 
     Position i sees j where |i - j| <= radius (and j <= i if `causal`) and both are of one
-    segment. It is attention of each block of queries to its own block of keys and the
-    neighbouring ones: never an array of l x l.
+    segment. Each block of queries attends to its own block of keys and to the neighbouring ones,
+    a span of blocks at a time: there is never an array of l x l.
 
     Args:
       query_blhk: [b, l, h, k], already scaled; any length.
@@ -73,7 +78,6 @@ def window_attention(
         f"must be [h, block, keys] = {(heads, block, keys)} for radius = {radius}",
     )
     if length <= block:  # All are within reach of each other.
-        own = slice(block, block + length)
         return full_attention(
             query_blhk,
             key_blhk,
@@ -81,47 +85,77 @@ def window_attention(
             causal=causal,
             query_segment_ids=segment_ids,
             key_segment_ids=segment_ids,
-            bias=None if bias is None else bias[:, :length, own],
+            bias=None if bias is None else bias[:, :length, block : block + length],
             dropout_rate=dropout_rate,
             dropout_key=dropout_key,
         )
     if segment_ids is None:
         segment_ids = jnp.ones((1, length), jnp.int32)
-    segments_b1nq = _blocks(segment_ids[:, None, :], block)
+    blocks = -(-length // block)
+    spans = -(-blocks // max(1, _SPAN // block))
+    span = -(-blocks // spans) * block
+    query_sbhlk, key_sbhlk, value_sbhlk = (
+        _spans(array.swapaxes(1, 2), spans, span) for array in (query_blhk, key_blhk, value_blhk)
+    )
+    segments_sb1l = _spans(segment_ids[:, None, :], spans, span)
     in_window = (np.abs(relative) <= radius) & (not causal or relative <= 0)
-    key_segments = _with_neighbours(segments_b1nq, causal)[:, :, :, None, :]
-    visible = (
-        (segments_b1nq[..., None] == key_segments)
-        & (key_segments != 0)
-        & in_window[None, None, None]
-    )
 
-    attended_bhnqk = softmax_attention(
-        _blocks(query_blhk.swapaxes(1, 2), block),
-        _with_neighbours(_blocks(key_blhk.swapaxes(1, 2), block), causal),
-        _with_neighbours(_blocks(value_blhk.swapaxes(1, 2), block), causal),
-        visible=visible,
-        bias=None if bias is None else bias[None, :, None],
-        dropout_rate=dropout_rate,
-        dropout_key=dropout_key,
+    def attend(arrays: tuple[Array, Array, Array, Array, Array, Array | None]) -> Array:
+        """One span of queries, [b, h, span, k], to the keys around it."""
+        query, key, value, query_segments, key_segments, dropout_key = arrays
+        query_segments = _blocks(query_segments, block, block)[..., :, None]
+        key_segments = _blocks(key_segments, block, keys)[..., None, :]
+        visible = (query_segments == key_segments) & (key_segments != 0)
+        attended_bhnqk = softmax_attention(
+            _blocks(query, block, block),
+            _blocks(key, block, keys),
+            _blocks(value, block, keys),
+            visible=visible & in_window[None, None, None],
+            bias=None if bias is None else bias[None, :, None],
+            dropout_rate=dropout_rate,
+            dropout_key=dropout_key,
+        )
+        return lax.collapse(attended_bhnqk, 2, 4)
+
+    # The backward pass computes the probabilities again instead of keeping them.
+    attended_sbhlk = lax.map(
+        jax.checkpoint(attend, prevent_cse=False),
+        (
+            query_sbhlk,
+            _with_neighbours(key_sbhlk, block, causal),
+            _with_neighbours(value_sbhlk, block, causal),
+            segments_sb1l,
+            _with_neighbours(segments_sb1l, block, causal),
+            None if dropout_key is None else jax.random.split(dropout_key, spans),
+        ),
     )
-    attended_bhlk = lax.collapse(attended_bhnqk, 2, 4)[:, :, :length]
+    attended_bhlk = lax.collapse(jnp.moveaxis(attended_sbhlk, 0, 2), 2, 4)[:, :, :length]
     return attended_bhlk.swapaxes(1, 2)
 
 
-def _blocks(array: Array, block: int) -> Array:
-    """[b, h, l, ...] to [b, h, n, block, ...], the last block filled up with zeros."""
-    count = -(-array.shape[2] // block)
+def _spans(array: Array, spans: int, span: int) -> Array:
+    """[b, h, l, ...] to [spans, b, h, span, ...], filled up with zeros."""
     padding = [(0, 0)] * array.ndim
-    padding[2] = (0, count * block - array.shape[2])
-    return jnp.pad(array, padding).reshape(*array.shape[:2], count, block, *array.shape[3:])
+    padding[2] = (0, spans * span - array.shape[2])
+    padded = jnp.pad(array, padding)
+    return jnp.moveaxis(padded.reshape(*array.shape[:2], spans, span, *array.shape[3:]), 2, 0)
 
 
-def _with_neighbours(blocks: Array, causal: bool) -> Array:
-    """[b, h, n, block, ...] to [b, h, n, keys, ...], with zeros beyond the ends."""
-    count = blocks.shape[2]
-    padding = [(0, 0)] * blocks.ndim
-    padding[2] = (1, 0 if causal else 1)
-    padded = jnp.pad(blocks, padding)
-    shifted = [lax.slice_in_dim(padded, i, i + count, axis=2) for i in range(2 if causal else 3)]
+def _with_neighbours(spans: Array, block: int, causal: bool) -> Array:
+    """Puts the block before each span in front of it, and unless `causal` the one after behind."""
+    nothing = jnp.zeros_like(spans[:1, :, :, :block])
+    before = jnp.concatenate([nothing, spans[:-1, :, :, -block:]])
+    after = jnp.concatenate([spans[1:, :, :, :block], nothing])
+    return jnp.concatenate([before, spans] + ([] if causal else [after]), axis=3)
+
+
+def _blocks(array: Array, block: int, width: int) -> Array:
+    """[b, h, l, ...] to [b, h, n, width, ...]: the `width` entries from each block's start on."""
+    count = (array.shape[2] - width) // block + 1
+    shifted = [
+        lax.slice_in_dim(array, start, start + count * block, axis=2).reshape(
+            *array.shape[:2], count, block, *array.shape[3:]
+        )
+        for start in range(0, width, block)
+    ]
     return jnp.concatenate(shifted, axis=3)

@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from spade_jax.ops.local_attention.buckets import relative_position_buckets
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+@pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (8, 16), (16, 64)])
+@pytest.mark.parametrize(("name", "bidirectional"), [("uni", False), ("bi", True)])
+def test_buckets_are_those_of_the_authors(name, bidirectional, num_buckets, max_distance):
+    golden = np.load(GOLDEN / "relative_buckets.npz")
+    buckets = relative_position_buckets(
+        golden["in/relative_position"],
+        bidirectional=bidirectional,
+        num_buckets=num_buckets,
+        max_distance=max_distance,
+    )
+    assert buckets.dtype == np.int32
+    np.testing.assert_array_equal(buckets, golden[f"out/{name}_nb{num_buckets}_md{max_distance}"])
+
+
+def test_buckets_by_hand():
+    """Four exact distances, then (4, 5), (6, 7) and so on up to 16 and beyond, for either sign."""
+    relative_position = np.array([[0, -1, -3, -4, -5], [1, 3, 4, 16, 10**6]])
+    buckets = relative_position_buckets(
+        relative_position, bidirectional=True, num_buckets=16, max_distance=16
+    )
+    # 4 + 4 log(d / 4) / log(4): distance 5 gives 4.6, distances from 16 on the last bucket.
+    assert buckets.tolist() == [[0, 1, 3, 4, 4], [9, 11, 12, 15, 15]]
+
+
+def test_causal_buckets_do_not_tell_keys_ahead_apart():
+    ahead = relative_position_buckets(
+        np.arange(50), bidirectional=False, num_buckets=8, max_distance=16
+    )
+    assert not ahead.any()

@@ -1,0 +1,382 @@
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from dense_window import dense_window_attention, visible_pairs
+
+from spade_jax.config import ConfigError
+from spade_jax.ops.local_attention import window
+from spade_jax.ops.local_attention.buckets import relative_position_buckets
+from spade_jax.ops.local_attention.window import window_attention, window_relative_positions
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+
+def normal(shape, seed=0, scale=1.0):
+    return (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)
+
+
+def inputs(batch, length, heads=2, size=4, seed=0):
+    return tuple(normal((batch, length, heads, size), seed=(seed, i)) for i in range(3))
+
+
+def segment_patterns(length, seed=0):
+    """Whole, padded right, padded left, packed, not contiguous, and nothing at all: [6, l]."""
+    position = np.arange(length)
+    random = np.random.default_rng(seed).integers(0, 3, length)
+    packed = 1 + (position >= length // 3) + (position >= length // 2)
+    packed[length - length // 6 :] = 0
+    return np.stack(
+        [
+            np.ones(length, int),
+            position < (length + 1) // 2,
+            position >= length // 3,
+            packed,
+            random,
+            np.zeros(length, int),
+        ]
+    ).astype(np.int32)
+
+
+def output_and_gradients(attention, arguments, **settings):
+    """The output, and the gradients of its product with a fixed array by every argument."""
+    weight = normal(arguments[0].shape, seed=99)
+
+    def total(query, key, value, bias):
+        output = attention(query, key, value, bias=bias, **settings)
+        return jnp.sum(output * weight), output
+
+    (_, output), gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2, 3), has_aux=True))(
+        *arguments
+    )
+    return output, *gradients
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "local_attention_bidir_bias",
+        "local_attention_causal_bias",
+        "local_attention_causal_nobias",
+        "local_attention_t5_r3",
+        "local_attention_t5_r7",
+    ],
+)
+def test_attention_is_that_of_the_authors(name):
+    golden = np.load(GOLDEN / f"{name}.npz")
+    config = json.loads(str(golden["meta"]))["config"]
+    causal, radius, heads = (
+        config.get("is_decoder", False),
+        config["local_radius"],
+        config["num_heads"],
+    )
+    relative = window_relative_positions(radius, causal)
+    bias = None
+    if "param/relative_attention_bias.weight" in golden:
+        buckets = relative_position_buckets(
+            relative,
+            bidirectional=not causal,
+            num_buckets=config["num_buckets"],
+            max_distance=config["max_distance"],
+        )
+        # The authors read the next block in causal models as well, and hide it.
+        np.testing.assert_array_equal(buckets, golden["out/bucket_table"][:, : relative.shape[1]])
+        table = golden["param/relative_attention_bias.weight"]
+        bias = np.moveaxis(table[buckets], -1, 0)
+        np.testing.assert_array_equal(
+            bias, golden["out/relative_bias"][0, 0, :, :, : relative.shape[1]]
+        )
+    x = golden["in/x"]
+    query, key, value = (
+        (x @ golden[f"param/{weight}.weight"].T).reshape(*x.shape[:2], heads, -1)
+        for weight in ("q", "k", "v")
+    )
+
+    def attend(segment_ids):
+        attended = window_attention(
+            query * query.shape[-1] ** -0.5,
+            key,
+            value,
+            radius=radius,
+            causal=causal,
+            segment_ids=segment_ids,
+            bias=bias,
+        )
+        return np.asarray(attended).reshape(x.shape) @ golden["param/o.weight"].T
+
+    valid = golden["in/valid"]
+    for output, expected, rows in (
+        (attend(valid), golden["out/y"], valid == 1),
+        (attend(None), golden["out/y_nopad"], np.ones_like(valid, bool)),
+    ):
+        tolerance = 5e-5 * max(1.0, np.abs(expected[rows]).max())
+        np.testing.assert_allclose(output[rows], expected[rows], rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("length", "span"), [(1, 1024), (3, 1024), (5, 1024), (6, 1024), (23, 1024), (23, 1), (61, 15)]
+)
+def test_window_is_dense_attention_under_a_mask(monkeypatch, length, span, causal):
+    """Output and every gradient; at most `span` queries at a time, in up to five spans."""
+    monkeypatch.setattr(window, "_SPAN", span)
+    radius = 4
+    segment_ids = segment_patterns(length)
+    bias = normal((2, *window_relative_positions(radius, causal).shape), seed=7)
+    arguments = (*inputs(len(segment_ids), length), bias)
+    settings = dict(radius=radius, causal=causal, segment_ids=segment_ids)
+    results = output_and_gradients(window_attention, arguments, **settings)
+    expected = output_and_gradients(dense_window_attention, arguments, **settings)
+    for result, reference in zip(results, expected):
+        np.testing.assert_allclose(result, reference, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_batch_of_one_without_bias_or_segments_in_spans_of_the_real_size(causal):
+    arguments = (*inputs(1, 1500, heads=1, size=2), None)
+    settings = dict(radius=7, causal=causal)
+    results = output_and_gradients(window_attention, arguments, **settings)
+    expected = output_and_gradients(dense_window_attention, arguments, **settings)
+    assert len(results) == len(expected) == 5
+    for result, reference in zip(results[:4], expected[:4]):
+        np.testing.assert_allclose(result, reference, rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("span", [4, 1024])
+def test_who_sees_whom(monkeypatch, causal, span):
+    """With one-hot values the output is the matrix of probabilities."""
+    monkeypatch.setattr(window, "_SPAN", span)
+    length, radius = 26, 3
+    segment_ids = segment_patterns(length)
+    query, key, _ = inputs(len(segment_ids), length, heads=1)
+    one_hot = np.broadcast_to(
+        np.eye(length, dtype=np.float32)[None, :, None], (len(segment_ids), length, 1, length)
+    )
+    probabilities = window_attention(
+        query, key, one_hot, radius=radius, causal=causal, segment_ids=segment_ids
+    )[:, :, 0]
+    visible = visible_pairs(length, radius, causal, segment_ids)
+    np.testing.assert_array_equal(probabilities > 0, visible)
+    np.testing.assert_allclose(probabilities.sum(-1), visible.any(-1), atol=1e-6)
+
+
+def test_bias_of_one_block_serves_all():
+    """A bias that grows with the distance pulls every query towards its nearest keys alike."""
+    radius, length = 3, 19
+    relative = window_relative_positions(radius, causal=False)
+    assert relative.shape == (4, 12)
+    assert relative[0].tolist() == list(range(-4, 8))
+    assert relative[3].tolist() == list(range(-7, 5))
+    zeros = np.zeros((1, length, 1, 4), np.float32)
+    one_hot = np.eye(length, dtype=np.float32)[None, :, None]
+    bias = -np.abs(relative)[None].astype(np.float32)
+    probabilities = window_attention(zeros, zeros, one_hot, radius=radius, causal=False, bias=bias)
+    decay = np.exp(-np.abs(np.arange(-radius, radius + 1.0)))
+    for i in range(radius, length - radius):
+        near = probabilities[0, i, 0, i - radius : i + radius + 1]
+        np.testing.assert_allclose(near, decay / decay.sum(), atol=1e-6)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_padding_changes_nothing(causal):
+    """Neither its presence nor what it holds."""
+    short, padded, radius = 11, 30, 4
+    query, key, value = inputs(2, padded)
+    segment_ids = np.broadcast_to((np.arange(padded) < short).astype(np.int32), (2, padded))
+
+    def gradients(length, segment_ids, fill):
+        def total(query, key, value):
+            output = window_attention(
+                query, key, value, radius=radius, causal=causal, segment_ids=segment_ids
+            )
+            return jnp.sum(jnp.sin(output[:, :short])), output
+
+        cut = [
+            np.where(np.arange(padded)[:, None, None] < short, a, fill) for a in (query, key, value)
+        ]
+        (_, output), gradients = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(
+            *(array[:, :length] for array in cut)
+        )
+        return output, *gradients
+
+    expected = gradients(short, None, 0.0)
+    for fill in (0.0, 1e4):
+        for result, reference in zip(gradients(padded, segment_ids, fill), expected):
+            np.testing.assert_allclose(result[:, :short], reference, rtol=0, atol=1e-6)
+            np.testing.assert_array_equal(result[:, short:], 0.0)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_packed_segments_are_separate_ones(causal):
+    """The bias is a function of the distance alone, as T5's is, so that a block's start is free."""
+    lengths, radius = (7, 12, 4), 5
+    relative = window_relative_positions(radius, causal)
+    bias = normal((2, 40), seed=3)[:, relative + 20]
+    arrays = inputs(1, sum(lengths))
+    segment_ids = np.repeat([3, 1, 2], lengths)[None].astype(np.int32)
+    packed = window_attention(
+        *arrays, radius=radius, causal=causal, segment_ids=segment_ids, bias=bias
+    )
+    ends = np.cumsum(lengths)
+    for start, end in zip(ends - lengths, ends):
+        alone = window_attention(
+            *(array[:, start:end] for array in arrays), radius=radius, causal=causal, bias=bias
+        )
+        np.testing.assert_allclose(packed[:, start:end], alone, rtol=0, atol=1e-6)
+
+
+def test_causal_output_has_no_gradient_ahead():
+    length, radius = 21, 4
+    arrays = inputs(1, length, heads=1)
+
+    @jax.jit
+    @jax.vmap
+    def gradients(position):
+        def one(key, value):
+            output = window_attention(arrays[0], key, value, radius=radius, causal=True)
+            return jnp.sum(jnp.sin(output[0, position]))
+
+        return jax.grad(one, (0, 1))(*arrays[1:])
+
+    by_key, by_value = (jnp.abs(g).sum((1, 3, 4)) for g in gradients(jnp.arange(length)))
+    visible = visible_pairs(length, radius, causal=True)[0]
+    np.testing.assert_array_equal(by_value > 0, visible)
+    # The first query sees one key, whose probability is one whatever it holds.
+    np.testing.assert_array_equal(by_key[1:] > 0, visible[1:])
+    assert not by_key[0].any()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("length", [3, 20])
+def test_rows_that_see_nothing_are_zero_and_their_gradients_too(dtype, length):
+    arrays = [jnp.asarray(10 * a, dtype) for a in inputs(2, length)]
+    bias = jnp.asarray(normal((2, *window_relative_positions(4, False).shape)))
+    segment_ids = np.zeros((2, length), np.int32)
+    segment_ids[1, -2:] = 1
+
+    def total(arrays, bias):
+        output = window_attention(
+            *arrays, radius=4, causal=False, segment_ids=segment_ids, bias=bias
+        )
+        assert output.dtype == dtype
+        return jnp.sum(jnp.square(output.astype(jnp.float32))), output
+
+    (_, output), (gradients, bias_gradient) = jax.jit(
+        jax.value_and_grad(total, (0, 1), has_aux=True)
+    )(arrays, bias)
+    for array in (output, *gradients):
+        array = np.asarray(array, np.float32)
+        np.testing.assert_array_equal(array[segment_ids == 0], 0.0)
+        assert np.isfinite(array).all()
+    assert np.isfinite(bias_gradient).all()
+    assert np.abs(np.asarray(output, np.float32)[1, -2:]).min() > 0
+
+
+def test_bfloat16_is_float32_rounded():
+    query, key, value = (jnp.asarray(a, jnp.bfloat16) for a in inputs(2, 50, heads=2, size=16))
+    bias = normal((2, *window_relative_positions(7, False).shape), seed=7)
+    narrow = output_and_gradients(
+        window_attention, (query, key, value, bias), radius=7, causal=False
+    )
+    wide = output_and_gradients(
+        window_attention,
+        (*(a.astype(jnp.float32) for a in (query, key, value)), bias),
+        radius=7,
+        causal=False,
+    )
+    assert [a.dtype for a in narrow] == ["bfloat16"] * 4 + ["float32"]
+    for result, reference in zip(narrow, wide):
+        scale = np.abs(reference).max()
+        np.testing.assert_allclose(
+            np.asarray(result, np.float32) / scale, reference / scale, rtol=0, atol=2e-2
+        )
+
+
+def attend_equally(rate, length):
+    """A function of the dropout key: sums of probabilities, all equal where they are kept."""
+    zeros = np.zeros((1, length, 2, 1), np.float32)
+
+    @jax.jit
+    def attend(key):
+        sums = window_attention(
+            zeros, zeros, zeros + 1, radius=4, causal=False, dropout_rate=rate, dropout_key=key
+        )
+        return sums[0, :, :, 0]
+
+    return attend
+
+
+def test_dropout_keeps_the_mean():
+    rate = 0.3
+    sums = np.asarray(attend_equally(rate, length=2000)(jax.random.key(0)))[4:-4]
+    # Of 9 keys, a binomial number is kept, each with a probability of 1 / 9 / (1 - rate).
+    deviation = np.sqrt(rate / (1 - rate) / 9)
+    assert abs(sums.mean() - 1) < 4 * deviation / np.sqrt(sums.size)
+    assert abs(sums.std() / deviation - 1) < 0.05
+    kept = sums * 9 * (1 - rate)
+    np.testing.assert_allclose(kept, np.round(kept), atol=1e-4)
+
+
+def test_dropout_depends_on_its_key_and_the_place(monkeypatch):
+    monkeypatch.setattr(window, "_SPAN", 20)
+    attend = attend_equally(0.5, length=60)
+    sums = attend(jax.random.key(0))
+    np.testing.assert_array_equal(sums, attend(jax.random.key(0)))
+    assert (sums != attend(jax.random.key(1))).mean() > 0.5
+    for one, other in ((sums[5:15], sums[25:35]), (sums[5:15], sums[10:20]), sums[5:-5].T):
+        assert (one != other).mean() > 0.5
+
+
+def test_dropout_at_rate_zero_is_none():
+    arrays, settings = inputs(1, 30), dict(radius=4, causal=False)
+    np.testing.assert_array_equal(
+        window_attention(*arrays, **settings, dropout_rate=0.0, dropout_key=jax.random.key(0)),
+        window_attention(*arrays, **settings),
+    )
+
+
+def test_backward_pass_drops_what_the_forward_pass_dropped(monkeypatch):
+    """The output is linear in the values, so that its derivative along them is itself."""
+    monkeypatch.setattr(window, "_SPAN", 20)
+    query, key, value = inputs(2, 47)
+    weight = normal(value.shape, seed=5)
+
+    def total(value):
+        return jnp.sum(
+            weight
+            * window_attention(
+                query,
+                key,
+                value,
+                radius=4,
+                causal=True,
+                dropout_rate=0.4,
+                dropout_key=jax.random.key(3),
+            )
+        )
+
+    result, gradient = jax.jit(jax.value_and_grad(total))(value)
+    np.testing.assert_allclose(jnp.sum(gradient * value), result, rtol=1e-5)
+
+
+@pytest.mark.parametrize("radius", [0, -3])
+def test_radius_below_one_is_rejected(radius):
+    with pytest.raises(ConfigError, match=f"radius = {radius}: must be at least 1"):
+        window_attention(*inputs(1, 5), radius=radius, causal=False)
+
+
+def test_bias_of_another_radius_is_rejected():
+    bias = normal((2, *window_relative_positions(3, True).shape))
+    with pytest.raises(ConfigError, match=r"\(2, 5, 10\) for radius = 4"):
+        window_attention(*inputs(1, 20), radius=4, causal=True, bias=bias)
+
+
+@pytest.mark.parametrize(("rate", "key"), [(0.1, None), (1.0, 0), (-0.1, 0)])
+def test_dropout_that_cannot_be_is_rejected(rate, key):
+    key = None if key is None else jax.random.key(key)
+    with pytest.raises(ConfigError, match=f"dropout_rate = {rate}"):
+        attend_equally(rate, length=30)(key)
