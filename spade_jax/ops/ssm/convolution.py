@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from spade_jax.config import require_choice
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.kernel import block_operators, delayed_readout, kernel
-from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum
+from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum, like
 
 METHODS = ("chunked", "fft", "reference")
 
@@ -119,7 +119,8 @@ def _reference(
 
     def token(state: jax.Array, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
         u_t, keep_t = inputs
-        state = system.a.apply(state * keep_t[..., None, None]) + system.b * u_t[..., None]
+        state = system.a.apply(state * keep_t[..., None, None])
+        state = state + like(system.b, state) * u_t[..., None]
         return state, einsum("scdn,sbdn->sbcd", c, state)
 
     initial = jnp.zeros((streams, batch, d, c.shape[-1]), u.dtype)

@@ -12,6 +12,7 @@ from spade_jax.ops.ssm.transition import (
     DiagonalMinusRankOne,
     Transition,
     einsum,
+    like,
     multiplication,
     real_state,
 )
@@ -98,5 +99,5 @@ def step(
     Returns:
       x_t [b, d, n] and y_t [b, channels, d].
     """
-    state = system.a.apply(state) + system.b * u[..., None]
+    state = system.a.apply(state) + like(system.b, state) * u[..., None]
     return state, einsum("cdn,bdn->bcd", c, state)

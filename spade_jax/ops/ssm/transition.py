@@ -26,9 +26,15 @@ def complex_state(x: jax.Array) -> jax.Array:
     return jax.lax.complex(real, imag)
 
 
+def like(x: jax.Array, y: jax.Array) -> jax.Array:
+    """x with as many dimensions as y, of which it has the last ones."""
+    return x.reshape((1,) * (y.ndim - x.ndim) + x.shape)
+
+
 def multiplication(z: jax.Array) -> jax.Array:
     """The real [..., n, n] matrix that multiplies a real state by the complex diagonal z."""
     eye = jnp.eye(z.shape[-1], dtype=z.real.dtype)
+    eye = like(eye, z[..., None])
     real, imag = z.real[..., None] * eye, z.imag[..., None] * eye
     return jnp.block([[real, -imag], [imag, real]])
 
@@ -55,11 +61,11 @@ class Diagonal(NamedTuple):
 
     def apply(self, x: jax.Array) -> jax.Array:
         """A x."""
-        return real_state(self.z * complex_state(x))
+        return real_state(like(self.z, x) * complex_state(x))
 
     def apply_left(self, c: jax.Array) -> jax.Array:
         """c A."""
-        return real_state(self.z.conj() * complex_state(c))
+        return real_state(like(self.z.conj(), c) * complex_state(c))
 
     def power(self, k: int) -> "Diagonal":
         """A^k."""
@@ -96,13 +102,13 @@ class DiagonalMinusRankOne(NamedTuple):
 
     def apply(self, x: jax.Array) -> jax.Array:
         """A x."""
-        along = jnp.sum(self.row * x, axis=-1, keepdims=True)
-        return Diagonal(self.z).apply(x) - self.column * along
+        along = jnp.sum(like(self.row, x) * x, axis=-1, keepdims=True)
+        return Diagonal(self.z).apply(x) - like(self.column, x) * along
 
     def apply_left(self, c: jax.Array) -> jax.Array:
         """c A."""
-        along = jnp.sum(c * self.column, axis=-1, keepdims=True)
-        return Diagonal(self.z).apply_left(c) - along * self.row
+        along = jnp.sum(c * like(self.column, c), axis=-1, keepdims=True)
+        return Diagonal(self.z).apply_left(c) - along * like(self.row, c)
 
     def power(self, k: int) -> Dense:
         """A^k = D^k - sum_{j < k} (D^{k-1-j} column) (row^T A^j), D = diag(z): dense.
