@@ -1,7 +1,5 @@
 """Attention of every query to every key: the decoder's self- and cross-attention."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -55,6 +53,43 @@ def full_attention(
         None if bias is None else bias.shape,
         f"must be [h, q, j] = {(heads, queries, keys)}",
     )
+
+    def attend(
+        query: Array,
+        key: Array,
+        value: Array,
+        query_segment_ids: Array | None,
+        key_segment_ids: Array | None,
+        bias: Array | None,
+        dropout_key: Array | None,
+    ) -> Array:
+        return softmax_attention(
+            query,
+            key,
+            value,
+            visible=_visible(queries, causal, query_segment_ids, key_segment_ids),
+            bias=bias,
+            dropout_rate=dropout_rate,
+            dropout_key=dropout_key,
+        )
+
+    # The backward pass computes the [b, h, q, j] probabilities again instead of keeping them.
+    attended_bhqk = jax.checkpoint(attend)(
+        query_bqhk.swapaxes(1, 2),
+        key_bjhk.swapaxes(1, 2),
+        value_bjhk.swapaxes(1, 2),
+        query_segment_ids,
+        key_segment_ids,
+        None if bias is None else bias[None],
+        dropout_key,
+    )
+    return attended_bhqk.swapaxes(1, 2)
+
+
+def _visible(
+    queries: int, causal: bool, query_segment_ids: Array | None, key_segment_ids: Array | None
+) -> Array | None:
+    """Bool, broadcastable to [b, h, q, j]: which keys each query sees; None: all of them."""
     visible = jnp.tri(queries, dtype=bool)[None, None] if causal else None
     if key_segment_ids is not None:
         shown = (key_segment_ids != 0)[:, None, None, :]
@@ -62,14 +97,4 @@ def full_attention(
             same = query_segment_ids[:, :, None] == key_segment_ids[:, None, :]
             shown = shown & same[:, None]
         visible = shown if visible is None else visible & shown
-    attend = functools.partial(softmax_attention, dropout_rate=dropout_rate)
-    # The backward pass computes the [b, h, q, j] probabilities again instead of keeping them.
-    attended_bhqk = jax.checkpoint(attend)(
-        query_bqhk.swapaxes(1, 2),
-        key_bjhk.swapaxes(1, 2),
-        value_bjhk.swapaxes(1, 2),
-        visible=visible,
-        bias=None if bias is None else bias[None],
-        dropout_key=dropout_key,
-    )
-    return attended_bhqk.swapaxes(1, 2)
+    return visible
