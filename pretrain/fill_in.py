@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
+from spade_jax.data.passages import filled_passage, masked_passage
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.training.step import Trainer
 
@@ -33,21 +34,6 @@ def fill_in(trainer: Trainer, params: Any, encoder_tokens: np.ndarray, length: i
     return np.asarray(jax.jit(write)(params, encoder_tokens))
 
 
-def spans(tokens: np.ndarray, vocabulary: Vocabulary) -> dict[int, str]:
-    """The text behind each sentinel of a target, by the sentinel's number."""
-    found: dict[int, list[int]] = {}
-    current: list[int] = []
-    for token in map(int, tokens):
-        if token == vocabulary.eos_id:
-            break
-        sentinel = vocabulary.sentinel_index(token)
-        if sentinel is not None:
-            current = found.setdefault(sentinel, [])
-        else:
-            current.append(token)
-    return {sentinel: vocabulary.decode(span) for sentinel, span in found.items()}
-
-
 def print_passages(
     trainer: Trainer,
     params: Any,
@@ -56,15 +42,15 @@ def print_passages(
     count: int,
     console: Console,
 ) -> None:
-    """Prints the first `count` passages of a batch, the truth and the model's words."""
+    """Prints the first `count` passages of a batch: masked, in truth, and as the model has them."""
     inputs, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
     filled = fill_in(trainer, params, inputs[:count], targets.shape[1])
     for number, (tokens, target, answer) in enumerate(zip(inputs, targets, filled), start=1):
-        text = vocabulary.decode(tokens)
-        truth, guess = spans(target, vocabulary), spans(answer, vocabulary)
-        for sentinel in truth:
-            text = text.replace(f"<extra_id_{sentinel}>", f"[{sentinel + 1}]")
-        console.print(f"\nPassage {number}: {' '.join(text.split())}")
-        for sentinel, span in truth.items():
-            console.print(f"  [{sentinel + 1}] is {span!r}, filled in: {guess.get(sentinel)!r}")
+        console.print(f"\nHeld-out passage {number}")
+        for title, text in (
+            ("masked", masked_passage(vocabulary, tokens)),
+            ("truth ", filled_passage(vocabulary, tokens, target)),
+            ("model ", filled_passage(vocabulary, tokens, answer)),
+        ):
+            console.print(f"  {title}  {' '.join(text.split())}")
     console.print()

@@ -10,9 +10,10 @@ truncated files, but hands out flipped bytes as parameters: hence the checksums.
 
 import dataclasses
 import json
+import re
 import shutil
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,18 +96,23 @@ class Checkpoints:
             ) from error
         return state, (path / _POSITION / _data_name()).read_bytes()
 
-    def save(self, step: int, state: TrainState, data: bytes, about: Mapping[str, Any]) -> None:
+    def save(
+        self,
+        step: int,
+        state: TrainState,
+        get_data_position: Callable[[], bytes],
+        about: Mapping[str, Any],
+    ) -> None:
         """Begins to save; `state` may be donated when this returns.
 
         Raises:
           CheckpointError: this one cannot be begun, or the one before could not be finished.
         """
         try:
+            position = _PositionSave(get_data_position(), dict(about))
             self._manager.save(
                 step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state), position=_PositionSave(data, dict(about))
-                ),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), position=position),
             )
         except Exception as error:
             raise self._save_error(error) from error
@@ -158,7 +164,10 @@ class Checkpoints:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    """The gist of a library's error, without the names of nodes that TensorFlow puts before it."""
+    text = re.sub(r"\{\{.*?\}\} *", "", str(error)).strip()
+    line = (text.splitlines() or [type(error).__name__])[0]
+    return line if len(line) < 300 else f"{line[:150]} … {line[-150:]}"
 
 
 def _data_name() -> str:

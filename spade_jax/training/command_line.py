@@ -7,7 +7,6 @@ import argparse
 import ast
 import dataclasses
 import runpy
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -95,15 +94,12 @@ def _load(path: Path, program: str) -> Any:
         directory = path.parent if path.parent.is_dir() else Path("configs") / program
         known = [str(p) for p in directory.glob("*.py") if p.name != "__init__.py"]
         raise ConfigError(f"--config = {str(path)!r}: no such file{nearest(str(path), known)}")
-    sys.path.insert(0, "")  # A configuration may import what lies beside it.
     try:
         module = runpy.run_path(str(path))
     except SyntaxError as error:
         raise ConfigError(
             f"--config = {str(path)!r}: must be a Python file (line {error.lineno}: {error.msg})"
         ) from None
-    finally:
-        sys.path.pop(0)
     if "get_config" not in module:
         raise ConfigError(
             f"--config = {str(path)!r}: must define get_config(), which returns the configuration"

@@ -1,4 +1,4 @@
-"""Evaluation over a whole validation set, and the baseline to beat."""
+"""Evaluation over a whole validation set."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -40,17 +40,6 @@ def evaluate(
         "bits_per_byte": nats / math.log(2) / max(num_bytes, 1),
         "tokens": tokens,
     }
-
-
-def unigram_loss(batches: Batches) -> float:
-    """Entropy of the targets' tokens in nats: no model without context does better on them."""
-    counts = np.zeros(0, np.int64)
-    for batch in batches:
-        new = np.bincount(_targets(batch))
-        counts = np.pad(counts, (0, max(0, len(new) - len(counts))))
-        counts[: len(new)] += new
-    frequencies = counts[counts > 0] / counts.sum()
-    return float(-(frequencies * np.log(frequencies)).sum())
 
 
 def _targets(batch: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -229,7 +229,7 @@ def run(
                     f"{evaluation['bits_per_byte']:.3f} bits/byte"
                 )
             if saving:
-                checkpoints.save(step, state, data.train.get_state(), about)
+                checkpoints.save(step, state, data.train.get_state, about)
                 saved_step = step
             if last or stop:
                 break

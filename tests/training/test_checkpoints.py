@@ -1,4 +1,5 @@
 import json
+import resource
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ def saved(tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoints", keep=2)
     assert checkpoints.newest is None
     for step in (1, 2, 3, 4):
-        checkpoints.save(step, state_of(step), b"position %d" % step, ABOUT)
+        checkpoints.save(step, state_of(step), lambda step=step: b"position %d" % step, ABOUT)
     checkpoints.wait()
     assert checkpoints.newest == 4
     checkpoints.close()
@@ -134,4 +135,32 @@ def test_another_models_parameters_are_an_error(saved):
     other.params["b"] = other.params.pop("a")
     with pytest.raises(CheckpointError, match="4: does not fit this model"):
         checkpoints.restore(other)
+    checkpoints.close()
+
+
+def test_a_full_disk_is_an_error_and_keeps_the_last_good_one(saved):
+    checkpoints = Checkpoints(saved, keep=2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # No file can grow beyond this; the arrays' one does.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        checkpoints.save(5, state_of(5), lambda: b"position 5", ABOUT)
+        with pytest.raises(
+            CheckpointError, match=r"could not be saved .* last good one is step 4$"
+        ):
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        checkpoints.close()
+    _, state, position = restore(saved)
+    assert_is_step(4, state, position)
+
+
+def test_a_position_that_cannot_be_had_is_an_error(saved):
+    def no_position():
+        raise OSError("no space")
+
+    checkpoints = Checkpoints(saved, keep=2)
+    with pytest.raises(CheckpointError, match=r"\(no space\); the last good one is step 4"):
+        checkpoints.save(5, state_of(5), no_position, ABOUT)
     checkpoints.close()

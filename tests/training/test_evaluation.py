@@ -4,7 +4,7 @@ from stand_in import VOCAB, StandIn, batch
 
 from spade_jax.training import sharding
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
-from spade_jax.training.evaluation import evaluate, unigram_loss
+from spade_jax.training.evaluation import evaluate
 from spade_jax.training.step import make_trainer
 
 
@@ -38,17 +38,3 @@ def test_every_token_weighs_the_same_and_padding_rows_nothing(trainer):
     np.testing.assert_allclose(
         result["bits_per_byte"], losses.sum() / np.log(2) / num_bytes, rtol=1e-5
     )
-
-
-def test_unigram_loss_is_the_entropy_of_the_targets():
-    batches = [
-        {
-            "decoder_target_tokens": np.array([[5, 5, 1, 0]]),
-            "decoder_loss_weights": np.array([[1, 1, 1, 0]]),
-        },
-        {
-            "decoder_target_tokens": np.array([[9, 0, 0, 0]]),
-            "decoder_loss_weights": np.array([[1, 0, 0, 0]]),
-        },
-    ]
-    np.testing.assert_allclose(unigram_loss(batches), 0.5 * np.log(2) + 0.5 * np.log(4))

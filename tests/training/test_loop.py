@@ -182,7 +182,7 @@ def stored(tmp_path_factory):
     trainer = make_trainer(StandIn, ADAM, LossConfig(), TRAIN, sharding.make_mesh(MeshConfig()))
     checkpoints = Checkpoints(directory, keep=1)
     about = {"settings": SETTINGS, "vocabulary": "abc"}
-    checkpoints.save(1, trainer.init(), b"", about)
+    checkpoints.save(1, trainer.init(), bytes, about)
     checkpoints.wait()
     checkpoints.close()
     return Checkpoints(directory, keep=1)

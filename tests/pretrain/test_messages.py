@@ -1,0 +1,180 @@
+"""Each wrong setting or file: one sentence that names it, an error status, nothing overwritten."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pretrain.__main__ import main
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+MINIATURE = f"--config={HERE / 'miniature.py'}"
+
+
+def test_help_is_quick_and_needs_neither_jax_nor_tensorflow():
+    script = (
+        "import sys; from pretrain.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "finally: assert not {'jax', 'tensorflow', 'seqio'} & set(sys.modules)"
+    )
+    begin = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert time.monotonic() - begin < 1.0
+    assert done.returncode == 0, done.stderr
+    for word in ("--config FILE", "--workdir DIR", "--config.train.steps=", "span"):
+        assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (
+            [f"--config={ROOT}/configs/pretrain/quickstrt.py"],
+            2,
+            "quickstrt.py': no such file; did you mean '{ROOT}/configs/pretrain/quickstart.py'?",
+        ),
+        (
+            [MINIATURE, "--config.train.stepz=3"],
+            2,
+            "config.train.stepz: no such setting; did you mean 'steps'?",
+        ),
+        ([MINIATURE, "--config.train.steps=many"], 2, "config.train.steps = 'many': must be int"),
+        ([MINIATURE, "--config.train.steps.x=1"], 2, "config.train.steps = 24: has no setting 'x'"),
+        ([MINIATURE, "--config.data.sources.7.kind=text"], 2, "config.data.sources.7: no such"),
+        ([MINIATURE, "--config.model.attention.num_heads", "3"], 2, "num_heads = 3: must divide"),
+        ([MINIATURE, "--config.model.ssm.state_size=5"], 2, "model.ssm.state_size = 5"),
+        ([MINIATURE, "--config.model.ssm.num_copies=5"], 2, "model.ssm.num_copies = 5"),
+        ([MINIATURE, "--config.model.attention.radius=0"], 2, "model.attention.radius = 0"),
+        ([MINIATURE, "--config.samples=9"], 2, "samples = 9: must be at most train.batch_size = 8"),
+    ],
+)
+def test_wrong_settings(arguments, status, message, tmp_path, capsys):
+    assert main([*arguments, f"--workdir={tmp_path / 'run'}"]) == status
+    said = capsys.readouterr().err
+    assert message.format(ROOT=ROOT) in said
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([MINIATURE, "--confg.train.steps=3"], "--confg.train.steps: is neither --config"),
+        ([MINIATURE, "--config.train.steps"], "--config.train.steps: has no value"),
+        ([], "the following arguments are required: --config"),
+    ],
+)
+def test_another_form_of_command_line(arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*arguments, f"--workdir={tmp_path / 'run'}"])
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("def get_config(:\n", "must be a Python file (line 1: "),
+        ("x = 1\n", "must define get_config()"),
+    ],
+)
+def test_configuration_files_that_are_none(text, message, tmp_path, capsys):
+    (tmp_path / "mine.py").write_text(text)
+    status = main([f"--config={tmp_path / 'mine.py'}", f"--workdir={tmp_path / 'run'}"])
+    assert status == 2
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config.mesh.platform=tpu"], "mesh.platform = 'tpu': there is no such device here"),
+        (["--config.mesh.data=3"], "must multiply to the 1 cpu device(s) here"),
+        (["--config.model.vocab_size=100"], "model.vocab_size = 100: must be at least 359"),
+        (["--config.optimizer.warmup_steps=24"], "optimizer.warmup_steps = 24: must be below"),
+        (
+            ["--config.optimizer.learning_rates=[('ssmm', 0.0), ('.*', None)]"],
+            "optimizer.learning_rates = 'ssmm': matches no parameter",
+        ),
+    ],
+)
+def test_settings_that_do_not_fit_the_machine_or_the_model(arguments, message, tmp_path, capsys):
+    assert main([MINIATURE, *arguments, f"--workdir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert message in said
+    assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_workdir_that_cannot_be_written(tmp_path, capsys):
+    (tmp_path / "file").write_text("mine")
+    assert main([MINIATURE, f"--workdir={tmp_path / 'file'}"]) == 2
+    assert "file': must be a directory that can be written to" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_fewer_documents_than_a_batch(tmp_path, capsys):
+    sources = ["--config.data.sources.0.kind=text"]
+    for split in ("train", "validation"):
+        (tmp_path / split).write_text("The union is a strong one.\n")
+        sources.append(f"--config.data.sources.0.{split}={tmp_path / split}")
+    assert main([MINIATURE, *sources, f"--workdir={tmp_path / 'run'}"]) == 2
+    said = capsys.readouterr().err
+    assert "but a batch of 8" in said
+    assert said.count("\n") == 1
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The workdir of a run of two steps."""
+    workdir = tmp_path_factory.mktemp("finished")
+    short = [
+        "--config.train.steps=2",
+        "--config.train.eval_batches=1",
+        "--config.optimizer.warmup_steps=0",
+        "--config.samples=0",
+    ]
+    arguments = [MINIATURE, *short, f"--workdir={workdir}"]
+    assert main(arguments) == 0
+    return workdir, arguments
+
+
+def contents(workdir):
+    return {p: p.stat().st_mtime_ns for p in workdir.rglob("*") if p.is_file()}
+
+
+def test_a_finished_run_says_so(finished, capsys):
+    workdir, arguments = finished
+    metrics = (workdir / "metrics.jsonl").read_text()
+    assert main(arguments) == 0
+    assert "This run is finished: all 2 steps are done." in capsys.readouterr().out
+    assert (workdir / "metrics.jsonl").read_text() == metrics
+
+
+def test_another_configurations_workdir_is_refused(finished, capsys):
+    workdir, arguments = finished
+    before = contents(workdir)
+    assert main([*arguments, "--config.model.d_ff=64", "--config.train.seed=3"]) == 2
+    said = capsys.readouterr().err
+    assert "model.d_ff was 32 and is 64; train.seed was 0 and is 3" in said
+    assert said.count("\n") == 1
+    assert contents(workdir) == before
+
+
+def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
+    from pretrain import program
+
+    class Other:
+        size = 359
+        digest = "f" * 64
+
+    workdir, arguments = finished
+    before = contents(workdir)
+    monkeypatch.setattr(program, "load_vocabulary", lambda config: Other)
+    assert main(arguments) == 2
+    assert "trained with another vocabulary" in capsys.readouterr().err
+    assert contents(workdir) == before

@@ -1,0 +1,147 @@
+"""Runs of the program as a process of its own, stopped in every way and started again."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from spade_jax.training.workdir import read_metrics
+
+HERE = Path(__file__).parent
+CONFIG = HERE / "miniature.py"
+MOMENTS = (
+    "before the first step is recorded",
+    "in the middle of a line",
+    "at the end of an evaluation",
+    "between two files of a save",
+    "when the last save has begun",
+)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """All starts share what the first one has compiled."""
+    return os.environ | {
+        "JAX_PLATFORMS": "cpu",
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
+    }
+
+
+def command(workdir, *program):
+    return [sys.executable, *program, f"--config={CONFIG}", f"--workdir={workdir}"]
+
+
+def start(environment, workdir, *program):
+    return subprocess.run(
+        command(workdir, *(program or ("-m", "pretrain"))),
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(environment, tmp_path_factory):
+    """A run that was never stopped."""
+    workdir = tmp_path_factory.mktemp("whole")
+    done = start(environment, workdir)
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def metrics(workdir):
+    timing = ("tokens_per_second", "seconds")
+    lines = read_metrics(workdir / "metrics.jsonl")
+    return [{k: v for k, v in line.items() if k not in timing} for line in lines]
+
+
+def final_state(workdir):
+    with ocp.StandardCheckpointer() as reader:
+        return reader.restore((workdir / "checkpoints" / "24" / "state").absolute())
+
+
+def assert_same_end(workdir, whole):
+    one, other = final_state(workdir), final_state(whole)
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for (path, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other)):
+        np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
+    assert metrics(workdir) == metrics(whole)
+
+
+def test_a_run_says_what_it_does_and_leaves_what_it_should(whole):
+    workdir, done = whole
+    assert {p.name for p in workdir.iterdir()} == {
+        "checkpoints",
+        "config.json",
+        "loss.png",
+        "metrics.jsonl",
+        "tensorboard",
+    }
+    assert done.stderr == ""
+    assert re.search(r"total +│ +[\d,]+ │ +[\d.]+ KiB", done.stdout)
+    assert re.search(r"step 24/24  loss \d+\.\d+  [\d,]+ tokens/s  0:00 left", done.stdout)
+    assert re.search(
+        r"Held-out passage 1\n  masked  .*\[…\].*\n  truth   .*\n  model   ", done.stdout
+    )
+    assert re.search(
+        r"validation loss \d+\.\d+ nats .* the unigram distribution .* has \d+\.\d+", done.stdout
+    )
+    lines = metrics(workdir)
+    assert [line["step"] for line in lines if line["kind"] == "train"] == [*range(1, 25)]
+    losses = [line["loss"] for line in lines if line["kind"] == "eval"]
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
+
+
+def test_killed_at_five_moments_it_ends_with_the_same_bits(environment, whole, tmp_path):
+    for moment in MOMENTS:
+        killed = start(environment, tmp_path, str(HERE / "killed.py"), moment)
+        assert killed.returncode == -signal.SIGKILL, (moment, killed.stdout, killed.stderr)
+        if moment == "between two files of a save":
+            assert [p.name for p in (tmp_path / "checkpoints").glob("16*")] == [
+                "16.orbax-checkpoint-tmp"
+            ]
+    done = start(environment, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Going on from the checkpoint of step 20." in done.stdout
+    assert_same_end(tmp_path, whole[0])
+
+
+def test_sigterm_saves_a_full_disk_keeps_it_and_the_run_goes_on(environment, whole, tmp_path):
+    process = subprocess.Popen(
+        command(tmp_path, "-m", "pretrain"), env=environment, stdout=subprocess.PIPE, text=True
+    )
+    while len(read_metrics(tmp_path / "metrics.jsonl")) < 2:
+        time.sleep(0.01)
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate()
+    assert process.returncode == 0
+    stopped_at = int(re.search(r"Stopped and saved at step (\d+)", said).group(1))
+    assert stopped_at < 24
+
+    # No file can grow beyond 16 blocks of 512 bytes.
+    full = subprocess.run(
+        ["sh", "-c", 'ulimit -f 16 && exec "$@"', "sh", *command(tmp_path, "-m", "pretrain")],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert full.returncode == 1, full.stderr
+    assert re.fullmatch(r"error: .*File too large.*\n", full.stderr)
+    assert (tmp_path / "checkpoints" / str(stopped_at) / "position").is_dir()
+
+    done = start(environment, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"Going on from the checkpoint of step {stopped_at}." in done.stdout
+    assert_same_end(tmp_path, whole[0])
