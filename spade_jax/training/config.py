@@ -18,7 +18,7 @@ class OptimizerConfig:
     """The update rule, its schedule, and what differs from parameter to parameter.
 
     The two tables map regular expressions over whole parameter paths, such as
-    `encoder/.*/bias`, to a rate. The first match wins, every parameter must be matched, and every
+    `encoder/.*/kernel`, to a rate. The first match wins, every parameter must be matched, and every
     pattern must match something. None stands for the model's own rate.
 
     Attributes:
@@ -35,7 +35,8 @@ class OptimizerConfig:
       clip_norm: gradients of a larger global norm are scaled down to it; None never clips.
       learning_rates: the peak rate of the matched parameters, which follows the schedule's shape;
         0 freezes them: no gradient is computed and no optimiser slots are held.
-      weight_decays: the weight decay of the matched parameters. Never decay the SSM's A, B and dt.
+      weight_decays: the weight decay of the matched parameters; by default none of norms, biases
+        and the SSM's A, B, D and dt. Decay pulls A, B and dt away from what they stand for.
     """
 
     name: Literal["adamw", "adafactor"] = "adamw"
@@ -50,7 +51,7 @@ class OptimizerConfig:
     clip_norm: float | None = 1.0
     learning_rates: RateTable = ((".*", None),)
     weight_decays: RateTable = (
-        (r".*(norm|bias|scale|ssm).*", 0.0),
+        (r".*(norm|bias|global_mixer/(a_|b|d|log_dt)).*", 0.0),
         (".*", None),
     )
 

@@ -18,8 +18,18 @@ BATCH_AXES = ("data", "fsdp")
 
 # Where a logical axis of a parameter lies: the mesh axis that spreads it, or None for replicated.
 PARAMETER_AXES: dict[str, str | None] = {
-    "vocab": None,
     "embed": "fsdp",
+    "vocab": None,
+    "positions": None,
+    "heads": None,
+    "buckets": None,
+    "mlp": None,
+    "norm": None,
+    "ssm_copies": None,
+    "ssm_features": None,
+    "ssm_state": None,
+    "ssm_directions": None,
+    "complex": None,
 }
 
 

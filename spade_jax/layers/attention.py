@@ -1,0 +1,159 @@
+"""Attention layers: local and full self-attention, cross-attention, T5's relative bias."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from spade_jax.config import ModelConfig
+from spade_jax.layers.linear import Linear, normal
+from spade_jax.ops.full_attention import full_attention
+from spade_jax.ops.local_attention.buckets import relative_position_buckets
+from spade_jax.ops.local_attention.window import window_attention, window_relative_positions
+
+AttentionKind = Literal["window", "full"]
+
+
+class RelativeBias(nnx.Module):
+    """A learned bias for each head and bucket of relative positions (T5, arXiv 1910.10683)."""
+
+    def __init__(self, config: ModelConfig, *, causal: bool, rngs: nnx.Rngs):
+        attention = config.attention
+        self.config, self.causal = attention, causal
+        shape = (attention.num_buckets, attention.num_heads)
+        self.table = normal(rngs, shape, config.d_model**-0.5, ("buckets", "heads"))
+
+    def __call__(self, kind: AttentionKind, length: int) -> jax.Array:
+        """The bias of all positions [h, l, l], or of one block of a window [h, block, keys]."""
+        if kind == "window":
+            relative = window_relative_positions(self.config.radius, self.causal)
+        else:
+            relative = np.arange(length)[None, :] - np.arange(length)[:, None]
+        buckets = relative_position_buckets(
+            relative,
+            bidirectional=not self.causal,
+            num_buckets=self.config.num_buckets,
+            max_distance=self.config.max_distance,
+        )
+        # One matmul with the buckets as rows of zeros and a one: a scatter-free gradient.
+        one_hot = jax.nn.one_hot(buckets, self.config.num_buckets, dtype=jnp.float32)
+        return jnp.einsum("qkn,nh->hqk", one_hot, self.table[...], precision="highest")
+
+
+class _Attention(nnx.Module):
+    """Projections that both attentions share: heads of `head_dim`, without biases."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        d, attention = config.d_model, config.attention
+        self.heads, self.head_dim = attention.num_heads, config.head_dim
+        self.dropout_rate = config.dropout_rate
+        # T5 leaves scores unscaled and its queries small.
+        small = self.head_dim**-0.5
+        self.scale = small if attention.scale_queries else 1.0
+        width = self.heads * self.head_dim
+        query_std = d**-0.5 * (1.0 if attention.scale_queries else small)
+        self.query = Linear(("embed", "heads"), d, width, std=query_std, rngs=rngs)
+        self.key = Linear(("embed", "heads"), d, width, rngs=rngs)
+        self.value = Linear(("embed", "heads"), d, width, rngs=rngs)
+        self.output = Linear(("heads", "embed"), width, d, rngs=rngs)
+
+    def _split(self, x: jax.Array) -> jax.Array:
+        return x.reshape(*x.shape[:2], self.heads, self.head_dim)
+
+    def _project(self, x: jax.Array, source: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Queries of x [b, l, d], keys and values of the source [b, m, d]: [b, ., h, k] each."""
+        query = self._split(self.query(x) * jnp.asarray(self.scale, x.dtype))
+        return query, self._split(self.key(source)), self._split(self.value(source))
+
+    def _merge(self, y: jax.Array) -> jax.Array:
+        return self.output(y.reshape(*y.shape[:2], -1))
+
+
+class SelfAttention(_Attention):
+    """Attention within a sequence, to a window around each token or to all of it."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        *,
+        kind: AttentionKind,
+        causal: bool,
+        own_bias: bool,
+        rngs: nnx.Rngs,
+    ):
+        """own_bias: a table of relative biases of the layer's own."""
+        super().__init__(config, rngs=rngs)
+        self.kind, self.causal, self.radius = kind, causal, config.attention.radius
+        self.bias = RelativeBias(config, causal=causal, rngs=rngs) if own_bias else None
+
+    def __call__(
+        self,
+        x: jax.Array,
+        *,
+        segment_ids: jax.Array | None,
+        bias: jax.Array | None = None,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        """[b, l, d] -> [b, l, d].
+
+        Args:
+          segment_ids: [b, l]; 0 is padding; None is all one segment.
+          bias: float32, as `RelativeBias` makes it, from a table that layers share.
+        """
+        if self.bias is not None:
+            bias = self.bias(self.kind, x.shape[1])
+        query, key, value = self._project(x, x)
+        if self.kind == "window":
+            y = window_attention(
+                query,
+                key,
+                value,
+                radius=self.radius,
+                causal=self.causal,
+                segment_ids=segment_ids,
+                bias=bias,
+                dropout_rate=0.0 if dropout_key is None else self.dropout_rate,
+                dropout_key=dropout_key,
+            )
+        else:
+            y = full_attention(
+                query,
+                key,
+                value,
+                causal=self.causal,
+                query_segment_ids=segment_ids,
+                key_segment_ids=segment_ids,
+                bias=bias,
+                dropout_rate=0.0 if dropout_key is None else self.dropout_rate,
+                dropout_key=dropout_key,
+            )
+        return self._merge(y)
+
+
+class CrossAttention(_Attention):
+    """Attention of the decoder to what the encoder made of the input."""
+
+    def __call__(
+        self,
+        x: jax.Array,
+        encoded: jax.Array,
+        *,
+        segment_ids: jax.Array | None,
+        encoded_segment_ids: jax.Array | None,
+        dropout_key: jax.Array | None = None,
+    ) -> jax.Array:
+        """x [b, t, d], encoded [b, l, d] -> [b, t, d]; each segment sees its own."""
+        query, key, value = self._project(x, encoded)
+        y = full_attention(
+            query,
+            key,
+            value,
+            causal=False,
+            query_segment_ids=None if encoded_segment_ids is None else segment_ids,
+            key_segment_ids=encoded_segment_ids,
+            dropout_rate=0.0 if dropout_key is None else self.dropout_rate,
+            dropout_key=dropout_key,
+        )
+        return self._merge(y)
