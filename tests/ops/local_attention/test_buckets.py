@@ -1,17 +1,14 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
+from golden_data import Golden
 
 from spade_jax.ops.local_attention.buckets import relative_position_buckets
-
-GOLDEN = Path(__file__).parents[2] / "golden"
 
 
 @pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (8, 16), (16, 64)])
 @pytest.mark.parametrize(("name", "bidirectional"), [("uni", False), ("bi", True)])
 def test_buckets_are_those_of_the_authors(name, bidirectional, num_buckets, max_distance):
-    golden = np.load(GOLDEN / "relative_buckets.npz")
+    golden = Golden("relative_buckets")
     buckets = relative_position_buckets(
         golden["in/relative_position"],
         bidirectional=bidirectional,
