@@ -16,7 +16,7 @@ from spade_jax.training.optimizer import (
 
 PARAMS = {
     "layers": {0: {"norm": jnp.ones(3), "w": jnp.full((3, 3), 2.0)}},
-    "s4": {"ssm_a": jnp.full(3, -1.0)},
+    "global_mixer": {"a_ssm": jnp.full(3, -1.0)},
 }
 
 
@@ -25,12 +25,12 @@ def test_first_match_wins_and_none_is_the_default():
     assert look_up(table, paths(PARAMS), 7.0, "optimizer.learning_rates") == {
         "layers/0/norm": 7.0,
         "layers/0/w": 0.5,
-        "s4/ssm_a": 0.25,
+        "global_mixer/a_ssm": 0.25,
     }
 
 
 def test_every_parameter_must_be_matched():
-    with pytest.raises(ConfigError, match=r"no pattern matches parameter s4/ssm_a"):
+    with pytest.raises(ConfigError, match=r"no pattern matches parameter global_mixer/a_ssm"):
         look_up(((r"layers/.*", None),), paths(PARAMS), 1.0, "optimizer.learning_rates")
 
 
@@ -92,7 +92,7 @@ def test_adamw_with_own_rates_and_decays():
     # Adam's first step is the sign of the gradient; only "w" decays.
     np.testing.assert_allclose(updates["layers/0/w"], np.full((3, 3), -0.1 * (1 + 0.02)), rtol=1e-5)
     np.testing.assert_allclose(updates["layers/0/norm"], np.full(3, -0.1), rtol=1e-5)
-    np.testing.assert_allclose(updates["s4/ssm_a"], np.full(3, -0.001), rtol=1e-5)
+    np.testing.assert_allclose(updates["global_mixer/a_ssm"], np.full(3, -0.001), rtol=1e-5)
     assert frozen == {}
 
 
@@ -105,19 +105,19 @@ def test_own_rates_follow_the_schedule():
         learning_rates=((".*ssm.*", 0.004), (".*", None)),
     )
     updates, _, _ = updates_of(config, steps=5, count=3)
-    np.testing.assert_allclose(updates["s4/ssm_a"], np.full(3, -0.002), rtol=1e-5)
+    np.testing.assert_allclose(updates["global_mixer/a_ssm"], np.full(3, -0.002), rtol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
 def test_frozen_parameters_have_no_slots(name):
     common = {"name": name, "warmup_steps": 1}
     updates, frozen, state = updates_of(OptimizerConfig(**common))
-    assert set(updates) == {"layers/0/norm", "layers/0/w", "s4/ssm_a"}
+    assert set(updates) == {"layers/0/norm", "layers/0/w", "global_mixer/a_ssm"}
     all_slots = len(jax.tree.leaves(state))
     table = ((".*ssm.*", 0.0), (".*", None))
     updates, frozen, state = updates_of(OptimizerConfig(**common, learning_rates=table))
     assert set(updates) == {"layers/0/norm", "layers/0/w"}
-    assert set(frozen) == {"s4/ssm_a"}
+    assert set(frozen) == {"global_mixer/a_ssm"}
     assert all_slots - len(jax.tree.leaves(state)) == {"adamw": 2, "adafactor": 3}[name]
 
 
@@ -138,7 +138,7 @@ def test_clipping_scales_to_the_norm():
     updates, _, _ = updates_of(OptimizerConfig(**{**vars(config), "weight_decay": 0.0}))
     # 15 equal entries of a gradient of norm 1e-3; with eps = 1, Adam's step is g / (g + 1).
     g = 1e-3 / np.sqrt(15)
-    np.testing.assert_allclose(updates["s4/ssm_a"], np.full(3, -g / (g + 1)), rtol=1e-4)
+    np.testing.assert_allclose(updates["global_mixer/a_ssm"], np.full(3, -g / (g + 1)), rtol=1e-4)
 
 
 def test_adafactor_steps_relative_to_the_parameter():
@@ -164,7 +164,7 @@ def test_split_and_join_are_inverse():
     config = OptimizerConfig(learning_rates=((".*norm", 0.0), (".*", None)))
     optimizer = make_optimizer(config, 10_000, PARAMS)
     trainable, frozen = optimizer.split(PARAMS)
-    assert set(paths(trainable)) == {"layers/0/w", "s4/ssm_a"}
+    assert set(paths(trainable)) == {"layers/0/w", "global_mixer/a_ssm"}
     joined = join(trainable, frozen)
     assert jax.tree.structure(joined) == jax.tree.structure(PARAMS)
     assert all(paths(joined)[name] is leaf for name, leaf in paths(PARAMS).items())
