@@ -31,10 +31,14 @@ def evaluation(*arguments):
     return result
 
 
+def finalize(self, directory):
+    # The train state is written, the step's directory still has its temporary name.
+    if moment == "between two files of a save" and directory.parent.name.startswith("16."):
+        kill()
+    finish(self, directory)
+
+
 def save(self, step, *arguments):
-    if moment == "between two files of a save" and step == 16:
-        # The train state is written, the step's directory still has its temporary name.
-        checkpoints._PositionHandler.finalize = lambda self, directory: kill()
     begin_to_save(self, step, *arguments)
     if moment == "when the last save has begun" and step == 24:
         kill()
@@ -43,4 +47,5 @@ def save(self, step, *arguments):
 write, workdir.Records.write = workdir.Records.write, before_a_line
 evaluate, loop.evaluate = loop.evaluate, evaluation
 begin_to_save, checkpoints.Checkpoints.save = checkpoints.Checkpoints.save, save
+finish, checkpoints._PositionHandler.finalize = checkpoints._PositionHandler.finalize, finalize
 sys.exit(main(sys.argv[2:]))

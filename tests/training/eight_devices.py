@@ -6,17 +6,32 @@ import sys
 import jax
 import numpy as np
 from jax.sharding import AxisType
-from stand_in import StandIn, batch
+from stand_in import VOCAB, StandIn, batch
 
+from spade_jax.config import AttentionConfig, SSMConfig, StackConfig, preset
+from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training import sharding
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.step import make_trainer
 
+SPADE = preset(
+    "tiny",
+    vocab_size=VOCAB,
+    d_model=16,
+    d_ff=32,
+    encoder=StackConfig("s4+window:concat, 2*window"),
+    decoder=StackConfig("full"),
+    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
+    ssm=SSMConfig(state_size=4, chunk_length=4),
+    dropout_rate=0.1,
+)
+MODELS = {"stand-in": StandIn, "spade": lambda rngs: EncoderDecoder(SPADE, rngs)}
 
-def train(mesh, name):
+
+def train(mesh):
     trainer = make_trainer(
-        StandIn,
-        OptimizerConfig(name=name, learning_rate=1e-2, warmup_steps=2),
+        MODELS[model],
+        OptimizerConfig(name=optimizer, learning_rate=1e-2, warmup_steps=2),
         LossConfig(z_loss=1e-3),
         TrainConfig(steps=10, batch_size=16, microbatches=2),
         mesh,
@@ -29,15 +44,15 @@ def train(mesh, name):
     return trainer, state, losses
 
 
-name = sys.argv[1]
+model, optimizer = sys.argv[1:3]
 assert jax.device_count() == 8
 one = jax.make_mesh(
     (1, 1), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:1]
 )
-_, expected, expected_losses = train(one, name)
+_, expected, expected_losses = train(one)
 report = []
-for data, fsdp in ((1, 8), (2, 4), (8, 1)):
-    trainer, state, losses = train(sharding.make_mesh(MeshConfig(data, fsdp)), name)
+for data, fsdp in json.loads(sys.argv[3]):
+    trainer, state, losses = train(sharding.make_mesh(MeshConfig(data, fsdp)))
     pairs = list(zip(jax.tree.leaves(state), jax.tree.leaves(expected)))
     embedding = state.params["embedding"]
     report.append(

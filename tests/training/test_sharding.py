@@ -89,8 +89,15 @@ def test_an_accelerator_that_is_not_there_is_named():
         make_mesh(MeshConfig(platform="tpu"))
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor"])
-def test_eight_devices_give_what_one_gives(name):
+@pytest.mark.parametrize(
+    ("model", "optimizer", "meshes"),
+    [
+        ("stand-in", "adamw", [[1, 8], [2, 4], [8, 1]]),
+        ("stand-in", "adafactor", [[2, 4]]),
+        ("spade", "adamw", [[2, 4]]),
+    ],
+)
+def test_eight_devices_give_what_one_gives(model, optimizer, meshes):
     script = Path(__file__).with_name("eight_devices.py")
     environment = os.environ | {
         "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
@@ -99,14 +106,18 @@ def test_eight_devices_give_what_one_gives(name):
         "PYTHONPATH": os.pathsep.join([str(script.parents[2]), str(script.parent)]),
     }
     done = subprocess.run(
-        [sys.executable, script, name], env=environment, capture_output=True, text=True
+        [sys.executable, script, model, optimizer, json.dumps(meshes)],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
-    assert [mesh["fsdp"] for mesh in report] == [8, 4, 1]
+    assert [mesh["fsdp"] for mesh in report] == [fsdp for _, fsdp in meshes]
+    width = 16 if model == "spade" else 8
     for mesh in report:
         assert mesh["loss_error"] < 1e-5
         assert mesh["state_error"] < 1e-5
         assert mesh["as_planned"]
         assert mesh["slot_shards"] == [8]
-        np.testing.assert_array_equal(mesh["local_embedding"], [16, 8 // mesh["fsdp"]])
+        np.testing.assert_array_equal(mesh["local_embedding"], [16, width // mesh["fsdp"]])
