@@ -100,15 +100,17 @@ def machine() -> str:
 
 def milliseconds(measurement: Measurement) -> str:
     """The median time for a table."""
-    median = measurement.median
-    return "does not fit" if median is None else f"{1e3 * median:,.1f}"
+    if measurement.median is None:
+        return "too large"
+    return f"{1e3 * measurement.median:,.{1 if measurement.median < 0.1 else 0}f}"
 
 
 def mebibytes(measurement: Measurement) -> str:
     """The temporary memory for a table."""
-    return f"{measurement.temporary_bytes / 2**20:,.1f}"
+    size = measurement.temporary_bytes / 2**20
+    return f"{size:,.{1 if size < 100 else 0}f}"
 
 
 def times(ratio: float | None) -> str:
     """A ratio for a table."""
-    return "" if ratio is None else f"{ratio:.2f}x"
+    return "" if ratio is None else f"{ratio:.{1 if ratio < 100 else 0}f}x"
