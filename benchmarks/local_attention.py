@@ -10,26 +10,22 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks.arguments import positive
+
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.local_attention", description=__doc__.partition("\n")[0]
     )
-    parser.add_argument("--lengths", type=_positive, nargs="+", default=[1024, 2048, 4096, 16384])
-    parser.add_argument("--batch", type=_positive, default=1)
-    parser.add_argument("--heads", type=_positive, default=12)
-    parser.add_argument("--head-dim", type=_positive, default=64)
-    parser.add_argument("--radius", type=_positive, default=127)
+    parser.add_argument("--lengths", type=positive, nargs="+", default=[1024, 2048, 4096, 16384])
+    parser.add_argument("--batch", type=positive, default=1)
+    parser.add_argument("--heads", type=positive, default=12)
+    parser.add_argument("--head-dim", type=positive, default=64)
+    parser.add_argument("--radius", type=positive, default=127)
     parser.add_argument("--causal", action="store_true", help="see no key ahead")
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--repeats", type=_positive, default=5, help="rounds to take medians of")
+    parser.add_argument("--repeats", type=positive, default=5, help="rounds to take medians of")
     return parser.parse_args(argv)
-
-
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
 
 
 def main(argv: Sequence[str]) -> None:

@@ -174,20 +174,47 @@ def _chunked(
     return jnp.transpose(y, (0, 3, 4, 1, 2))
 
 
+@jax.custom_vjp
 def _carry(transition: Dense | Diagonal, written: jax.Array, keep: jax.Array | None) -> jax.Array:
     """The states on entering each block, [m, s, b, d, n], from what each block writes.
 
     keep [m, s, b] is 0 where a block ends in another run than the block before it.
     """
 
-    def block(
-        state: jax.Array, inputs: tuple[jax.Array, jax.Array | None]
-    ) -> tuple[jax.Array, jax.Array]:
+    def block(state, inputs):
         new, keep_m = inputs
-        moved = transition.apply(state if keep_m is None else state * keep_m[..., None, None])
-        return moved + new, state
+        return transition.apply(_kept(state, keep_m)) + new, state
 
     return jax.lax.scan(block, jnp.zeros_like(written[0]), (written, keep))[1]
+
+
+def _kept(states: jax.Array, keep: jax.Array | None) -> jax.Array:
+    return states if keep is None else states * keep[..., None, None]
+
+
+def _carry_forward(transition, written, keep):
+    entering = _carry(transition, written, keep)
+    return entering, (transition, entering, keep)
+
+
+def _carry_backward(residuals, cotangent):
+    """The reversed recurrence, and then the transition's gradient in one product over all blocks.
+
+    JAX's own rule for the scan would add up that gradient block by block.
+    """
+    transition, entering, keep = residuals
+
+    def block(later, inputs):
+        cotangent_m, keep_m = inputs
+        return _kept(transition.apply_left(later), keep_m) + cotangent_m, later
+
+    # `later` is the cotangent of the state that the next block enters with, which this one wrote.
+    _, later = jax.lax.scan(block, jnp.zeros_like(cotangent[0]), (cotangent, keep), reverse=True)
+    _, pullback = jax.vjp(lambda a: a.apply(_kept(entering, keep)), transition)
+    return *pullback(later), later, None if keep is None else jnp.zeros_like(keep)
+
+
+_carry.defvjp(_carry_forward, _carry_backward)
 
 
 def _toeplitz(taps: jax.Array) -> jax.Array:
@@ -246,17 +273,20 @@ def _fft(taps: jax.Array, u: jax.Array, runs: jax.Array | None) -> jax.Array:
     XLA cannot partition an FFT and would gather its input to every device: under a mesh each
     device transforms its own rows.
     """
-    run = _fft_one_run if runs is None else _fft_runs
+    run = fft_convolve if runs is None else _fft_runs
     arguments = (taps, u) if runs is None else (taps, u, runs)
     mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or not mesh.axis_names:
         return run(*arguments)
     whole, rows = jax.P(), jax.P(None, mesh.axis_names)
     in_specs = (whole, *[rows] * (len(arguments) - 1))
-    return jax.shard_map(run, mesh=mesh, in_specs=in_specs, out_specs=rows)(*arguments)
+    # The check would have the loop over runs, and its gradient, speak of the mesh.
+    run = jax.shard_map(run, mesh=mesh, in_specs=in_specs, out_specs=rows, check_vma=False)
+    return run(*arguments)
 
 
-def _fft_one_run(taps: jax.Array, u: jax.Array) -> jax.Array:
+def fft_convolve(taps: jax.Array, u: jax.Array) -> jax.Array:
+    """A causal convolution by FFT: u [s, b, l, d], taps [s, c, d, k] -> [s, b, l, c, d]."""
     size = u.shape[2] + taps.shape[-1]  # linear, not circular
     u_f = jnp.fft.rfft(jnp.moveaxis(u, 2, 3), size)
     y = jnp.fft.irfft(u_f[:, :, None] * jnp.fft.rfft(taps, size)[:, None], size)
@@ -272,7 +302,7 @@ def _fft_runs(taps: jax.Array, u: jax.Array, runs: jax.Array) -> jax.Array:
 def _fft_runs_forward(taps, u, runs):
     def add_run(i, y):
         mask = (runs == i).astype(u.dtype)[..., None]
-        return y + _fft_one_run(taps, u * mask) * mask[..., None]
+        return y + fft_convolve(taps, u * mask) * mask[..., None]
 
     shape = (*u.shape[:3], taps.shape[1], u.shape[3])
     y = jax.lax.fori_loop(0, runs.max() + 1, add_run, jnp.zeros(shape, u.dtype))
@@ -284,7 +314,7 @@ def _fft_runs_backward(residuals, cotangent):
 
     def add_run(i, gradients):
         mask = (runs == i).astype(u.dtype)[..., None]
-        _, pullback = jax.vjp(_fft_one_run, taps, u * mask)
+        _, pullback = jax.vjp(fft_convolve, taps, u * mask)
         d_taps, d_u = pullback(cotangent * mask[..., None])
         return gradients[0] + d_taps, gradients[1] + d_u * mask
 

@@ -65,7 +65,7 @@ def discretize(system: StateSpace, method: str) -> DiscreteStateSpace:
                 Diagonal(jnp.exp(dt * w)), real_state(jnp.expm1(dt * w) / w * b)
             )
         inverse = 1 / (1 - dt / 2 * w)
-        return DiscreteStateSpace(Diagonal(2 * inverse - 1), real_state(inverse * dt * b))
+        return DiscreteStateSpace(Diagonal(1 + inverse * dt * w), real_state(inverse * dt * b))
 
     p_complex = jnp.tile(system.p, (d // copies, 1))
     if method == "zoh":
@@ -82,7 +82,9 @@ def discretize(system: StateSpace, method: str) -> DiscreteStateSpace:
     gain = dt / (1 + dt * jnp.sum(real_state(p_complex) * column, axis=1, keepdims=True))
     held = real_state(inverse * dt * b)
     held = held - gain * column * jnp.sum(row * real_state(dt * b), axis=1, keepdims=True)
-    return DiscreteStateSpace(DiagonalMinusRankOne(2 * inverse - 1, 2 * gain * column, row), held)
+    # 1 + dt w / D, and not 2 / D - 1: slow poles lie close to 1, and this keeps how close.
+    z = 1 + inverse * dt * w
+    return DiscreteStateSpace(DiagonalMinusRankOne(z, 2 * gain * column, row), held)
 
 
 def step(

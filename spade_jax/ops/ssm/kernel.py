@@ -9,12 +9,13 @@ The powers of A meet B and C alone, one step after the other: O(n) a step for S4
 stable as the recurrence itself, since A contracts.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
-from spade_jax.ops.ssm.transition import Dense, Diagonal, Transition, einsum
+from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum
 
 
 class BlockOperators(NamedTuple):
@@ -26,22 +27,19 @@ class BlockOperators(NamedTuple):
     transition: Diagonal | Dense  # A^t
 
 
-def _rows(a: Transition, c: jax.Array, count: int) -> jax.Array:
-    """C A^i for i = 0 … count - 1: [count, ..., d, n]."""
-    return jax.lax.scan(lambda row, _: (a.apply_left(row), row), c, None, length=count)[1]
-
-
-def _columns(a: Transition, b: jax.Array, count: int) -> jax.Array:
-    """A^j B for j = 0 … count - 1: [count, d, n]."""
-    return jax.lax.scan(lambda column, _: (a.apply(column), column), b, None, length=count)[1]
+def _iterate(step: Callable[[Any], Any], start: Any, count: int) -> Any:
+    """start, step(start), step(step(start)), …, so many of them along a new first axis."""
+    return jax.lax.scan(lambda x, _: (step(x), x), start, None, length=count)[1]
 
 
 def block_operators(system: DiscreteStateSpace, c: jax.Array, t: int) -> BlockOperators:
     """The operators of a block of t tokens; c [..., d, n] are readouts."""
-    rows = _rows(system.a, c, t + 1)
-    taps = einsum("t...dn,dn->t...d", rows[:-1], system.b)
-    write = _columns(system.a, system.b, t)[::-1]
-    return BlockOperators(taps, rows[1:], write, system.a.power(t))
+    a = system.a
+    rows, columns = _iterate(
+        lambda pair: (a.apply_left(pair[0]), a.apply(pair[1])), (c, system.b), t + 1
+    )
+    taps = einsum("t...dn,dn->t...d", rows[:t], system.b)
+    return BlockOperators(taps, rows[1:], columns[:t][::-1], a.power(t))
 
 
 def delayed_readout(system: DiscreteStateSpace, c: jax.Array, delay: int) -> jax.Array:
@@ -58,7 +56,7 @@ def kernel(system: DiscreteStateSpace, c: jax.Array, length: int) -> jax.Array:
     t = 1
     while t * t < length:
         t *= 2
-    rows = _rows(system.a, c, t)
-    columns = _columns(system.a.power(t), system.b, -(-length // t))
+    rows = _iterate(system.a.apply_left, c, t)
+    columns = _iterate(system.a.power(t).apply, system.b, -(-length // t))
     taps = einsum("t...dn,kdn->...dkt", rows, columns)
     return taps.reshape(*taps.shape[:-2], -1)[..., :length]

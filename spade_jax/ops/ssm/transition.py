@@ -31,12 +31,23 @@ def like(x: jax.Array, y: jax.Array) -> jax.Array:
     return x.reshape((1,) * (y.ndim - x.ndim) + x.shape)
 
 
+def _multiply(real: jax.Array, imag: jax.Array, x: jax.Array) -> jax.Array:
+    """Real states x [..., d, n] times complex numbers, given as two real [d, n/2]."""
+    x_real, x_imag = jnp.split(x, 2, axis=-1)
+    real, imag = like(real, x), like(imag, x)
+    return jnp.concatenate([real * x_real - imag * x_imag, real * x_imag + imag * x_real], axis=-1)
+
+
 def multiplication(z: jax.Array) -> jax.Array:
     """The real [..., n, n] matrix that multiplies a real state by the complex diagonal z."""
     eye = jnp.eye(z.shape[-1], dtype=z.real.dtype)
     eye = like(eye, z[..., None])
     real, imag = z.real[..., None] * eye, z.imag[..., None] * eye
     return jnp.block([[real, -imag], [imag, real]])
+
+
+# The highest power of a diagonal minus rank one that is summed up rather than squared.
+_LONGEST_SUM = 128
 
 
 def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -61,11 +72,11 @@ class Diagonal(NamedTuple):
 
     def apply(self, x: jax.Array) -> jax.Array:
         """A x."""
-        return real_state(like(self.z, x) * complex_state(x))
+        return _multiply(self.z.real, self.z.imag, x)
 
     def apply_left(self, c: jax.Array) -> jax.Array:
         """c A."""
-        return real_state(like(self.z.conj(), c) * complex_state(c))
+        return _multiply(self.z.real, -self.z.imag, c)
 
     def power(self, k: int) -> "Diagonal":
         """A^k."""
@@ -113,8 +124,14 @@ class DiagonalMinusRankOne(NamedTuple):
     def power(self, k: int) -> Dense:
         """A^k = D^k - sum_{j < k} (D^{k-1-j} column) (row^T A^j), D = diag(z): dense.
 
-        (A^k - D^k telescopes.) One matmul, where squaring would take log2(k) of that size.
+        (A^k - D^k telescopes.) One matmul, where squaring would take log2(k) of that size; beyond
+        the powers of a block squaring takes over.
         """
+        if k > _LONGEST_SUM:
+            odd = self.power(1).matrix if k % 2 else None
+            half = self.power(k // 2).matrix
+            squared = _matmul(half, half)
+            return Dense(squared if odd is None else _matmul(squared, odd))
         diagonal = Diagonal(self.z)
 
         def factors(carry: tuple[jax.Array, jax.Array], _: None):
