@@ -1,4 +1,4 @@
-"""The documents in a file: text, JSON lines or TFRecord, plain or gzip, told apart from damage.
+"""The documents in a file: text, JSON lines or TFRecord, plain or gzip.
 
 Text and JSON lines are read in Python, for TensorFlow takes the end of a truncated gzip file for
 the end of the text. "Document i of file f" is a pure function of f and i, so that tf.data can save
@@ -22,37 +22,54 @@ from spade_jax.data.config import DataError, SourceConfig
 _OPEN_FILES = 64
 
 
-def read_documents(path: str, kind: str, field: str) -> Iterator[bytes]:
-    """UTF-8 documents of one file of kind "text", "files" or "jsonl"; blank ones are left out.
+def read_documents(path: str, config: SourceConfig) -> Iterator[bytes]:
+    """UTF-8 documents of one file of any kind; blank ones are left out.
 
     Raises:
-      DataError: a file that is missing, empty, truncated or not UTF-8, or a line that is not
-        JSON or lacks the field.
+      DataError: a file that is missing, empty, truncated or not UTF-8, a line that is not JSON
+        or lacks the field, a record that is no `tf.train.Example` or lacks the feature.
     """
     count = 0
-    for where, text in _read_texts(path, kind, field):
-        if text and not text.isspace():
-            try:
-                yield text.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise DataError(f"{where}: is not Unicode text ({error.reason})") from None
+    if config.kind == "tfrecord":
+        documents = _read_records(path, config.field)
+    else:
+        documents = _read_texts(path, config.kind, config.field)
+    for document in documents:
+        if document and not document.isspace():
+            yield document
             count += 1
     if count == 0:
         raise DataError(f"{path}: holds no text; must have at least one document")
 
 
-def _read_texts(path: str, kind: str, field: str) -> Iterator[tuple[str, str]]:
-    """Texts, each with the place where it is, for messages."""
+def _read_records(path: str, field: str) -> Iterator[bytes]:
+    compression = "GZIP" if path.endswith(".gz") else ""
+    records = tf.data.TFRecordDataset(path, compression_type=compression)
+    try:
+        for number, record in enumerate(records.as_numpy_iterator(), start=1):
+            yield read_example(record, field, f"{path}, record {number}")
+    except tf.errors.OpError as error:
+        raise DataError(f"{path}: {first_line(error)}") from None
+
+
+def first_line(error: tf.errors.OpError) -> str:
+    """TensorFlow's own words, without what it says about itself."""
+    return error.message.split("\n")[0].split("}} ")[-1].split(" [Op:")[0]
+
+
+def _read_texts(path: str, kind: str, field: str) -> Iterator[bytes]:
     for number, line in enumerate(_read_lines(path, whole=kind == "files"), start=1):
         where = path if kind == "files" else f"{path}, line {number}"
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
             raise _not_utf8(where, line, error) from None
-        if kind != "jsonl":
-            yield where, text
-        elif text.strip():
-            yield where, _json_field(text, field, where)
+        if kind in ("jsonl", "sotu") and text.strip():
+            text = _json_field(text, field, where)
+        try:
+            yield text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise DataError(f"{where}: is not Unicode text ({error.reason})") from None
 
 
 def _read_lines(path: str, whole: bool) -> Iterator[bytes]:
@@ -129,24 +146,18 @@ def _not_utf8(where: str, data: bytes, error: UnicodeDecodeError) -> DataError:
 
 
 class DocumentReader:
-    """Documents of files as tf.data, with the error that reading met.
-
-    Attributes:
-      error: the first error, for tf.data hands on no more than its text and a stack trace.
-    """
+    """Documents of files as tf.data."""
 
     def __init__(self, config: SourceConfig):
-        self._kind = "jsonl" if config.kind == "sotu" else config.kind
-        self._field = config.field
+        self._config = config
         self._open: collections.OrderedDict[tuple[str, int], Iterator[bytes]] = (
             collections.OrderedDict()
         )
         self._lock = threading.Lock()
-        self.error: DataError | None = None
 
     def documents(self, path: tf.Tensor, shard: int, num_shards: int) -> tf.data.Dataset:
         """Every num_shards-th document of a file, bytes [], beginning with number `shard`."""
-        if self._kind == "tfrecord":
+        if self._config.kind == "tfrecord":
             return self._records(path).shard(num_shards, shard).map(_second)
 
         def read(state, index):
@@ -167,17 +178,13 @@ class DocumentReader:
         name, index, stride = path.decode(), int(index), int(stride)
         with self._lock:
             documents = self._open.pop((name, index), None)
-        try:
-            if documents is None:
-                documents = read_documents(name, self._kind, self._field)
-                _skip(documents, index)
-            text = next(documents, None)
-            if text is None:
-                return np.bool_(False), b""
-            _skip(documents, stride - 1)
-        except DataError as error:
-            self.error = self.error or error
-            raise
+        if documents is None:
+            documents = read_documents(name, self._config)
+            _skip(documents, index)
+        text = next(documents, None)
+        if text is None:
+            return np.bool_(False), b""
+        _skip(documents, stride - 1)
         with self._lock:
             self._open[name, index + stride] = documents
             if len(self._open) > _OPEN_FILES:
@@ -185,6 +192,7 @@ class DocumentReader:
         return np.bool_(True), text
 
     def _records(self, path: tf.Tensor) -> tf.data.Dataset:
+        """Documents of a TFRecord file with their numbers, which TensorFlow itself reads."""
         compression = tf.where(tf.strings.regex_full_match(path, r".*\.gz"), "GZIP", "")
         records = tf.data.TFRecordDataset(path, compression_type=compression)
 
@@ -197,11 +205,7 @@ class DocumentReader:
         return records.enumerate(1).map(parse)
 
     def _example(self, path: bytes, number: int, record: bytes) -> bytes:
-        try:
-            return read_example(record, self._field, f"{path.decode()}, record {number}")
-        except DataError as error:
-            self.error = self.error or error
-            raise
+        return read_example(record, self._config.field, f"{path.decode()}, record {number}")
 
 
 def _skip(documents: Iterator[bytes], count: int) -> None:

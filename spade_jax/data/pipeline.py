@@ -17,9 +17,9 @@ import numpy as np
 import seqio
 
 from spade_jax.config import require
-from spade_jax.data._tensorflow import tf
+from spade_jax.data._tensorflow import NumpyIterator, tf
 from spade_jax.data.config import DataConfig, DataError, Split
-from spade_jax.data.sources import check_source, has_split, streaming_error
+from spade_jax.data.sources import DocumentSource, check_source, has_split, streaming_error
 from spade_jax.data.tasks import denoising_mixture, digest
 from spade_jax.data.vocabulary import load_vocabulary
 
@@ -98,6 +98,37 @@ def _check_sources(config: DataConfig, split: Split) -> None:
             check_source(source, split)
 
 
+def _require_a_batch(config: DataConfig, batch_size: int, shard: seqio.ShardInfo) -> None:
+    """Reads as much of one epoch as shows that it fills a batch."""
+    vocabulary = load_vocabulary(config)
+    length = min(denoiser.segment_length(config.input_length) for denoiser in config.denoisers)
+    examples = 0
+    for source_config in config.sources:
+        source = DocumentSource(source_config)
+        documents = NumpyIterator(source.get_dataset("train", shuffle=False, shard_info=shard))
+        tokens = 0
+        try:
+            for document in documents:
+                tokens += len(vocabulary.encode(document["text"].decode("utf-8", "replace")))
+                if tokens >= batch_size * length:
+                    break
+        except tf.errors.OpError as error:
+            raise streaming_error(error, [source]) from None
+        if tokens == 0:
+            raise DataError(
+                f"data.sources.train = {source_config.train!r}: no document for host "
+                f"{shard.index} of {shard.num_shards}; must have at least as many as there are "
+                "hosts"
+            )
+        examples += -(-tokens // length)
+    if examples < batch_size:
+        raise DataError(
+            f"data.sources: {examples} training examples in an epoch (of host {shard.index} of "
+            f"{shard.num_shards}), but a batch of {batch_size}; must have at least one batch: add "
+            "text, or lower the batch size or data.input_length"
+        )
+
+
 class BatchIterator:
     """Endless training batches; `get_state` and `set_state` save and restore the position.
 
@@ -111,7 +142,8 @@ class BatchIterator:
         _check_sources(config, "train")
         mixture = denoising_mixture(config)
         self._sources = [task.source for task in mixture.tasks]
-        self._require_a_batch(mixture, batch_size, shard_index, num_shards)
+        shard = seqio.ShardInfo(shard_index, num_shards)
+        _require_a_batch(config, batch_size, shard)
         # Hosts differ in their documents, and so may differ in seed: else row i of every host
         # would be masked alike.
         seed = int(np.random.SeedSequence([config.seed, shard_index]).generate_state(1)[0] >> 1)
@@ -119,7 +151,7 @@ class BatchIterator:
             split="train",
             shuffle=True,
             seed=seed,
-            shard_info=seqio.ShardInfo(shard_index, num_shards),
+            shard_info=shard,
             num_epochs=None,
         )
         self._definition = {
@@ -129,17 +161,16 @@ class BatchIterator:
             "num_shards": num_shards,
         }
         dataset = _converted(dataset, config).batch(batch_size, drop_remainder=True)
-        self._iterator = iter(dataset.prefetch(2))
+        self._iterator = NumpyIterator(dataset.prefetch(2))
 
     def __iter__(self) -> "BatchIterator":
         return self
 
     def __next__(self) -> Batch:
         try:
-            batch = next(self._iterator)
+            return next(self._iterator)
         except tf.errors.OpError as error:
             raise streaming_error(error, self._sources) from None
-        return {name: value.numpy() for name, value in batch.items()}
 
     def get_state(self) -> bytes:
         """The position: what `set_state` needs to go on with the batch that comes next."""
@@ -148,7 +179,7 @@ class BatchIterator:
             tempfile.TemporaryDirectory() as directory,
             zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive,
         ):
-            tf.train.Checkpoint(iterator=self._iterator).write(f"{directory}/position")
+            tf.train.Checkpoint(iterator=self._iterator.position).write(f"{directory}/position")
             archive.writestr(_MANIFEST, json.dumps(self._definition))
             for path in sorted(pathlib.Path(directory).iterdir()):
                 archive.write(path, path.name)
@@ -175,37 +206,8 @@ class BatchIterator:
                 )
         with tempfile.TemporaryDirectory() as directory:
             archive.extractall(directory)
-            checkpoint = tf.train.Checkpoint(iterator=self._iterator)
+            checkpoint = tf.train.Checkpoint(iterator=self._iterator.position)
             checkpoint.read(f"{directory}/position").assert_consumed()
-
-    def _require_a_batch(
-        self, mixture: seqio.Mixture, batch_size: int, shard_index: int, num_shards: int
-    ) -> None:
-        """Reads as much of one epoch as shows that it fills a batch."""
-        count = 0
-        for task in mixture.tasks:
-            examples = task.get_dataset(
-                split="train",
-                shuffle=False,
-                seed=0,
-                shard_info=seqio.ShardInfo(shard_index, num_shards),
-            )
-            try:
-                of_task = sum(1 for _ in examples.take(batch_size))
-            except tf.errors.OpError as error:
-                raise streaming_error(error, self._sources) from None
-            if of_task == 0:
-                raise DataError(
-                    f"data.sources.train = {task.source.config.train!r}: no document for host "
-                    f"{shard_index} of {num_shards}; must have at least as many as there are hosts"
-                )
-            count += of_task
-        if count < batch_size:
-            raise DataError(
-                f"data.sources: {count} training examples in an epoch (of host {shard_index} of "
-                f"{num_shards}), but a batch of {batch_size}; must have at least one batch: add "
-                "text, or lower the batch size or data.input_length"
-            )
 
 
 class ValidationBatches:
@@ -240,8 +242,8 @@ class ValidationBatches:
 
     def __iter__(self) -> Iterator[Batch]:
         try:
-            for batch in itertools.islice(self._dataset, self._limit):
-                yield {name: self._own_rows(value.numpy()) for name, value in batch.items()}
+            for batch in itertools.islice(NumpyIterator(self._dataset), self._limit):
+                yield {name: self._own_rows(rows) for name, rows in batch.items()}
         except tf.errors.OpError as error:
             raise streaming_error(error, self._sources) from None
 

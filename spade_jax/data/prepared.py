@@ -1,6 +1,6 @@
 """TensorFlow Datasets that were prepared before: found by name and version, never fetched."""
 
-from typing import Any
+import itertools
 
 import seqio
 import tensorflow_datasets as tfds
@@ -69,27 +69,32 @@ def check_splits(config: SourceConfig) -> None:
     builder = load_builder(config)
     train = _ranges(builder, config, "train")
     validation = _ranges(builder, config, "validation") if config.patterns("validation") else []
-    for a in train:
-        for b in validation:
-            if a.splitname == b.splitname and max(a.from_, b.from_) < min(a.to, b.to):
-                raise DataError(
-                    f"data.sources.validation = {config.validation!r}: overlaps "
-                    f"data.sources.train = {config.train!r}; a document must be in one split only"
-                )
+    for (name, start, stop), (other, from_, to) in itertools.product(train, validation):
+        if name == other and max(start, from_) < min(stop, to):
+            raise DataError(
+                f"data.sources.validation = {config.validation!r}: overlaps data.sources.train = "
+                f"{config.train!r}; a document must be in one split only"
+            )
 
 
 def _spec(config: SourceConfig, split: Split) -> str:
     return "+".join(config.patterns(split))
 
 
-def _ranges(builder: tfds.core.DatasetBuilder, config: SourceConfig, split: Split) -> list[Any]:
-    """The ranges of examples (splitname, from_, to) that a split or slice stands for."""
+def _ranges(
+    builder: tfds.core.DatasetBuilder, config: SourceConfig, split: Split
+) -> list[tuple[str, int, int]]:
+    """What a split or slice stands for: names of whole splits, each with a range of examples."""
+    sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
     try:
         instruction = tfds.core.ReadInstruction.from_spec(_spec(config, split))
-        return instruction.to_absolute(builder.info.splits)
+        ranges = instruction.to_absolute(builder.info.splits)
     except Exception:  # tfds has no kind of its own for a split that is not there.
-        sizes = [f"{name} ({s.num_examples} examples)" for name, s in builder.info.splits.items()]
+        known = ", ".join(f"{name} ({size} examples)" for name, size in sizes.items())
         raise DataError(
             f"data.sources.{split} = {getattr(config, split)!r}: no such split of {config.name}; "
-            f"must be one, or a slice of one, of {', '.join(sizes)}"
+            f"must be one, or a slice of one, of {known}"
         ) from None
+    return [
+        (r.splitname, r.from_ or 0, sizes[r.splitname] if r.to is None else r.to) for r in ranges
+    ]

@@ -1,6 +1,7 @@
 """Sources of documents as seqio sees them, and what can be checked before training begins."""
 
 import collections
+import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -8,9 +9,9 @@ import seqio
 from etils import epath
 
 from spade_jax.data import prepared
-from spade_jax.data._tensorflow import tf
+from spade_jax.data._tensorflow import NumpyIterator, tf
 from spade_jax.data.config import DataError, SourceConfig, Split
-from spade_jax.data.documents import DocumentReader
+from spade_jax.data.documents import DocumentReader, first_line, read_documents
 
 SHIPPED_TEXT = epath.Path(__file__).parent / "text"
 # Local files of up to this size together are read through before training begins.
@@ -30,7 +31,7 @@ def list_files(config: SourceConfig, split: Split) -> list[str]:
         try:
             found = [path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path)]
         except tf.errors.OpError as error:
-            raise DataError(f"data.sources.{split} = {pattern!r}: {_first_line(error)}") from None
+            raise DataError(f"data.sources.{split} = {pattern!r}: {first_line(error)}") from None
         if not found:
             raise DataError(
                 f"data.sources.{split} = {pattern!r}: no such file; must be a path, or a glob "
@@ -59,7 +60,7 @@ class DocumentSource(seqio.DataSource):
 
     def __init__(self, config: SourceConfig, shuffle_buffer: int = 1, salt: int = 0):
         self.config = config
-        self.reader = DocumentReader(config)
+        self._reader = DocumentReader(config)
         self._shuffle_buffer = shuffle_buffer
         self._salt = salt
         splits: tuple[Split, ...] = ("train", "validation")
@@ -105,7 +106,7 @@ class DocumentSource(seqio.DataSource):
         if shuffle:
             paths = paths.shuffle(len(files), seed=seed)
         return paths.interleave(
-            lambda path: self.reader.documents(path, shard, num_shards),
+            lambda path: self._reader.documents(path, shard, num_shards),
             cycle_length=min(len(files), 16),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
@@ -121,8 +122,8 @@ def iterate_documents(config: SourceConfig, split: Split) -> Iterator[bytes]:
     check_source(config, split)
     source = DocumentSource(config)
     try:
-        for example in source.get_dataset(split, shuffle=False):
-            yield example["text"].numpy()
+        for example in NumpyIterator(source.get_dataset(split, shuffle=False)):
+            yield example["text"]
     except tf.errors.OpError as error:
         raise streaming_error(error, [source]) from None
 
@@ -154,29 +155,15 @@ def check_source(config: SourceConfig, split: Split) -> None:
         return
     if sum(epath.Path(path).stat().length for path in files) <= CHECKED_BYTES:
         for path in files:
-            _read_through(config, path)
-
-
-def _read_through(config: SourceConfig, path: str) -> None:
-    reader = DocumentReader(config)
-    try:
-        documents = sum(1 for _ in reader.documents(tf.constant(path), 0, 1))
-    except tf.errors.OpError as error:
-        raise reader.error or DataError(f"{path}: {_first_line(error)}") from None
-    if documents == 0:
-        raise DataError(f"{path}: holds no text; must have at least one document")
+            for _ in read_documents(path, config):
+                pass
 
 
 def streaming_error(error: tf.errors.OpError, sources: Iterable[DocumentSource]) -> DataError:
     """What went wrong while reading `sources`, in one sentence."""
-    names = []
-    for source in sources:
-        if source.reader.error is not None:
-            return source.reader.error
-        names.append(source.config.name or str(source.config.train) or source.config.kind)
-    return DataError(f"data.sources ({'; '.join(names)}): {_first_line(error)}")
-
-
-def _first_line(error: tf.errors.OpError) -> str:
-    """TensorFlow's own words, without what it says about itself."""
-    return error.message.split("\n")[0].split("}} ")[-1].split(" [Op:")[0]
+    # tf.data turns an error that Python raised within it into text, with a stack trace.
+    raised = re.search(rf"{DataError.__name__}: (.+)", error.message)
+    if raised:
+        return DataError(raised.group(1))
+    names = (s.config.name or str(s.config.train) or s.config.kind for s in sources)
+    return DataError(f"data.sources ({'; '.join(names)}): {first_line(error)}")

@@ -47,9 +47,7 @@ def joined(example: dict) -> list[int]:
     assert spans[0].size == 0  # Targets begin with a sentinel.
     expected = VOCABULARY - 1 - np.arange(len(starts))
     np.testing.assert_array_equal(example["targets"][starts], expected)
-    np.testing.assert_array_equal(
-        example["inputs"][example["inputs"] > VOCABULARY - 101], expected
-    )
+    np.testing.assert_array_equal(example["inputs"][example["inputs"] > VOCABULARY - 101], expected)
     tokens: list[int] = []
     for token in example["inputs"]:
         index = VOCABULARY - 1 - token

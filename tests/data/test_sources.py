@@ -1,0 +1,288 @@
+"""Sources: what each kind reads, how it is sharded, and what is said of data at fault."""
+
+import dataclasses
+import gzip
+import itertools
+import json
+import time
+
+import numpy as np
+import pytest
+import seqio
+import tensorflow_datasets as tfds
+from conftest import make_documents, write_lines
+
+from spade_jax.data._tensorflow import tf
+from spade_jax.data.config import DataError, SourceConfig
+from spade_jax.data.sources import DocumentSource, check_source, iterate_documents, list_files
+
+
+def read(config: SourceConfig, split: str = "train") -> list[str]:
+    return [document.decode() for document in iterate_documents(config, split)]
+
+
+def text_source(path, **changes) -> SourceConfig:
+    return SourceConfig(kind="text", train=str(path), **changes)
+
+
+def write_records(path, documents: list[bytes], feature: str = "text", options: str = ""):
+    with tf.io.TFRecordWriter(str(path), options) as writer:
+        for document in documents:
+            value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[document]))
+            example = tf.train.Example(features=tf.train.Features(feature={feature: value}))
+            writer.write(example.SerializeToString())
+    return path
+
+
+def test_shipped_text():
+    train, validation = read(SourceConfig(), "train"), read(SourceConfig(), "validation")
+    assert (len(train), len(validation)) == (210, 23)
+    assert not set(train) & set(validation)
+    assert train[0].startswith("Fellow-Citizens of the Senate and House of Representatives")
+    assert sum(len(document.encode()) for document in train) == 9_399_666
+
+
+def test_text_lines_plain_and_gzip(corpus):
+    source = SourceConfig(
+        kind="text",
+        train=f"{corpus}/train*",
+        validation=(f"{corpus}/validation.txt",),
+    )
+    assert set(read(source)) == set(
+        make_documents(12, 0) + make_documents(12, 1) + make_documents(12, 2)
+    )
+    assert read(source, "validation") == make_documents(7, 9)
+
+
+def test_line_ends_byte_order_mark_and_blank_lines(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufefföne\r\n\n  \ntwo\x0bstill two\nthree".encode())
+    assert read(text_source(tmp_path / "a.txt")) == ["öne", "two\x0bstill two", "three"]
+
+
+def test_whole_files(tmp_path):
+    (tmp_path / "a.txt").write_text("one\n\nstill one\n")
+    (tmp_path / "b.txt.gz").write_bytes(gzip.compress(b"two\n"))
+    source = SourceConfig(kind="files", train=f"{tmp_path}/a.txt,{tmp_path}/*.gz")
+    assert sorted(read(source)) == ["one\n\nstill one\n", "two\n"]
+
+
+def test_json_lines(tmp_path):
+    records = [{"id": i, "body": f"línea {i}\nsecond"} for i in range(3)]
+    write_lines(tmp_path / "a.jsonl.gz", [json.dumps(r) for r in records] + [""])
+    source = SourceConfig(kind="jsonl", train=str(tmp_path / "a.jsonl.gz"), field="body")
+    assert read(source) == [r["body"] for r in records]
+
+
+@pytest.mark.parametrize("name", ["a.tfrecord", "a.tfrecord.gz"])
+def test_tfrecord(tmp_path, name):
+    documents = ["one", "zwölf", "three"]
+    path = write_records(
+        tmp_path / name, [d.encode() for d in documents], "body", "GZIP" if "gz" in name else ""
+    )
+    assert read(SourceConfig(kind="tfrecord", train=str(path), field="body")) == documents
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"a\.txt: holds no text; must have at least one document"),
+        (b"\n \n", r"a\.txt: holds no text"),
+        (b"fine\ncaf\xe9 au lait\n", r"a\.txt, line 2: is not UTF-8 \(byte 0xe9 at 3\)"),
+    ],
+)
+def test_bad_text(tmp_path, content, message):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(DataError, match=message):
+        check_source(text_source(tmp_path / "a.txt"), "train")
+
+
+@pytest.mark.parametrize("lost", [4, 200, 30_000])
+def test_truncated_gzip(tmp_path, lost):
+    random = np.random.default_rng(0).integers(0, 2**60, 5000)
+    whole = gzip.compress("\n".join(map(str, random)).encode())
+    (tmp_path / "a.txt.gz").write_bytes(whole[:-lost])
+    with pytest.raises(DataError, match=r"a\.txt\.gz: is truncated; must be a whole gzip file"):
+        check_source(text_source(tmp_path / "a.txt.gz"), "train")
+
+
+def test_damaged_gzip(tmp_path):
+    (tmp_path / "a.txt.gz").write_bytes(b"this is not gzip at all\n")
+    with pytest.raises(DataError, match=r"a\.txt\.gz: is damaged or no gzip file"):
+        check_source(text_source(tmp_path / "a.txt.gz"), "train")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"body": "x", "id": 1}', r"line 2: has no field 'text', but 'body', 'id'"),
+        ('{"text": "x"', r"line 2: is not JSON \(Expecting .* at column 13\)"),
+        ('["text"]', r"line 2: is a JSON list; must be an object"),
+        ('{"text": ["x"]}', r"line 2: field 'text' is list; must be a string"),
+        ('{"text": "\\ud800"}', r"line 2: is not Unicode text"),
+    ],
+)
+def test_bad_json(tmp_path, line, message):
+    path = write_lines(tmp_path / "a.jsonl", ['{"text": "fine"}', line])
+    with pytest.raises(DataError, match=rf"a\.jsonl, {message}"):
+        check_source(SourceConfig(kind="jsonl", train=str(path)), "train")
+
+
+def test_bad_tfrecord(tmp_path):
+    source = SourceConfig(kind="tfrecord", train=f"{tmp_path}/a")
+    path = write_records(tmp_path / "a", [b"x" * 100] * 5, "body")
+    with pytest.raises(DataError, match=r"/a, record 1: has no feature 'text', but 'body'"):
+        check_source(source, "train")
+    write_records(path, [b"fine", b"\xff"])
+    with pytest.raises(DataError, match=r"/a, record 2: is not UTF-8"):
+        check_source(source, "train")
+    write_records(path, [b"x" * 100] * 5)
+    path.write_bytes(path.read_bytes()[:-50])
+    with pytest.raises(DataError, match=r"/a: truncated record at"):
+        check_source(source, "train")
+    write_records(path, [])
+    with pytest.raises(DataError, match=r"/a: holds no text"):
+        check_source(source, "train")
+
+
+@pytest.mark.parametrize("pattern", ["absent.txt", "absent*.txt", "no/such/place/*.txt"])
+def test_missing_files(tmp_path, pattern):
+    with pytest.raises(DataError, match=r"data\.sources\.train = '.*': no such file"):
+        list_files(text_source(tmp_path / pattern), "train")
+
+
+def test_a_file_counts_once_and_in_one_split(corpus):
+    with pytest.raises(DataError, match=r"names .*train0\.txt twice"):
+        list_files(text_source(f"{corpus}/train0.txt,{corpus}/train*"), "train")
+    both = text_source(f"{corpus}/*", validation=f"{corpus}/validation.txt")
+    for split in ("train", "validation"):
+        with pytest.raises(DataError, match=r"validation\.txt is in data\.sources\.train as well"):
+            check_source(both, split)
+
+
+def shard_texts(source: DocumentSource, num_shards: int, **options) -> list[list[str]]:
+    return [
+        [
+            example["text"].decode()
+            for example in source.get_dataset(
+                "train", shard_info=seqio.ShardInfo(i, num_shards), **options
+            ).as_numpy_iterator()
+        ]
+        for i in range(num_shards)
+    ]
+
+
+@pytest.mark.parametrize("num_shards", [2, 3, 5])
+def test_shards_partition_the_documents(corpus, num_shards):
+    source = DocumentSource(text_source(f"{corpus}/train*"), shuffle_buffer=4)
+    documents = set(read(source.config))
+    plain = shard_texts(source, num_shards, shuffle=False)
+    assert sorted(itertools.chain(*plain)) == sorted(documents)
+    assert max(map(len, plain)) - min(map(len, plain)) <= 12
+    shuffled = shard_texts(source, num_shards, shuffle=True, seed=3)
+    assert [sorted(s) for s in shuffled] == [sorted(s) for s in plain]
+    assert shuffled != plain
+
+
+def test_order_follows_seed_and_changes_with_the_epoch(corpus):
+    config = text_source(f"{corpus}/train*")
+
+    def two_epochs(seed: int, salt: int = 0) -> tuple[list[bytes], list[bytes]]:
+        source = DocumentSource(config, shuffle_buffer=8, salt=salt)
+        dataset = source.get_dataset("train", shuffle=True, seed=seed).repeat(2)
+        texts = [example["text"] for example in dataset.as_numpy_iterator()]
+        return texts[:36], texts[36:]
+
+    first, second = two_epochs(seed=1)
+    assert sorted(first) == sorted(second)
+    assert first != second
+    assert two_epochs(seed=1) == (first, second)
+    assert two_epochs(seed=2)[0] != first
+    assert two_epochs(seed=1, salt=1)[0] != first
+
+
+def test_reading_restarts_anywhere(corpus):
+    """A position in a file is worth the same whether the file is open there or not."""
+    dataset = DocumentSource(text_source(f"{corpus}/train*")).get_dataset("train", shuffle=False)
+    whole = [example["text"] for example in dataset.as_numpy_iterator()]
+    assert [e["text"] for e in dataset.skip(17).as_numpy_iterator()] == whole[17:]
+    first, second = iter(dataset.as_numpy_iterator()), iter(dataset.as_numpy_iterator())
+    interleaved = [(next(first)["text"], next(second)["text"]) for _ in whole]
+    assert interleaved == list(zip(whole, whole))
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> SourceConfig:
+    """A data set with the layout of C4's, prepared on this machine."""
+    directory = tmp_path_factory.mktemp("tfds")
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="tiny",
+        config="en",
+        version="3.1.0",
+        data_dir=directory,
+        description="Made by a test.",
+        features=tfds.features.FeaturesDict(
+            {"text": tfds.features.Text(), "label": tfds.features.Scalar(tf.int64)}
+        ),
+        split_datasets={
+            split: tf.data.Dataset.from_tensor_slices(
+                {"text": make_documents(count, count), "label": list(range(count))}
+            )
+            for split, count in (("train", 20), ("validation", 5))
+        },
+    )
+    return SourceConfig(
+        kind="tfds",
+        name="tiny/en:3.1.0",
+        data_dir=str(directory),
+        train="train",
+        validation="validation",
+    )
+
+
+def test_tfds(prepared):
+    assert set(read(prepared)) == set(make_documents(20, 20))
+    assert set(read(prepared, "validation")) == set(make_documents(5, 5))
+    newest = dataclasses.replace(prepared, name="tiny/en")
+    assert set(read(newest)) == set(make_documents(20, 20))
+    parts = dataclasses.replace(prepared, train="train[:30%],train[50%:]")
+    assert len(read(parts)) == 16
+
+
+@pytest.mark.parametrize("num_shards", [1, 3, 8])
+def test_tfds_shards_partition_the_documents(prepared, num_shards):
+    source = DocumentSource(prepared, shuffle_buffer=4)
+    shards = shard_texts(source, num_shards, shuffle=False)
+    assert sorted(itertools.chain(*shards)) == sorted(make_documents(20, 20))
+    assert max(map(len, shards)) - min(map(len, shards)) <= 1
+    shuffled = shard_texts(source, num_shards, shuffle=True, seed=3)
+    assert [sorted(s) for s in shuffled] == [sorted(s) for s in shards]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"name": "tiny/en:3.2.0"}, r"name = 'tiny/en:3.2.0': no data set in .*tiny/en/3.2.0"),
+        ({"name": "c4/en:3.1.0"}, r"name = 'c4/en:3.1.0': no data set in .*tfds build c4/en"),
+        ({"name": "c4/en"}, r"name = 'c4/en': no data set"),
+        ({"data_dir": "/no/such/place"}, r"no data set in /no/such/place"),
+        ({"field": "texts"}, r"field = 'texts': .*did you mean 'text'"),
+        ({"field": "label"}, r"field = 'label': .* no such text feature"),
+        ({"train": "trian"}, r"train = 'trian': no such split .*train \(20 examples\)"),
+        ({"train": "train[:"}, r"train = 'train\[:': no such split"),
+        ({"validation": "test"}, r"validation = 'test': no such split"),
+        ({"validation": "train[90%:]"}, r"validation = 'train\[90%:\]': overlaps .*= 'train'"),
+    ],
+)
+def test_tfds_that_is_not_there_is_said_at_once(prepared, changes, message):
+    start = time.monotonic()
+    with pytest.raises(DataError, match=message):
+        check_source(dataclasses.replace(prepared, **changes), "train")
+    assert time.monotonic() - start < 5.0
+
+
+def test_disjoint_slices_of_one_tfds_split(prepared):
+    slices = dataclasses.replace(prepared, train="train[:90%]", validation="train[90%:]")
+    check_source(slices, "validation")
+    train, validation = read(slices), read(slices, "validation")
+    assert (len(train), len(validation)) == (18, 2)
+    assert not set(train) & set(validation)
