@@ -434,10 +434,10 @@ def preset(
 ) -> ModelConfig:
     """A model of a named size ("tiny", "small", "base", "large") and flavour.
 
-    "t5" is pre-RMSNorm with gated GELU and relative biases in both stacks. "msr" is the authors'
-    encoder-decoder: post-LayerNorm, a norm on the embeddings, a bias table per encoder layer,
-    learned positions in the decoder, S4 detached; its head size is d_model / num_heads, and its
-    feed-forward is 4 d_model wide.
+    "t5" is T5 v1.1: pre-RMSNorm, gated GELU, relative biases in both stacks, an output matrix
+    apart from the embedding. "msr" is the authors' encoder-decoder: post-LayerNorm, a norm on the
+    embeddings, a bias table per encoder layer, learned positions in the decoder, S4 detached; its
+    head size is d_model / num_heads, and its feed-forward is 4 d_model wide.
 
     Args:
       changes: any other fields of `ModelConfig`.
@@ -458,6 +458,8 @@ def preset(
             decoder=StackConfig(f"{layers}*full"),
             attention=AttentionConfig(num_heads=heads, head_dim=head_dim, radius=radius),
             ssm=SSMConfig(state_size=state),
+            tie_embeddings=False,
+            scale_logits=False,
         )
     else:
         settings = dict(

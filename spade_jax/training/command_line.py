@@ -59,21 +59,34 @@ def parse(
         help="where checkpoints, metrics and the loss curve go; made if it is not there",
     )
     known, rest = parser.parse_known_args(argv)
-    overrides = _overrides(rest, parser)
-    settings = _plain(_load(Path(known.config), program))
+    overrides = parse_overrides(rest, parser)
+    return read_config(known.config, overrides, config_class, program), known.workdir
+
+
+def read_config(file: str, overrides: Mapping[str, Any], config_class: type[T], program: str) -> T:
+    """The configuration of a file, with settings overridden by their dotted names.
+
+    Raises:
+      ConfigError: a file or setting that does not exist, or what `config_class` rejects.
+    """
+    settings = _plain(_load(Path(file), program))
     for name, value in overrides.items():
         _override(settings, name, value)
-    return from_dict(config_class, settings), known.workdir
+    return from_dict(config_class, settings)
 
 
-def _overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """`--config.NAME=VALUE` or `--config.NAME VALUE`, with VALUE a Python literal or a string."""
+def parse_overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """`--config.NAME=VALUE` or `--config.NAME VALUE`, with VALUE a Python literal or a string.
+
+    Raises:
+      SystemExit: an argument of another form.
+    """
     overrides = {}
     waiting = list(rest)
     while waiting:
         name, equals, value = waiting.pop(0).partition("=")
         if not name.startswith("--config."):
-            parser.error(f"{name}: is neither --config, --workdir nor --config.NAME=VALUE")
+            parser.error(f"{name}: is neither --config.NAME=VALUE nor an option of this program")
         if not equals:
             if not waiting:
                 parser.error(f"{name}: has no value")

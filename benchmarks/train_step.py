@@ -1,0 +1,121 @@
+"""One update of a pre-training configuration: tokens/s, memory, FLOP/s against a matmul's.
+
+python -m benchmarks.train_step --help
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from benchmarks.arguments import positive
+from pretrain.config import PretrainConfig
+from spade_jax.training.command_line import parse_overrides, read_config
+
+
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig]:
+    """The options, and the configuration with what `--config.NAME=VALUE` overrides."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_step",
+        description=__doc__.partition("\n")[0],
+        epilog="Settings are overridden as in pretrain: --config.model.dtype=bfloat16, "
+        "--config.train.batch_size=8.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", default="configs/pretrain/quickstart.py", metavar="FILE")
+    parser.add_argument(
+        "--lengths", type=positive, nargs="+", help="of the input; default: the configuration's"
+    )
+    parser.add_argument("--target-length", type=positive, help="default: the configuration's")
+    parser.add_argument("--repeats", type=positive, default=5, help="updates to take medians of")
+    options, rest = parser.parse_known_args(argv)
+    overrides = parse_overrides(rest, parser)
+    return options, read_config(options.config, overrides, PretrainConfig, "pretrain")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Prints a table with a row for each input length."""
+    options, config = parse(argv)
+    # Only here, so that --help needs no JAX.
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
+    from rich.console import Console
+    from rich.table import Table
+
+    from benchmarks import timing
+    from spade_jax.models.encoder_decoder import EncoderDecoder
+    from spade_jax.models.flops import train_step_flops
+    from spade_jax.training.sharding import make_mesh, place
+    from spade_jax.training.step import make_trainer
+
+    model, train = config.model, config.train
+    lengths = options.lengths or [config.data.input_length]
+    targets = options.target_length or config.data.decoder_length
+
+    side = 2048
+    matrix = jnp.ones((side, side), model.dtype)
+    matmul = timing.measure({"matmul": lambda a: a @ a}, (matrix,), options.repeats)["matmul"]
+    assert matmul.median is not None
+    peak = 2 * side**3 / matmul.median
+
+    table = Table(
+        title=f"{options.config}, {model.dtype}, batch {train.batch_size}, {targets} targets; "
+        f"a matmul of {side} x {side} reaches {peak / 1e9:,.0f} GFLOP/s",
+        caption=timing.machine(),
+    )
+    for heading in ("input length", "ms", "tokens/s", "peak MiB", "GFLOP/s", "of the matmul's"):
+        table.add_column(heading, justify="right")
+    trainer = make_trainer(
+        lambda rngs: EncoderDecoder(model, rngs),
+        config.optimizer,
+        config.loss,
+        train,
+        make_mesh(config.mesh),
+    )
+    rng = np.random.default_rng(0)
+    for length in lengths:
+        shapes = {
+            "encoder_input_tokens": length,
+            "decoder_input_tokens": targets,
+            "decoder_target_tokens": targets,
+        }
+        batch = {
+            name: rng.integers(3, model.vocab_size, (train.batch_size, size), dtype=np.int32)
+            for name, size in shapes.items()
+        }
+        batch["decoder_loss_weights"] = np.ones((train.batch_size, targets), np.int32)
+        placed = place(batch, trainer.mesh)
+        step: Any = trainer.train_step
+        step = step.lower(trainer.state_shapes, placed).compile()
+        seconds = np.median(update_times(step, trainer.init(), placed, options.repeats))
+        flops = train_step_flops(model, train.batch_size, length, targets)
+        tokens = train.batch_size * (length + targets)
+        memory = step.memory_analysis()
+        used = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+        table.add_row(
+            f"{length:,}",
+            f"{1e3 * seconds:,.1f}",
+            f"{tokens / seconds:,.0f}",
+            f"{used / 2**20:,.0f}",
+            f"{flops / seconds / 1e9:,.1f}",
+            f"{flops / seconds / peak / jax.device_count():.0%}",
+        )
+    Console().print(table)
+
+
+def update_times(step: Callable[..., Any], state: Any, batch: Any, repeats: int) -> list[float]:
+    """Seconds of each update, one after the other; the first is not counted."""
+    import jax
+
+    seconds = []
+    for _ in range(1 + repeats):
+        start = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, batch))
+        seconds.append(time.perf_counter() - start)
+    return seconds[1:]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
