@@ -1,0 +1,268 @@
+"""Properties of the encoder-decoder that hold whatever its weights are."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from quick_jit import quick_jit
+
+from spade_jax.config import (
+    AttentionConfig,
+    ConfigError,
+    ModelConfig,
+    SSMConfig,
+    StackConfig,
+    preset,
+)
+from spade_jax.models.encoder_decoder import EncoderDecoder
+
+VOCAB = 24
+CONFIG = ModelConfig(
+    vocab_size=VOCAB,
+    d_model=16,
+    d_ff=24,
+    encoder=StackConfig("s4+window:concat, 2*window"),
+    decoder=StackConfig("2*full"),
+    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
+    ssm=SSMConfig(state_size=8, chunk_length=8),
+)
+
+
+def tokens(seed: int, *shape: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, VOCAB, shape, dtype=np.int32)
+
+
+def split(config: ModelConfig):
+    graph, state = nnx.split(EncoderDecoder(config, nnx.Rngs(0)))
+    return graph, nnx.to_pure_dict(state)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return split(CONFIG)
+
+
+@pytest.fixture(scope="module")
+def loss_and_grads(model):
+    """Loss of the model of some configuration, with all gradients; parameters are the same."""
+    encoder, decoder = tokens(1, 2, 21), tokens(2, 2, 7)
+
+    def compute(config: ModelConfig, dropout_key=None):
+        graph = split(config)[0]
+
+        def loss(params):
+            logits = nnx.merge(graph, params)(encoder, decoder, dropout_key=dropout_key)
+            return -jnp.mean(jax.nn.log_softmax(logits)[..., 3])
+
+        return quick_jit(jax.value_and_grad(loss))(model[1])
+
+    return compute
+
+
+def assert_trees_close(actual, expected, rtol=2e-5):
+    for (path, a), (_, e) in zip(
+        jax.tree.leaves_with_path(actual), jax.tree.leaves_with_path(expected), strict=True
+    ):
+        scale = np.abs(e).max() + 1e-7
+        np.testing.assert_allclose(a / scale, e / scale, atol=rtol, err_msg=str(path))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"scan_layers": False}, {"remat": "dots"}, {"remat": "full"}],
+    ids=["looped", "remat-dots", "remat-full"],
+)
+def test_execution_does_not_change_the_numbers(loss_and_grads, changes):
+    config = dataclasses.replace(CONFIG, dropout_rate=0.2)
+    key = jax.random.key(3)
+    expected = loss_and_grads(config, key)
+    assert_trees_close(loss_and_grads(dataclasses.replace(config, **changes), key), expected)
+
+
+def test_remat_keeps_less_in_memory(model):
+    def temporary(remat):
+        config = dataclasses.replace(CONFIG, remat=remat, encoder=StackConfig("24*window"))
+        graph, params = split(config)
+
+        def loss(params):
+            return nnx.merge(graph, params)(tokens(1, 2, 512), tokens(2, 2, 7)).sum()
+
+        compiled = quick_jit(jax.grad(loss)).lower(params).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary("full") < 0.5 * temporary("none")
+
+
+def run(model, *args, **kwargs):
+    graph, params = model
+    return quick_jit(lambda p: nnx.merge(graph, p)(*args, **kwargs))(params)
+
+
+def test_padding_changes_nothing(model):
+    encoder, decoder = tokens(4, 1, 19), tokens(5, 1, 6)
+    expected = run(model, encoder, decoder)
+    padded = run(
+        model,
+        np.pad(encoder, ((0, 0), (0, 14)), constant_values=7),
+        np.pad(decoder, ((0, 0), (0, 3)), constant_values=9),
+        encoder_segment_ids=jnp.arange(33)[None] < 19,
+        decoder_segment_ids=jnp.arange(9)[None] < 6,
+    )
+    np.testing.assert_allclose(padded[:, :6], expected, atol=2e-5)
+
+
+def test_packed_examples_do_not_see_each_other(model):
+    """Three examples in one row, at borders that are no chunk's and no block's, and padding."""
+    encoder_lengths, decoder_lengths = [13, 6, 18], [5, 1, 4]
+    examples = [
+        (tokens(10 + i, 1, a), tokens(20 + i, 1, b))
+        for i, (a, b) in enumerate(zip(encoder_lengths, decoder_lengths))
+    ]
+
+    def segments(lengths, padding):
+        ids = np.repeat([1, 2, 3], lengths)
+        return np.pad(ids, (0, padding))[None].astype(np.int32)
+
+    def pack(parts, padding):
+        return np.pad(np.concatenate(parts, axis=1), ((0, 0), (0, padding)))
+
+    def total(params):
+        logits = nnx.merge(model[0], params)(
+            pack([e for e, _ in examples], 4),
+            pack([d for _, d in examples], 2),
+            encoder_segment_ids=segments(encoder_lengths, 4),
+            decoder_segment_ids=segments(decoder_lengths, 2),
+        )
+        return jnp.sum(jnp.sin(logits[:, :-2])), logits[:, :-2]
+
+    def separately(params):
+        logits = [nnx.merge(model[0], params)(e, d) for e, d in examples]
+        return sum(jnp.sum(jnp.sin(part)) for part in logits), jnp.concatenate(logits, axis=1)
+
+    (_, packed), packed_grads = quick_jit(jax.value_and_grad(total, has_aux=True))(model[1])
+    (_, apart), grads = quick_jit(jax.value_and_grad(separately, has_aux=True))(model[1])
+    np.testing.assert_allclose(packed, apart, atol=2e-5)
+    assert_trees_close(packed_grads, grads, rtol=1e-4)
+
+
+def test_decoder_is_causal_and_encoder_is_not(model):
+    graph, params = model
+    encoder, decoder = tokens(6, 1, 40), tokens(7, 1, 8)
+
+    @quick_jit
+    def dependence(params):
+        model = nnx.merge(graph, params)
+        encoded = model.encode(encoder)
+        changed = jnp.asarray(decoder).at[0, 5].set(decoder[0, 5] % (VOCAB - 1) + 1)
+        moved = jnp.abs(model.decode(changed, encoded) - model.decode(decoder, encoded)).max(-1)
+        far = jnp.asarray(encoder).at[0, 39].set(encoder[0, 39] % (VOCAB - 1) + 1)
+        return moved[0], jnp.abs(model.encode(far) - encoded).max(-1)[0]
+
+    decoder_moved, encoder_moved = dependence(params)
+    assert np.all(decoder_moved[:5] == 0)
+    assert np.all(decoder_moved[5:] > 0)
+    # Three windows of radius 3 reach 9 tokens; the state space reaches them all.
+    assert np.all(encoder_moved > 0)
+
+
+def test_without_the_state_space_the_encoder_is_local():
+    graph, params = split(dataclasses.replace(CONFIG, encoder=StackConfig("3*window")))
+    encoder = tokens(6, 1, 40)
+    far = encoder.copy()
+    far[0, 39] = far[0, 39] % (VOCAB - 1) + 1
+    encode = quick_jit(lambda p, t: nnx.merge(graph, p).encode(t))
+    moved = np.abs(encode(params, far) - encode(params, encoder)).max(-1)[0]
+    assert np.all(moved[:30] == 0)
+    assert np.all(moved[30:] > 0)
+
+
+def test_t5_begins_at_the_loss_of_the_uniform_distribution():
+    graph, params = split(preset("tiny", vocab_size=VOCAB))
+    logits = quick_jit(lambda p: nnx.merge(graph, p)(tokens(1, 8, 64), tokens(2, 8, 32)))(params)
+    targets = tokens(3, 8, 32)[..., None]
+    losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets, axis=-1)
+    # Logits of unit variance add 1/2 to the entropy.
+    assert abs(losses.mean() - np.log(VOCAB) - 0.5) < 0.2
+
+
+def test_bfloat16_follows_float32(model):
+    config = dataclasses.replace(CONFIG, dtype="bfloat16")
+    encoder, decoder = tokens(8, 2, 30), tokens(9, 2, 6)
+    exact = run(model, encoder, decoder)
+    rounded = run((split(config)[0], model[1]), encoder, decoder)
+    assert rounded.dtype == jnp.float32
+    error = np.abs(rounded - exact).max() / np.abs(exact).max()
+    assert 1e-5 < error < 0.04  # bfloat16 has 8 bits; were it not rounding at all, it would be 0
+
+
+def test_state_space_and_norms_are_float32_inside():
+    """On bfloat16 input they do what they do in float32, and round once, at the end."""
+    from spade_jax.layers.linear import Norm
+    from spade_jax.layers.ssm import SSM
+
+    x = jax.random.normal(jax.random.key(0), (2, 50, 16)).astype(jnp.bfloat16)
+    ssm = SSM(CONFIG, causal=False, rngs=nnx.Rngs(0))
+    for layer in (lambda x: ssm(x, segment_ids=None), Norm(CONFIG)):
+        rounded, exact = layer(x), layer(x.astype(jnp.float32))
+        assert rounded.dtype == jnp.bfloat16
+        assert exact.dtype == jnp.float32
+        np.testing.assert_array_equal(rounded, exact.astype(jnp.bfloat16))
+
+
+def test_parameters_are_float32_and_name_their_axes(model):
+    state = nnx.state(EncoderDecoder(dataclasses.replace(CONFIG, dtype="bfloat16"), nnx.Rngs(0)))
+    for path, variable in nnx.to_flat_state(state):
+        assert variable.dtype == jnp.float32, path
+        stacked = variable.ndim - len(variable.axes)
+        assert stacked == int(path[:2] in {("encoder", "layers_1"), ("decoder", "layers_0")}), path
+
+
+def test_memory_is_linear_in_the_input_length():
+    """There is no array of l x l, forward or backward: temporary bytes per token do not grow."""
+    config = dataclasses.replace(CONFIG, ssm=SSMConfig(state_size=8, chunk_length=64))
+    graph, params = split(config)
+
+    def temporary(length: int) -> int:
+        def loss(params, encoder):
+            return nnx.merge(graph, params)(encoder, tokens(2, 1, 7)).sum()
+
+        shape = jax.ShapeDtypeStruct((1, length), jnp.int32)
+        compiled = quick_jit(jax.grad(loss)).lower(params, shape).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    lengths = [4096, 8192, 16384, 32768]
+    sizes = [temporary(length) for length in lengths]
+    growth = np.diff(sizes) / np.diff(lengths)
+    assert growth.min() > 0
+    assert growth.max() / growth.min() < 1.05, sizes
+
+
+def test_learned_positions_count_within_segments():
+    decoder = StackConfig("full", relative_bias="none", positions="learned", max_positions=8)
+    graph, params = split(dataclasses.replace(CONFIG, decoder=decoder))
+    encoder, one, two = tokens(1, 1, 9), tokens(2, 1, 4), tokens(3, 1, 3)
+
+    def logits(decoder_tokens, **kwargs):
+        return quick_jit(lambda p: nnx.merge(graph, p)(encoder, decoder_tokens, **kwargs))(params)
+
+    packed = logits(
+        np.concatenate([one, two], axis=1),
+        decoder_positions=np.array([[0, 1, 2, 3, 0, 1, 2]]),
+        decoder_segment_ids=np.array([[1, 1, 1, 1, 2, 2, 2]]),
+    )
+    # Without encoder segments every decoder segment sees the whole input.
+    np.testing.assert_allclose(packed[:, :4], logits(one), atol=2e-5)
+    np.testing.assert_allclose(packed[:, 4:], logits(two), atol=2e-5)
+    with pytest.raises(ConfigError, match="sequence length = 9: must be at most max_positions = 8"):
+        logits(tokens(4, 1, 9))
+
+
+def test_untied_output():
+    graph, params = split(dataclasses.replace(CONFIG, tie_embeddings=False, scale_logits=False))
+    assert params["output"].shape == params["embedding"].shape
+    params["output"] = np.zeros_like(params["output"])
+    logits = nnx.merge(graph, params)(tokens(1, 1, 9), tokens(2, 1, 4))
+    np.testing.assert_array_equal(logits, 0)

@@ -1,0 +1,50 @@
+"""The formula for operations against the compiler's own count."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from quick_jit import quick_jit
+
+from spade_jax.config import StackConfig, preset
+from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.flops import forward_flops, ssm_flops, train_step_flops
+
+# Looped, for the compiler counts the body of a loop once.
+CONFIG = preset("tiny", vocab_size=512, d_model=256, d_ff=512, scan_layers=False)
+
+
+def compiled_flops(config, encoder_length, decoder_length):
+    graph, state = nnx.split(nnx.eval_shape(lambda: EncoderDecoder(config, nnx.Rngs(0))))
+    lengths = (encoder_length, decoder_length)
+    tokens = [jax.ShapeDtypeStruct((1, length), jnp.int32) for length in lengths]
+    compiled = quick_jit(lambda s, *t: nnx.merge(graph, s)(*t)).lower(state, *tokens).compile()
+    return compiled.cost_analysis()["flops"]
+
+
+def test_attention_and_feed_forward_are_what_the_compiler_counts():
+    config = dataclasses.replace(CONFIG, encoder=StackConfig("3*window"))
+    ratio = forward_flops(config, 512, 64) / compiled_flops(config, 512, 64)
+    assert 0.93 < ratio < 1.0  # the compiler counts more than matmuls
+
+
+def test_spade_layer_adds_its_state_space_and_its_aggregation():
+    config = dataclasses.replace(CONFIG, encoder=StackConfig("s4+window:concat"))
+    plain = dataclasses.replace(CONFIG, encoder=StackConfig("window"))
+    added = forward_flops(config, 512, 64) - forward_flops(plain, 512, 64)
+    d, n, t = 256, config.ssm.state_size, config.ssm.chunk_length
+    # By hand, for each token and direction: t taps, n written, n read, n^2 carried each t tokens.
+    by_hand = 512 * (2 * d * (2 * t + 2 * n + 2 * n + 2 * n * n // t) + 2 * 2 * d * d)
+    assert added == by_hand
+    assert ssm_flops(config, directions=2) == 2 * ssm_flops(config, directions=1)
+
+
+def test_an_update_is_three_forward_passes_of_each_sequence():
+    assert train_step_flops(CONFIG, 5, 512, 64) == 15 * forward_flops(CONFIG, 512, 64)
+
+
+def test_operations_are_linear_in_the_input_length():
+    lengths = (4096, 8192, 16384)
+    short, middle, long = (forward_flops(CONFIG, length, 64) for length in lengths)
+    assert long - middle == 2 * (middle - short)
