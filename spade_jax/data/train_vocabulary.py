@@ -7,16 +7,12 @@ import argparse
 import io
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import get_args, get_type_hints
 
 from spade_jax.config import ConfigError, require
 from spade_jax.data.config import DataError, SourceConfig
-
-if TYPE_CHECKING:
-    from rich.progress import Progress
 
 # SentencePiece learns from "sentences" and silently leaves out longer ones.
 _SENTENCE_BYTES = 2048
@@ -49,6 +45,8 @@ def train_vocabulary(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+    from spade_jax.data.sources import iterate_documents
+
     require(size > 259, "--size", size, "must be above 259: 3 special tokens and 256 bytes")
     if output.exists() and not overwrite:
         raise DataError(f"--output = {str(output)!r}: exists; name another, or say --overwrite")
@@ -58,7 +56,16 @@ def train_vocabulary(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     try:
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            sentences = list(_sentences(source, max_bytes, progress))
+            reading = progress.add_task("reading text")
+            sentences: list[bytes] = []
+            total = 0
+            for document in iterate_documents(source, "train"):
+                sentences += _sentences(document)
+                total += len(document)
+                progress.update(reading, description=f"reading text: {total / 1e6:.1f} MB")
+                if total >= max_bytes:
+                    break
+            progress.stop_task(reading)
             progress.add_task(f"training {size} tokens")
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(sentences),
@@ -77,34 +84,28 @@ def train_vocabulary(
     except RuntimeError as error:  # The only kind that SentencePiece raises.
         reason = str(error).strip().split("] ")[-1]
         raise DataError(f"--size = {size}: SentencePiece cannot train it: {reason}") from None
+    unfinished = output.with_name(f".{output.name}.unfinished")
     try:
-        with tempfile.NamedTemporaryFile(dir=output.parent, delete=False) as file:
-            file.write(model.getvalue())
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, output)
+        unfinished.write_bytes(model.getvalue())
+        unfinished.replace(output)
     except OSError as error:
+        unfinished.unlink(missing_ok=True)
         raise DataError(f"--output = {str(output)!r}: {error.strerror}") from None
 
 
-def _sentences(source: SourceConfig, max_bytes: int, progress: "Progress") -> Iterator[bytes]:
-    """Documents, cut at spaces into pieces that SentencePiece accepts."""
-    from spade_jax.data.sources import iterate_documents
-
-    task = progress.add_task("reading text")
-    total = 0
-    for document in iterate_documents(source, "train"):
-        for line in document.splitlines():
-            while line:
-                cut = len(line)
-                if cut > _SENTENCE_BYTES:
-                    cut = line.rfind(b" ", 0, _SENTENCE_BYTES)
-                    cut = cut if cut > 0 else _SENTENCE_BYTES
-                yield line[:cut]
-                line = line[cut:].lstrip(b" ")
-        total += len(document)
-        progress.update(task, description=f"reading text: {total / 1e6:.1f} MB")
-        if total >= max_bytes:
-            return
+def _sentences(document: bytes) -> Iterator[bytes]:
+    """The lines of a UTF-8 document, long ones cut, at spaces where there are any."""
+    for line in document.splitlines():
+        while len(line) > _SENTENCE_BYTES:
+            cut = line.rfind(b" ", 1, _SENTENCE_BYTES)
+            if cut < 0:
+                cut = _SENTENCE_BYTES
+                while line[cut] & 0xC0 == 0x80:  # Not within a character.
+                    cut -= 1
+            yield line[:cut]
+            line = line[cut:].lstrip(b" ")
+        if line:
+            yield line
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -115,7 +116,7 @@ def main(arguments: list[str] | None = None) -> int:
         epilog="Example: python -m spade_jax.data.train_vocabulary --input='books/*.txt.gz' "
         "--kind=text --output=books.model --size=8000",
     )
-    kinds = ["sotu", "text", "files", "jsonl", "tfrecord", "tfds"]
+    kinds = get_args(get_type_hints(SourceConfig)["kind"])
     parser.add_argument("--kind", choices=kinds, default="text", help="as data.sources.kind")
     parser.add_argument(
         "--input", default="", help="paths, globs or TFDS splits, separated by commas"

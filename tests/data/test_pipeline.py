@@ -14,6 +14,7 @@ import seqio
 from conftest import make_documents, write_lines
 
 from spade_jax.data import sources
+from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, SourceConfig
 from spade_jax.data.pipeline import train_batches, validation_batches
 from spade_jax.data.tasks import denoising_mixture, denoising_task
@@ -159,6 +160,24 @@ def test_python_ends_while_documents_are_being_read(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120
     )
     assert (shown.returncode, shown.stdout.split()) == (0, ["4", "4"])
+
+
+def test_position_in_records(config, tmp_path):
+    """TFRecord is read by TensorFlow itself, and so has positions of another kind."""
+    with tf.io.TFRecordWriter(f"{tmp_path}/a.tfrecord") as writer:
+        for document in make_documents(20, 3):
+            value = tf.train.Feature(bytes_list=tf.train.BytesList(value=[document.encode()]))
+            features = tf.train.Features(feature={"text": value})
+            writer.write(tf.train.Example(features=features).SerializeToString())
+    source = SourceConfig(kind="tfrecord", train=f"{tmp_path}/a.tfrecord")
+    records = dataclasses.replace(config, sources=(source,))
+    batches = train_batches(records, 4)
+    take(batches, 15)
+    state = batches.get_state()
+    expected = fingerprint(take(batches, 30))
+    again = train_batches(records, 4)
+    again.set_state(state)
+    assert fingerprint(take(again, 30)) == expected
 
 
 def test_saving_a_position_changes_nothing(config):

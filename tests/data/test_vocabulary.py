@@ -7,12 +7,13 @@ import time
 
 import numpy as np
 import pytest
-from conftest import make_documents, write_lines
+from conftest import WORDS, make_documents, write_lines
 
 from spade_jax.config import ConfigError
 from spade_jax.data.config import DataConfig, DataError, SourceConfig
 from spade_jax.data.passages import filled_passage, masked_passage, split_spans
-from spade_jax.data.train_vocabulary import main, train_vocabulary
+from spade_jax.data.pipeline import train_batches
+from spade_jax.data.train_vocabulary import _sentences, main, train_vocabulary
 from spade_jax.data.vocabulary import load_vocabulary
 
 
@@ -146,6 +147,18 @@ def test_long_documents_are_learned_from(tmp_path):
     assert len(vocabulary.encode("commerce")) <= 2
 
 
+@pytest.mark.parametrize("unit", ["word ", "雪", "x"])
+def test_cuts_lose_nothing_but_spaces(unit):
+    document = (unit * 3000 + "\n\n" + "end").encode()
+    sentences = list(_sentences(document))
+    assert max(map(len, sentences)) <= 2048
+    assert [s.decode() for s in sentences][-1] == "end"
+    joined = b"".join(sentences).decode()
+    assert joined.replace(" ", "") == (unit * 3000 + "end").replace(" ", "")
+    words = {word for s in sentences[:-1] for word in s.decode().split(" ")}
+    assert unit != "word " or words == {"word", ""}
+
+
 def test_help_comes_at_once():
     start = time.monotonic()
     command = [sys.executable, "-m", "spade_jax.data.train_vocabulary", "--help"]
@@ -191,3 +204,24 @@ class TestPassages:
 
 def test_config_error_is_the_kind():
     assert issubclass(DataError, ConfigError)
+
+
+def test_batches_of_sentencepiece_tokens(corpus, model):
+    source = SourceConfig(kind="text", train=f"{corpus}/train*")
+    config = DataConfig(sources=(source,), vocabulary=str(model), input_length=32, shuffle_buffer=8)
+    vocabulary = load_vocabulary(config)
+    batches = train_batches(config, 4)
+    batch = next(batches)
+    assert (batch["encoder_input_tokens"][:, -1] == vocabulary.eos_id).all()
+    assert (batch["decoder_loss_weights"] == 1).all()
+    assert batch["encoder_input_tokens"].max() == vocabulary.size - 1
+    filled = filled_passage(
+        vocabulary, batch["encoder_input_tokens"][0], batch["decoder_target_tokens"][0]
+    )
+    text = filled.replace("[", "").replace("]", "").split()[1:-1]
+    assert len(text) > 5
+    assert len([word for word in text if word in WORDS]) >= len(text) - 3
+    state, expected = batches.get_state(), next(batches)
+    batches.set_state(state)
+    for name, values in next(batches).items():
+        np.testing.assert_array_equal(values, expected[name])
