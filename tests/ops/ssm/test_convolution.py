@@ -30,6 +30,7 @@ from golden_data import (
     gradient_error,
     output_error,
 )
+from quick_jit import quick_jit
 from stored import dplr
 
 from spade_jax.config import ConfigError
@@ -73,7 +74,7 @@ def test_module_is_that_of_the_authors(name, method):
 
     inputs = {n: (golden[f"in/x_L{n}"], valid(n)) for n in golden.config["Ls"]}
 
-    @jax.jit
+    @quick_jit
     def compute(params, inputs):
         return {
             n: (module(params, x, **settings), module(params, x, segment_ids=mask, **settings))
@@ -100,7 +101,7 @@ def test_gradients_are_those_of_the_authors(name, method):
 
     params = golden.group("param/")
     del params["s4.kernel.kernel.L"]
-    gradients, x_gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))(
+    gradients, x_gradient = quick_jit(jax.grad(loss, argnums=(0, 1)))(
         params, golden[f"in/x_L{length}"]
     )
     assert gradient_error(x_gradient, golden["grad/x"]) < GRADIENT_TOLERANCE
@@ -116,7 +117,7 @@ def test_channels_are_those_of_the_authors(name):
     golden = Golden(name)
     bidirectional = golden.config["bidirectional"]
 
-    @jax.jit
+    @quick_jit
     def compute(params, x):
         settings = {"bidirectional": bidirectional, "max_kernel_length": golden.config["l_max"]}
         return {method: module(params, x, method=method, **settings) for method in METHODS}
@@ -143,17 +144,17 @@ class Case(NamedTuple):
 
 ALIGNED = ("whole", "at_borders", "nothing")
 CASES = {
-    "odd length": Case(True, "bilinear", 37, 8, patterns=None, batch=2, channels=2, copies=2),
+    "odd length": Case(
+        True, "bilinear", 37, 8, cut=38, patterns=None, batch=2, channels=2, copies=2
+    ),
     "all at once": Case(True, "bilinear", 37, 8, bidirectional=True, cut=11, channels=2),
     "packed at borders": Case(True, "bilinear", 40, 8, bidirectional=True, patterns=ALIGNED),
-    "S4D zoh": Case(False, "zoh", 45, 16, channels=2, copies=2),
+    "S4D zoh": Case(False, "zoh", 33, 32, channels=2, copies=2),
     "S4D bilinear": Case(False, "bilinear", 37, 4, bidirectional=True, cut=36),
     "S4 zoh": Case(True, "zoh", 21, 4, bidirectional=True, copies=1),
     "below one chunk": Case(False, "zoh", 5, 64, bidirectional=True, cut=3, patterns=None),
     "length 1": Case(True, "bilinear", 1, 64, bidirectional=True, patterns=("whole", "nothing")),
-    "chunks of 1": Case(True, "bilinear", 9, 1, cut=4, patterns=("anywhere", "hole")),
-    "one tap": Case(True, "bilinear", 33, 32, bidirectional=True, cut=1),
-    "cut beyond the end": Case(True, "bilinear", 16, 16, cut=17, patterns=None),
+    "one token, one tap": Case(True, "bilinear", 9, 1, bidirectional=True, cut=1),
 }
 
 
@@ -194,7 +195,7 @@ def test_methods_are_the_definition_in_value_and_gradient(case):
 
         return run
 
-    @jax.jit
+    @quick_jit
     def compute(parameters, u):
         def value_and_gradients(run):
             y, pullback = jax.vjp(run, parameters, u)
@@ -239,7 +240,7 @@ def test_steps_are_the_definition_in_value_and_gradient(structure, discretizatio
         pairs = np.ones((batch, length, length))
         return convolve_by_definition(parameters, u, discretization, pairs, False, None)
 
-    @jax.jit
+    @quick_jit
     def compute(parameters, u):
         results = []
         for run in (token_by_token, by_definition):
@@ -260,7 +261,7 @@ def small_system(rows, dtype=np.float32):
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.usefixtures("x64")
 def test_padded_is_unpadded_and_packed_is_separate(bidirectional):
-    lengths = (7, 12, 1, 9)
+    lengths = (12, 1, 9)
     parameters, system = small_system(2 if bidirectional else 1, np.float64)
     documents = [np.random.default_rng(n).normal(size=(1, n, 4)) for n in lengths]
     packed = np.concatenate([*documents, np.full((1, 3, 4), 1e3)], axis=1)
@@ -271,7 +272,7 @@ def test_padded_is_unpadded_and_packed_is_separate(bidirectional):
     padded = np.concatenate(left)
     is_token = np.concatenate([np.arange(32)[None] >= 32 - n for n in lengths]).astype(np.int32)
 
-    @jax.jit
+    @quick_jit
     def compute(system):
         discrete, c = discretize(system, "bilinear"), readout(parameters.c)
         results = {}
@@ -302,7 +303,7 @@ def test_each_direction_reaches_its_own_side_only(method):
     length, d = 13, 4
     parameters, system = small_system(2, np.float64)
 
-    @jax.jit
+    @quick_jit
     def compute(system, c):
         def jacobian(c, bidirectional):
             def run(u):
@@ -406,7 +407,7 @@ def test_float32_stays_accurate_over_a_long_run(init, discretization, tolerance)
     results, shortened = compute(parameters, u)
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda x: x.astype(np.promote_types(x.dtype, np.float64)), parameters)
-        a, b, c = map(np.asarray, jax.jit(dense_system, static_argnums=1)(exact, discretization))
+        a, b, c = map(np.asarray, quick_jit(dense_system, static_argnums=1)(exact, discretization))
     taps, state = np.empty((length, 3)), b
     for tap in taps:
         tap[:] = np.einsum("dn,dn->d", c[0], state).real
@@ -431,19 +432,27 @@ def test_memory_grows_with_the_length_and_not_its_square():
     def temporary_bytes(length):
         def loss(system, c, u, segment_ids):
             discrete = discretize(system, "bilinear")
-            y = convolve(discrete, readout(c), u, segment_ids=segment_ids, bidirectional=True)
+            y = convolve(
+                discrete,
+                readout(c),
+                u,
+                chunk_length=16,
+                segment_ids=segment_ids,
+                bidirectional=True,
+            )
             return jnp.sum(y**2)
 
         u = jax.ShapeDtypeStruct((1, length, 4), np.float32)
         ids = jax.ShapeDtypeStruct((1, length), np.int32)
-        lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(system, parameters.c, u, ids)
+        lowered = quick_jit(jax.grad(loss, argnums=(0, 1, 2))).lower(system, parameters.c, u, ids)
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
-    sizes = np.array([temporary_bytes(length) for length in (4096, 8192, 16384, 32768)])
-    doubling = np.diff(sizes)
-    np.testing.assert_allclose(doubling[1:] / doubling[:-1], 2, rtol=0.05)  # a square: 4
+    lengths = np.array([4096, 16384, 32768])
+    sizes = np.array([temporary_bytes(length) for length in lengths])
+    per_token = np.diff(sizes) / np.diff(lengths)
+    np.testing.assert_allclose(per_token[1], per_token[0], rtol=0.05)
     assert sizes[-1] < 8.1 * sizes[0]
-    assert sizes[0] < 4 * 4096**2  # not even one float for each pair of tokens
+    assert sizes[-1] < 4 * 32768**2 / 8  # far from one float for each pair of tokens
 
 
 def test_eight_devices_give_what_one_gives():
@@ -467,7 +476,7 @@ def test_eight_devices_give_what_one_gives():
         assert seen["error"] < 1e-5, case
         assert seen["shard"] == [2, 40, 4], case  # 16 rows on 8 devices
         # Sums of gradients, and the question whether a segment ends within a block; no gathering.
-        assert set(seen["collectives"]) == {"all-reduce"}, case
+        assert seen["collectives"] == ["all-reduce"], case
 
 
 def test_another_method_is_refused():

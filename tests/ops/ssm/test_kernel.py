@@ -1,9 +1,9 @@
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from definition import dense_system, kernel_by_definition, random_parameters
 from golden_data import OUTPUT_TOLERANCE, Golden, as_complex, output_error
+from quick_jit import quick_jit
 from stored import diagonal, dplr
 
 from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout
@@ -18,7 +18,7 @@ def test_dplr_kernels_are_those_of_the_authors(name):
     golden = Golden(name)
     lengths = golden.config["Ls"]
 
-    @jax.jit
+    @quick_jit
     def compute(params, state):
         system, c = dplr(params)
         discrete = discretize(system, "bilinear")
@@ -38,6 +38,20 @@ def test_dplr_kernels_are_those_of_the_authors(name):
     assert output_error(response, golden["out/k_state"]) < OUTPUT_TOLERANCE
 
 
+@pytest.mark.parametrize("name", ["s4_module_bidir_h8", "s4_module_bidir_h12_ssm3"])
+def test_kernels_of_both_directions_are_those_of_the_authors(name):
+    golden = Golden(name)
+    expected = golden["out/kernels_true"]
+
+    @quick_jit
+    def compute(params):
+        system, c = dplr(params)
+        return kernel(discretize(system, "bilinear"), c, expected.shape[-1])
+
+    taps = compute(golden.group("param/s4.kernel.kernel."))
+    assert output_error(taps, expected) < OUTPUT_TOLERANCE
+
+
 @pytest.mark.parametrize("name", NPLR)
 def test_delayed_readout_gives_the_authors_modified_readout(name):
     # They store C (I - A^L), L being the length that their kernel was made for.
@@ -45,7 +59,7 @@ def test_delayed_readout_gives_the_authors_modified_readout(name):
     modified = golden.group("after/C_")
     lengths = {key: int(golden[f"after/L_{key}"]) for key in modified}
 
-    @jax.jit
+    @quick_jit
     def compute(params):
         system, c = dplr(params)
         discrete = discretize(system, "bilinear")
@@ -62,7 +76,7 @@ def test_delayed_readout_gives_the_authors_modified_readout(name):
 def test_diagonal_kernels_are_those_of_the_authors(name, method):
     golden = Golden(f"s4_kernel_diag_{name}")
 
-    @jax.jit
+    @quick_jit
     def compute(params):
         system, c = diagonal(params)
         discrete = discretize(system, method)
@@ -82,7 +96,7 @@ def test_kernel_and_block_operators_are_their_definition(structure, method):
     random = np.random.default_rng(0)
     u, state = random.normal(size=(4, t)), random.normal(size=(4, 6))
 
-    @jax.jit
+    @quick_jit
     def compute(parameters):
         discrete = discretize(StateSpace(*parameters[:4]), method)
         c = readout(parameters.c)
@@ -92,7 +106,7 @@ def test_kernel_and_block_operators_are_their_definition(structure, method):
         return kernels, blocks.taps, einsum("tcdn,dn->cdt", blocks.read, state), written
 
     kernels, taps, read, written = compute(parameters)
-    expected, dense = jax.jit(
+    expected, dense = quick_jit(
         lambda parameters: (
             kernel_by_definition(parameters, method, max(lengths)),
             dense_system(parameters, method),
