@@ -13,7 +13,7 @@ from spade_jax.ops.ssm.convolution import convolve
 from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout
 
 assert jax.device_count() == 8
-length, chunk = 40, 8
+length, chunk = 40, 4
 mesh = jax.make_mesh((2, 4), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
 rows = NamedSharding(mesh, jax.P(("data", "fsdp")))
 parameters = random_parameters(4, 8, 2, 2, True, seed=0, dtype=np.float32)

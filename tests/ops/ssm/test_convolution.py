@@ -436,7 +436,7 @@ def test_memory_grows_with_the_length_and_not_its_square():
                 discrete,
                 readout(c),
                 u,
-                chunk_length=16,
+                chunk_length=8,
                 segment_ids=segment_ids,
                 bidirectional=True,
             )
