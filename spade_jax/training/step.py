@@ -240,7 +240,15 @@ def make_trainer(
         trainable=optimizer.trainable,
         batch_size=config.batch_size,
         eval_batch_size=config.batch_size // config.microbatches,
-        init=jax.jit(init, out_shardings=state_shardings),
+        # It runs once: compiling it quickly matters more than running it quickly.
+        init=jax.jit(
+            init,
+            out_shardings=state_shardings,
+            compiler_options={
+                "xla_backend_optimization_level": 0,
+                "xla_llvm_disable_expensive_passes": True,
+            },
+        ),
         train_step=jax.jit(
             train_step,
             in_shardings=(state_shardings, batch_sharding),
