@@ -1,6 +1,6 @@
 """The quickstart: a small byte-level SPADE learns to fill in spans of the State of the Union.
 
-    python -m pretrain --config=configs/pretrain/quickstart.py --workdir=runs/quickstart
+python -m pretrain --config=configs/pretrain/quickstart.py --workdir=runs/quickstart
 """
 
 import ml_collections
