@@ -6,7 +6,6 @@ from itertools import islice
 from pathlib import Path
 
 from flax import nnx
-from spade_jax.models.encoder_decoder import EncoderDecoder
 
 from pretrain.config import PretrainConfig
 from pretrain.fill_in import print_passages
@@ -14,6 +13,7 @@ from spade_jax.config import require
 from spade_jax.data.pipeline import train_batches, validation_batches
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training import loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.screen import make_console, parameter_overview
