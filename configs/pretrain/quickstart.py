@@ -1,6 +1,10 @@
 """The quickstart: a small byte-level SPADE learns to fill in spans of the State of the Union.
 
 python -m pretrain --config=configs/pretrain/quickstart.py --workdir=runs/quickstart
+
+It takes three to four minutes on two CPU cores, and ends with a validation loss of about 2.5 nats
+per target token, where guessing by frequency has 3.48. By then it knows the letters that follow
+one another; to fill in spans by their context takes more updates than that.
 """
 
 import ml_collections
