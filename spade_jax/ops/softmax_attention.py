@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from spade_jax.config import require
+from spade_jax.ops.precision import matmul_precision
 
 
 def softmax_attention(
@@ -55,13 +56,8 @@ def softmax_attention(
         "...qj,...jk->...qk",
         probabilities.astype(value.dtype),
         value,
-        precision=_precision(value.dtype),
+        precision=matmul_precision(value.dtype),
     ).astype(query.dtype)
-
-
-def _precision(dtype: jnp.dtype) -> str | None:
-    """Full precision for float32, which accelerators would otherwise round before they multiply."""
-    return "highest" if dtype == jnp.float32 else None
 
 
 @jax.custom_vjp
@@ -71,7 +67,7 @@ def _scores(query: Array, key: Array) -> Array:
         "...qk,...jk->...qj",
         query,
         key,
-        precision=_precision(query.dtype),
+        precision=matmul_precision(query.dtype),
         preferred_element_type=jnp.float32,
     )
 
@@ -83,7 +79,7 @@ def _scores_forward(query: Array, key: Array) -> tuple[Array, tuple[Array, Array
 def _scores_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
     """In the operands' dtype: JAX's own rule would multiply in float32, slowly, for bfloat16."""
     query, key = saved
-    gradient, precision = gradient.astype(query.dtype), _precision(query.dtype)
+    gradient, precision = gradient.astype(query.dtype), matmul_precision(query.dtype)
     return (
         jnp.einsum("...qj,...jk->...qk", gradient, key, precision=precision),
         jnp.einsum("...qj,...qk->...jk", gradient, query, precision=precision),
