@@ -9,13 +9,12 @@ The powers of A meet B and C alone, one step after the other: O(n) a step for S4
 stable as the recurrence itself, since A contracts.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
-from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum
+from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum, iterate
 
 
 class BlockOperators(NamedTuple):
@@ -27,15 +26,10 @@ class BlockOperators(NamedTuple):
     transition: Diagonal | Dense  # A^t
 
 
-def _iterate(step: Callable[[Any], Any], start: Any, count: int) -> Any:
-    """start, step(start), step(step(start)), …, so many of them along a new first axis."""
-    return jax.lax.scan(lambda x, _: (step(x), x), start, None, length=count)[1]
-
-
 def block_operators(system: DiscreteStateSpace, c: jax.Array, t: int) -> BlockOperators:
     """The operators of a block of t tokens; c [..., d, n] are readouts."""
     a = system.a
-    rows, columns = _iterate(
+    rows, columns = iterate(
         lambda pair: (a.apply_left(pair[0]), a.apply(pair[1])), (c, system.b), t + 1
     )
     taps = einsum("t...dn,dn->t...d", rows[:t], system.b)
@@ -56,7 +50,7 @@ def kernel(system: DiscreteStateSpace, c: jax.Array, length: int) -> jax.Array:
     t = 1
     while t * t < length:
         t *= 2
-    rows = _iterate(system.a.apply_left, c, t)
-    columns = _iterate(system.a.power(t).apply, system.b, -(-length // t))
+    rows = iterate(system.a.apply_left, c, t)
+    columns = iterate(system.a.power(t).apply, system.b, -(-length // t))
     taps = einsum("t...dn,kdn->...dkt", rows, columns)
     return taps.reshape(*taps.shape[:-2], -1)[..., :length]

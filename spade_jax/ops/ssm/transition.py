@@ -6,7 +6,7 @@ pairs. Every form offers A x, c A and A^k.
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,11 @@ def _multiply(real: jax.Array, imag: jax.Array, x: jax.Array) -> jax.Array:
     x_real, x_imag = jnp.split(x, 2, axis=-1)
     real, imag = like(real, x), like(imag, x)
     return jnp.concatenate([real * x_real - imag * x_imag, real * x_imag + imag * x_real], axis=-1)
+
+
+def iterate(step: Callable[[Any], Any], start: Any, count: int) -> Any:
+    """start, step(start), step(step(start)), …, so many of them along a new first axis."""
+    return jax.lax.scan(lambda x, _: (step(x), x), start, None, length=count)[1]
 
 
 def multiplication(z: jax.Array) -> jax.Array:
@@ -134,11 +139,11 @@ class DiagonalMinusRankOne(NamedTuple):
             return Dense(squared if odd is None else _matmul(squared, odd))
         diagonal = Diagonal(self.z)
 
-        def factors(carry: tuple[jax.Array, jax.Array], _: None):
-            column, row = carry
-            return (diagonal.apply(column), self.apply_left(row)), (column, row)
-
-        _, (columns, rows) = jax.lax.scan(factors, (self.column, self.row), None, length=k)
+        columns, rows = iterate(
+            lambda pair: (diagonal.apply(pair[0]), self.apply_left(pair[1])),
+            (self.column, self.row),
+            k,
+        )
         rank_k = einsum("kdi,kdj->dij", columns[::-1], rows)
         return Dense(multiplication(diagonal.power(k).z) - rank_k)
 
