@@ -2,15 +2,14 @@
 
 python -m pretrain --config=configs/pretrain/quickstart.py --workdir=runs/quickstart
 
-It takes three to four minutes on two CPU cores, and ends with a validation loss of about 2.5 nats
-per target token, where guessing by frequency has 3.48. By then it knows the letters that follow
-one another; to fill in spans by their context takes more updates than that.
+It takes about four minutes on two CPU cores, and ends with a validation loss of about 2.2 nats per
+target token, where guessing by frequency has 3.48 and the letter before alone gives about 2.7.
 """
 
 import ml_collections
 
 from pretrain.config import PretrainConfig
-from spade_jax.config import StackConfig, preset
+from spade_jax.config import AttentionConfig, StackConfig, preset
 from spade_jax.data.config import DataConfig, DenoiserConfig
 from spade_jax.training.command_line import to_config_dict
 from spade_jax.training.config import OptimizerConfig, TrainConfig
@@ -19,11 +18,14 @@ from spade_jax.training.config import OptimizerConfig, TrainConfig
 def get_config() -> ml_collections.ConfigDict:
     return to_config_dict(
         PretrainConfig(
-            # 259 bytes and special tokens and 100 sentinels, filled up to a multiple of 128. Fewer
-            # layers than tiny has, for more updates in the time.
+            # 259 bytes and special tokens and 100 sentinels, filled up to a multiple of 128.
+            # Narrower and with fewer layers than tiny, for more updates in the time.
             model=preset(
                 "tiny",
                 vocab_size=384,
+                d_model=64,
+                d_ff=192,
+                attention=AttentionConfig(num_heads=4, head_dim=16, radius=31),
                 encoder=StackConfig("s4+window:concat, 2*window"),
                 decoder=StackConfig("2*full"),
             ),
@@ -31,9 +33,15 @@ def get_config() -> ml_collections.ConfigDict:
                 input_length=256,
                 denoisers=(DenoiserConfig(noise_density=0.15, mean_span_length=3.0),),
             ),
-            optimizer=OptimizerConfig(learning_rate=3e-3, warmup_steps=60),
+            optimizer=OptimizerConfig(
+                learning_rate=3e-3,
+                warmup_steps=60,
+                # Relative biases begin near zero and must grow to order 1 before a head can look
+                # at one position; at the rate of the matrices that takes thousands of steps.
+                learning_rates=((r".*bias/table", 3e-2), (".*", None)),
+            ),
             train=TrainConfig(
-                steps=600,
+                steps=1200,
                 batch_size=8,
                 eval_every=150,
                 eval_batches=32,
