@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks.arguments import positive
 from pretrain.config import PretrainConfig
+from spade_jax.config import ConfigError
 from spade_jax.training.command_line import parse_overrides, read_config
 
 
@@ -31,7 +32,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig]:
     parser.add_argument("--repeats", type=positive, default=5, help="updates to take medians of")
     options, rest = parser.parse_known_args(argv)
     overrides = parse_overrides(rest, parser)
-    return options, read_config(options.config, overrides, PretrainConfig, "pretrain")
+    try:
+        return options, read_config(options.config, overrides, PretrainConfig, "pretrain")
+    except ConfigError as error:
+        parser.error(str(error))
 
 
 def main(argv: Sequence[str]) -> None:

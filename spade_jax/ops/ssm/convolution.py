@@ -12,6 +12,7 @@ Shape letters: s streams, b batch, l length, c channels, d features, n state siz
 m blocks.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -141,16 +142,17 @@ def _chunked(
     t = min(chunk_length, 1 << (length - 1).bit_length())
     padding = -length % t
     u = jnp.pad(u, ((0, 0), (0, 0), (0, padding), (0, 0)))
-    # Features first: every product below is a batch of matmuls, one for each feature.
-    x = jnp.moveaxis(u, 3, 1).reshape(streams, d, batch, -1, t)
+    # Features first, and matrices as what rows are multiplied by: every product below is then a
+    # batch of plain matmuls, one for each feature, that needs no transposition.
+    x = jnp.transpose(u.reshape(streams, batch, -1, t, d), (4, 0, 1, 2, 3))
     blocks = block_operators(system, c, t)
-    toeplitz = _toeplitz(jnp.moveaxis(blocks.taps, 0, -1))
+    toeplitz = _toeplitz(jnp.transpose(blocks.taps, (3, 1, 2, 0)))
+    write = jnp.swapaxes(blocks.write, 0, 1)
+    read = jnp.transpose(blocks.read, (3, 1, 2, 4, 0))
 
     if runs is None:
-        written = einsum("sdbmt,tdn->msbdn", x, blocks.write)
-        entering = _carry(blocks.transition, written, None)
-        y = _within_blocks(toeplitz, x)
-        y = y + einsum("msbdn,iscdn->scdbmi", entering, blocks.read)
+        entering = _carry(blocks.transition, einsum("dsbmt,dtn->dsbmn", x, write), None)
+        y = _within_blocks(toeplitz, x) + einsum("dsbmn,dscni->dsbmci", entering, read)
     else:
         runs = jnp.pad(runs, ((0, 0), (0, 0), (0, padding)), mode="edge")
         runs = runs.reshape(streams, batch, -1, t)
@@ -159,9 +161,9 @@ def _chunked(
         leaves = (runs == leaving[..., None]).astype(x.dtype)
         enters = (runs == entered[..., None]).astype(x.dtype)
         keep = (leaving == entered).astype(x.dtype)
-        written = einsum("sdbmt,tdn->msbdn", x * leaves[:, None], blocks.write)
-        entering = _carry(blocks.transition, written, jnp.moveaxis(keep, 2, 0))
-        y = einsum("msbdn,iscdn->scdbmi", entering, blocks.read) * enters[:, None, None]
+        written = einsum("dsbmt,dtn->dsbmn", x * leaves[None], write)
+        entering = _carry(blocks.transition, written, keep)
+        y = einsum("dsbmn,dscni->dsbmci", entering, read) * enters[None, ..., None, :]
         # Where all borders are also those of blocks, as with padding alone, one matmul will do.
         borders_within = jnp.any(runs[..., 0] != runs[..., -1])
         y = y + jax.lax.cond(
@@ -170,26 +172,46 @@ def _chunked(
             lambda toeplitz, x, runs: _within_blocks(toeplitz, x),
             *(toeplitz, x, runs),
         )
-    y = y.reshape(*y.shape[:4], -1)[..., :length]
-    return jnp.transpose(y, (0, 3, 4, 1, 2))
+    y = jnp.transpose(y, (1, 2, 3, 5, 4, 0))
+    return y.reshape(streams, batch, -1, *y.shape[4:])[:, :, :length]
 
 
 @jax.custom_vjp
 def _carry(transition: Dense | Diagonal, written: jax.Array, keep: jax.Array | None) -> jax.Array:
-    """The states on entering each block, [m, s, b, d, n], from what each block writes.
+    """The states on entering each block, [d, s, b, m, n], from what each block writes.
 
-    keep [m, s, b] is 0 where a block ends in another run than the block before it.
+    keep [s, b, m] is 0 where a block ends in another run than the block before it.
     """
 
     def block(state, inputs):
         new, keep_m = inputs
-        return transition.apply(_kept(state, keep_m)) + new, state
+        return _by_feature(transition.apply, _kept(state, keep_m)) + new, state
 
-    return jax.lax.scan(block, jnp.zeros_like(written[0]), (written, keep))[1]
+    return _scan_blocks(block, written, keep)
+
+
+def _scan_blocks(
+    block: Callable[..., tuple[jax.Array, jax.Array]],
+    inputs: jax.Array,
+    keep: jax.Array | None,
+    reverse: bool = False,
+) -> jax.Array:
+    """Scans over the m of inputs [d, s, b, m, n] and keep [s, b, m], from a state of zeros."""
+    per_block = jnp.moveaxis(inputs, 3, 0), None if keep is None else jnp.moveaxis(keep, 2, 0)
+    start = jnp.zeros_like(inputs[..., 0, :])
+    return jnp.moveaxis(jax.lax.scan(block, start, per_block, reverse=reverse)[1], 0, 3)
+
+
+def _by_feature(apply: Callable[[jax.Array], jax.Array], states: jax.Array) -> jax.Array:
+    """A transition's `apply`, which takes states [..., d, n], to states [d, ..., n]."""
+    for _ in range(states.ndim - 2):
+        apply = jax.vmap(apply, in_axes=1, out_axes=1)
+    return apply(states)
 
 
 def _kept(states: jax.Array, keep: jax.Array | None) -> jax.Array:
-    return states if keep is None else states * keep[..., None, None]
+    """States [d, ..., n], zero where keep [...] is."""
+    return states if keep is None else states * keep[None, ..., None]
 
 
 def _carry_forward(transition, written, keep):
@@ -203,14 +225,15 @@ def _carry_backward(residuals, cotangent):
     JAX's own rule for the scan would add up that gradient block by block.
     """
     transition, entering, keep = residuals
+    transposed = transition.transpose()
 
     def block(later, inputs):
         cotangent_m, keep_m = inputs
-        return _kept(transition.apply_left(later), keep_m) + cotangent_m, later
+        return _kept(_by_feature(transposed.apply, later), keep_m) + cotangent_m, later
 
     # `later` is the cotangent of the state that the next block enters with, which this one wrote.
-    _, later = jax.lax.scan(block, jnp.zeros_like(cotangent[0]), (cotangent, keep), reverse=True)
-    _, pullback = jax.vjp(lambda a: a.apply(_kept(entering, keep)), transition)
+    later = _scan_blocks(block, cotangent, keep, reverse=True)
+    _, pullback = jax.vjp(lambda a: _by_feature(a.apply, _kept(entering, keep)), transition)
     return *pullback(later), later, None if keep is None else jnp.zeros_like(keep)
 
 
@@ -218,51 +241,48 @@ _carry.defvjp(_carry_forward, _carry_backward)
 
 
 def _toeplitz(taps: jax.Array) -> jax.Array:
-    """[..., t] -> [..., t, t], T_ij = taps_{i-j} for i >= j, else 0.
+    """[..., t] -> [..., t, t], T_ji = taps_{i-j} for i >= j, else 0: what x is multiplied by.
 
     The vector is repeated with a period one longer than the rows, so that each row comes out one
     place further to the right: pads and reshapes only, no gather (nor a scatter in its gradient).
     """
     t = taps.shape[-1]
     lead = taps.shape[:-1]
-    ring = jnp.concatenate([taps[..., :1], jnp.zeros((*lead, t), taps.dtype), taps[..., :0:-1]], -1)
+    ring = jnp.concatenate([taps, jnp.zeros_like(taps)], axis=-1)
     rows = jnp.broadcast_to(ring[..., None, :], (*lead, t, 2 * t)).reshape(*lead, -1)
     return rows[..., : t * (2 * t - 1)].reshape(*lead, t, 2 * t - 1)[..., :t]
 
 
 def _within_blocks(toeplitz: jax.Array, x: jax.Array) -> jax.Array:
-    """The Toeplitz product within blocks: [s, c, d, t, t] times x [s, d, b, m, t]."""
-    return einsum("sdbmj,scdij->scdbmi", x, toeplitz)
+    """x [d, s, b, m, t] times the Toeplitz matrices [d, s, c, t, t]: [d, s, b, m, c, t]."""
+    return einsum("dsbmj,dscji->dsbmci", x, toeplitz)
 
 
 def _within_runs(toeplitz: jax.Array, x: jax.Array, runs: jax.Array) -> jax.Array:
-    """The Toeplitz product within blocks, for pairs of tokens of the same run only.
+    """`_within_blocks`, for pairs of tokens of the same run only: runs are [s, b, m, t].
 
     A mask for each row would make one Toeplitz matrix for each row and feature. But runs are
     contiguous: if a token in the left half of a block and one in the right half are of one run,
     it is the run of the token at the middle. So the mask of that quarter of the matrix is a
     column times a row, applied to the input and to the output of an ordinary matmul; the other
     two nonzero quarters are blocks of half the length.
-
-    Args:
-      toeplitz: [s, c, d, t, t]; x: [s, d, b, m, t]; runs: [s, b, m, t].
-
-    Returns:
-      [s, c, d, b, m, t].
     """
-    streams, d, batch, _, t = x.shape
-    shape = (streams, toeplitz.shape[1], d, *x.shape[2:])
-    y = toeplitz[..., 0, :1][:, :, :, None, None] * x[:, None]  # the diagonal
+    t = x.shape[-1]
+    y = toeplitz[..., 0, :1][:, :, None, None] * x[..., None, :]  # the diagonal
     width = t
     while width > 1:
         half = width // 2
-        x_halves = x.reshape(streams, d, batch, -1, 2, half)
-        run_halves = runs.reshape(streams, batch, -1, 2, half)
+        x_halves = x.reshape(*x.shape[:3], -1, 2, half)
+        run_halves = runs.reshape(*runs.shape[:2], -1, 2, half)
         middle = run_halves[..., 0, -1:]
-        left = x_halves[..., 0, :] * (run_halves[..., 0, :] == middle).astype(x.dtype)[:, None]
-        right = einsum("sdbkj,scdij->scdbki", left, toeplitz[..., half:width, :half])
-        right = right * (run_halves[..., 1, :] == middle).astype(x.dtype)[:, None, None]
-        y = y + jnp.stack([jnp.zeros_like(right), right], axis=-2).reshape(shape)
+        left = x_halves[..., 0, :] * (run_halves[..., 0, :] == middle).astype(x.dtype)[None]
+        right = einsum("dsbkj,dscji->dsbkci", left, toeplitz[..., :half, half:width])
+        within = (run_halves[..., 1, :] == middle).astype(x.dtype)
+        right = right * within[None, ..., None, :]
+        # [d, s, b, k, c, half] -> [d, s, b, m, c, t]: k counts the halvings of each block.
+        right = jnp.pad(right, ((0, 0),) * 5 + ((half, 0),))
+        right = right.reshape(*x.shape[:4], -1, *right.shape[4:])
+        y = y + jnp.moveaxis(right, 4, 5).reshape(y.shape)
         width = half
     return y
 

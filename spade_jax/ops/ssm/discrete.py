@@ -70,12 +70,13 @@ def discretize(system: StateSpace, method: str) -> DiscreteStateSpace:
     p_complex = jnp.tile(system.p, (d // copies, 1))
     if method == "zoh":
         p = real_state(p_complex)
-        a = multiplication(w) - 2 * p[:, :, None] * p[:, None, :]
-        # The exponential of [[A, B], [0, 0]] dt holds exp(dt A), and the integral that B' is.
-        augmented = jnp.concatenate([a, real_state(b)[:, :, None]], axis=2) * dt[:, :, None]
-        augmented = jnp.pad(augmented, ((0, 0), (0, 1), (0, 0)))
+        a_transposed = multiplication(w.conj()) - 2 * p[:, :, None] * p[:, None, :]
+        # The exponential of [[A, B], [0, 0]] dt holds exp(dt A), and the integral that B' is;
+        # here all of it is transposed.
+        augmented = jnp.concatenate([a_transposed, real_state(b)[:, None]], axis=1)
+        augmented = jnp.pad(augmented * dt[:, :, None], ((0, 0), (0, 0), (0, 1)))
         exponential = jax.vmap(jax.scipy.linalg.expm)(augmented)
-        return DiscreteStateSpace(Dense(exponential[:, :-1, :-1]), exponential[:, :-1, -1])
+        return DiscreteStateSpace(Dense(exponential[:, :-1, :-1]), exponential[:, -1, :-1])
     inverse = 1 / (1 - dt / 2 * w)
     column = real_state(inverse * p_complex)  # D^-1 p, D = I - dt/2 diag(w)
     row = real_state(inverse.conj() * p_complex)  # p^T D^-1

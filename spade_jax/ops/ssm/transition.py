@@ -81,7 +81,11 @@ class Diagonal(NamedTuple):
 
     def apply_left(self, c: jax.Array) -> jax.Array:
         """c A."""
-        return _multiply(self.z.real, -self.z.imag, c)
+        return self.transpose().apply(c)
+
+    def transpose(self) -> "Diagonal":
+        """A^T: over real states, the conjugate."""
+        return Diagonal(self.z.conj())
 
     def power(self, k: int) -> "Diagonal":
         """A^k."""
@@ -89,21 +93,25 @@ class Diagonal(NamedTuple):
 
 
 class Dense(NamedTuple):
-    """A = matrix, [d, n, n] real."""
+    """A dense A, [d, n, n] real, stored as A^T: states are rows, and x A^T is a plain matmul."""
 
-    matrix: jax.Array
+    transposed: jax.Array
 
     def apply(self, x: jax.Array) -> jax.Array:
         """A x."""
-        return einsum("dij,...dj->...di", self.matrix, x)
+        return einsum("...dj,dji->...di", x, self.transposed)
 
     def apply_left(self, c: jax.Array) -> jax.Array:
         """c A."""
-        return einsum("...di,dij->...dj", c, self.matrix)
+        return self.transpose().apply(c)
+
+    def transpose(self) -> "Dense":
+        """A^T."""
+        return Dense(jnp.swapaxes(self.transposed, 1, 2))
 
     def power(self, k: int) -> "Dense":
         """A^k."""
-        return Dense(_power(self.matrix, k, _matmul))
+        return Dense(_power(self.transposed, k, _matmul))
 
 
 class DiagonalMinusRankOne(NamedTuple):
@@ -133,8 +141,8 @@ class DiagonalMinusRankOne(NamedTuple):
         the powers of a block squaring takes over.
         """
         if k > _LONGEST_SUM:
-            odd = self.power(1).matrix if k % 2 else None
-            half = self.power(k // 2).matrix
+            odd = self.power(1).transposed if k % 2 else None
+            half = self.power(k // 2).transposed
             squared = _matmul(half, half)
             return Dense(squared if odd is None else _matmul(squared, odd))
         diagonal = Diagonal(self.z)
@@ -144,8 +152,8 @@ class DiagonalMinusRankOne(NamedTuple):
             (self.column, self.row),
             k,
         )
-        rank_k = einsum("kdi,kdj->dij", columns[::-1], rows)
-        return Dense(multiplication(diagonal.power(k).z) - rank_k)
+        rank_k = einsum("kdj,kdi->dji", rows, columns[::-1])
+        return Dense(multiplication(diagonal.power(k).z.conj()) - rank_k)
 
 
 Transition = Diagonal | Dense | DiagonalMinusRankOne

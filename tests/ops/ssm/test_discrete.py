@@ -161,7 +161,7 @@ def test_transitions_are_their_dense_matrices():
 
     for transition, dense in (
         (Diagonal(z), diagonal_matrix),
-        (Dense(rank_one - diagonal_matrix), rank_one - diagonal_matrix),
+        (Dense(jnp.swapaxes(rank_one - diagonal_matrix, 1, 2)), rank_one - diagonal_matrix),
         (DiagonalMinusRankOne(z, column, row), diagonal_matrix - rank_one),
     ):
         applied, applied_left, powers = compute(jax.tree.map(jnp.asarray, transition), x, c)

@@ -1,0 +1,42 @@
+import re
+
+import pytest
+
+from benchmarks import train_step
+
+MINIATURE = [
+    "--config.model.d_model=8",
+    "--config.model.d_ff=16",
+    "--config.model.attention.num_heads=2",
+    "--config.model.attention.head_dim=4",
+    "--config.model.attention.radius=3",
+    "--config.model.ssm.state_size=8",
+    "--config.train.batch_size=2",
+    "--config.samples=1",
+]
+
+
+def test_table_has_a_row_for_each_input_length(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    lengths = ["--lengths", "16", "32", "--target-length=8", "--repeats=1"]
+    train_step.main([*lengths, *MINIATURE])
+    printed = capsys.readouterr().out
+    row = r"│ +(\d+) │ +([\d.,]+) │ +([\d.,]+) │ +([\d,]+) │ +([\d.]+) │ +\d+% │"
+    rows = re.findall(row, printed)
+    assert [row[0] for row in rows] == ["16", "32"]
+    for length, milliseconds, tokens, _, gigaflops in rows:
+        # Tokens of both sides of a batch of two, within what rounding to 0.1 ms allows.
+        seconds = float(milliseconds.replace(",", "")) / 1e3
+        expected = 2 * (int(length) + 8) / seconds
+        assert float(tokens.replace(",", "")) == pytest.approx(expected, rel=0.1 / (1e3 * seconds))
+        assert float(gigaflops) >= 0
+    assert "batch 2, 8 targets" in printed
+    assert "a matmul of 2048 x 2048 reaches" in " ".join(printed.split())
+
+
+def test_a_wrong_setting_is_rejected_in_one_line(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        train_step.main(["--config.model.d_modle=8"])
+    assert stopped.value.code == 2
+    last_line = capsys.readouterr().err.splitlines()[-1]
+    assert "config.model.d_modle: no such setting; did you mean 'd_model'?" in last_line
