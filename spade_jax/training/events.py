@@ -1,6 +1,8 @@
 """TensorBoard event files, written without TensorFlow or TensorBoard.
 
-A file is a sequence of TFRecords, each an `Event` protocol buffer. Only what scalars need is here:
+Their own writers, and clu's on top of them, import TensorFlow, which training does without, and
+cannot hide the steps that a resumed run repeats. A file is a sequence of TFRecords, each an `Event`
+protocol buffer. Only what scalars need is here:
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/event.proto
 """
 

@@ -291,12 +291,12 @@ def _fft(taps: jax.Array, u: jax.Array, runs: jax.Array | None) -> jax.Array:
     """u [s, b, l, d] times taps [s, c, d, k], run by run: [s, b, l, c, d].
 
     XLA cannot partition an FFT and would gather its input to every device: under a mesh each
-    device transforms its own rows.
+    device transforms its own rows, if they can be shared out.
     """
     run = fft_convolve if runs is None else _fft_runs
     arguments = (taps, u) if runs is None else (taps, u, runs)
     mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or not mesh.axis_names:
+    if mesh.empty or u.shape[1] % mesh.size != 0:
         return run(*arguments)
     whole, rows = jax.P(), jax.P(None, mesh.axis_names)
     in_specs = (whole, *[rows] * (len(arguments) - 1))

@@ -60,4 +60,14 @@ for packed in (False, True):
             "collectives": sorted(set(re.findall(collectives, compiled.as_text()))),
             "shard": sharded[1][2].addressable_shards[0].data.shape,
         }
+
+
+def five_rows(system, c, u):
+    return convolve(discretize(system, "bilinear"), readout(c), u[:5], method="fft")
+
+
+alone = quick_jit(five_rows)(system, c[:2], u)
+with jax.set_mesh(mesh):
+    uneven = quick_jit(five_rows)(system, c[:2], u)
+report["fft of five rows"] = {"error": float(np.abs(uneven - alone).max() / np.abs(alone).max())}
 print(json.dumps(report))
