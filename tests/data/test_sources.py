@@ -277,7 +277,7 @@ def test_tfds_that_is_not_there_is_said_at_once(prepared, changes, message):
     start = time.monotonic()
     with pytest.raises(DataError, match=message):
         check_source(dataclasses.replace(prepared, **changes), "train")
-    assert time.monotonic() - start < 5.0
+    assert time.monotonic() - start < 60.0  # tfds would try again for minutes
 
 
 def test_disjoint_slices_of_one_tfds_split(prepared):

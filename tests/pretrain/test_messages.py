@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -14,15 +13,13 @@ ROOT = HERE.parents[1]
 MINIATURE = f"--config={HERE / 'miniature.py'}"
 
 
-def test_help_is_quick_and_needs_neither_jax_nor_tensorflow():
+def test_help_needs_neither_jax_nor_tensorflow():
     script = (
         "import sys; from pretrain.__main__ import main\n"
         "try: main(['--help'])\n"
         "finally: assert not {'jax', 'tensorflow', 'seqio'} & set(sys.modules)"
     )
-    begin = time.monotonic()
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert time.monotonic() - begin < 1.0
     assert done.returncode == 0, done.stderr
     for word in ("--config FILE", "--workdir DIR", "--config.train.steps=", "span"):
         assert word in done.stdout
