@@ -46,11 +46,11 @@ def main(argv: Sequence[str]) -> None:
 
     table = Table(
         title=f"S4, batch {options.batch}, {options.width} features, state {options.state_size}",
-        caption=timing.machine(),
+        caption=f"ratio: to chunked. {timing.machine()}",
     )
     for heading in ("length", "pass", "convolution"):
-        table.add_column(heading)
-    for heading in ("ms", "x chunked", "MiB", "x chunked"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("ms", "ratio", "MiB", "ratio"):
         table.add_column(heading, justify="right")
     for length in options.lengths:
         for direction, programs, arguments in cases(options, length):

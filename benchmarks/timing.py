@@ -47,8 +47,9 @@ def measure(
 ) -> dict[str, Measurement]:
     """Compiles functions of the same arguments and runs them in turns.
 
-    Compilation and a first run of each are not counted, and each run is waited for. A program
-    whose temporary memory exceeds half of the device's is compiled only.
+    Compilation is not counted, and each run is waited for. At its turn a program runs twice, and
+    the second time counts: the memory and caches that the one before it left behind do not. A
+    program whose temporary memory exceeds half of the device's is compiled only.
     """
     compiled = {
         name: jax.jit(function).lower(*arguments).compile() for name, function in programs.items()
@@ -57,14 +58,14 @@ def measure(
     limit = device_memory() // 2
     arguments = jax.block_until_ready(jax.device_put(arguments))
     seconds: dict[str, list[float]] = {name: [] for name in compiled}
-    for turn in range(1 + repeats):
+    for _ in range(repeats):
         for name, program in compiled.items():
             if needed[name] > limit:
                 continue
+            jax.block_until_ready(program(*arguments))
             start = time.perf_counter()
             jax.block_until_ready(program(*arguments))
-            if turn > 0:
-                seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.perf_counter() - start)
     return {name: Measurement(tuple(seconds[name]), needed[name]) for name in compiled}
 
 

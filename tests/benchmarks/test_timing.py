@@ -1,3 +1,5 @@
+import types
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,9 +21,18 @@ def test_programs_take_turns(monkeypatch):
     monkeypatch.setattr(timing.time, "perf_counter", lambda: float(next(ticks) ** 2))
     array = np.ones((4, 4), np.float32)
     measured = timing.measure({"a": lambda x: x + 1, "b": lambda x: x @ x}, (array,), repeats=2)
-    # The first two readings belong to the runs that are not counted.
-    assert measured["a"].seconds == (3**2 - 2**2, 7**2 - 6**2)
-    assert measured["b"].seconds == (5**2 - 4**2, 9**2 - 8**2)
+    assert measured["a"].seconds == (1**2 - 0**2, 5**2 - 4**2)
+    assert measured["b"].seconds == (3**2 - 2**2, 7**2 - 6**2)
+
+
+def test_the_second_run_of_a_turn_counts(monkeypatch):
+    runs = []
+    program = types.SimpleNamespace(compile=lambda: lambda x: runs.append("run"))
+    monkeypatch.setattr(timing.jax, "jit", lambda f: types.SimpleNamespace(lower=lambda x: program))
+    monkeypatch.setattr(timing, "_temporary_bytes", lambda program: 0)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: runs.append("clock") or 0.0)
+    timing.measure({"it": None}, (np.ones(1),), repeats=2)
+    assert runs == ["run", "clock", "run", "clock"] * 2
 
 
 def test_memory_is_that_of_the_intermediate_arrays():
