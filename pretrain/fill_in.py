@@ -10,26 +10,30 @@ from rich.console import Console
 
 from spade_jax.data.passages import filled_passage, masked_passage
 from spade_jax.data.vocabulary import Vocabulary
+from spade_jax.decoding.sampling import SamplingConfig, sample
 from spade_jax.training.step import Trainer
 
 
-def fill_in(trainer: Trainer, params: Any, encoder_tokens: np.ndarray, length: int) -> np.ndarray:
-    """The likeliest token at each position, given those before; the whole decoder runs each time.
+def fill_in(
+    trainer: Trainer, params: Any, encoder_tokens: np.ndarray, length: int, end_id: int
+) -> np.ndarray:
+    """The likeliest token at each position, given those before.
 
     Args:
-      encoder_tokens: int32 [b, l].
+      encoder_tokens: int32 [b, l]; 0 is padding.
 
     Returns:
-      int32 [b, length]; what follows the end of a row has no meaning.
+      int32 [b, length], 0 after the end.
     """
 
-    def write(params: Any, encoder_bl: jax.Array) -> jax.Array:
-        def step(position: jax.Array, decoder_bt: jax.Array) -> jax.Array:
-            logits_bv = trainer.logits(params, encoder_bl, decoder_bt)[:, position]
-            return decoder_bt.at[:, position + 1].set(jnp.argmax(logits_bv, -1).astype(jnp.int32))
-
-        start_bt = jnp.zeros((encoder_bl.shape[0], length + 1), jnp.int32)
-        return jax.lax.fori_loop(0, length, step, start_bt)[:, 1:]
+    def write(params: Any, encoder_tokens: jax.Array) -> jax.Array:
+        model = trainer.model(params)
+        segment_ids = (encoder_tokens != 0).astype(jnp.int32)
+        encoded = model.encode(encoder_tokens, segment_ids=segment_ids)
+        step, cache = model.stepwise(encoded, length=length, encoded_segment_ids=segment_ids)
+        rows = encoder_tokens.shape[0]
+        greedy = SamplingConfig()
+        return sample(step, cache, rows=rows, length=length, end_id=end_id, config=greedy)[0]
 
     return np.asarray(jax.jit(write)(params, encoder_tokens))
 
@@ -44,7 +48,7 @@ def print_passages(
 ) -> None:
     """Prints the first `count` passages of a batch: masked, in truth, and as the model has them."""
     inputs, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
-    filled = fill_in(trainer, params, inputs[:count], targets.shape[1])
+    filled = fill_in(trainer, params, inputs[:count], targets.shape[1], vocabulary.eos_id)
     for number, (tokens, target, answer) in enumerate(zip(inputs, targets, filled), start=1):
         console.print(f"\nHeld-out passage {number}")
         for title, text in (

@@ -1,5 +1,6 @@
 """Attention layers: local and full self-attention, cross-attention, T5's relative bias."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import jax
@@ -9,9 +10,12 @@ from flax import nnx
 
 from spade_jax.config import ModelConfig
 from spade_jax.layers.linear import Linear, normal
+from spade_jax.layers.stepwise import MixerStep
+from spade_jax.ops.cached_attention import AttentionCache, cached_attention, empty_cache
 from spade_jax.ops.full_attention import full_attention
 from spade_jax.ops.local_attention.buckets import relative_position_buckets
 from spade_jax.ops.local_attention.window import window_attention, window_relative_positions
+from spade_jax.ops.softmax_attention import softmax_attention
 
 AttentionKind = Literal["window", "full"]
 
@@ -31,6 +35,14 @@ class RelativeBias(nnx.Module):
             relative = window_relative_positions(self.config.radius, self.causal)
         else:
             relative = np.arange(length)[None, :] - np.arange(length)[:, None]
+        return self._look_up(relative)
+
+    def places_back(self, count: int) -> jax.Array:
+        """The bias of the keys 0, 1, …, count - 1 places before the query, [h, count]."""
+        return self._look_up(-np.arange(count)[None])[:, 0]
+
+    def _look_up(self, relative: np.ndarray) -> jax.Array:
+        """The biases of relative positions: int [q, j] -> [h, q, j]."""
         buckets = relative_position_buckets(
             relative,
             bidirectional=not self.causal,
@@ -131,6 +143,32 @@ class SelfAttention(_Attention):
             )
         return self._merge(y)
 
+    def stepwise(
+        self, rows: int, length: int, shared: RelativeBias | None, dtype: str
+    ) -> tuple[MixerStep, AttentionCache]:
+        """The causal layer token by token: see `MixerStep`.
+
+        Args:
+          rows: b, how many sequences.
+          length: how many tokens there will be at most.
+          shared: the table of relative biases, where the layer has none of its own.
+          dtype: of the keys and values that are kept.
+        """
+        slots = min(self.radius + 1, length) if self.kind == "window" else length
+        table = shared if self.bias is None else self.bias
+        bias = None if table is None else table.places_back(slots)
+
+        def token(
+            x: jax.Array, index: jax.Array, segment_ids: jax.Array, cache: AttentionCache
+        ) -> tuple[jax.Array, AttentionCache]:
+            query, key, value = self._project(x, x)
+            y, cache = cached_attention(
+                query, key, value, cache, index, segment_ids_b1=segment_ids, bias_hj=bias
+            )
+            return self._merge(y), cache
+
+        return token, empty_cache(rows, self.heads, slots, self.head_dim, dtype)
+
 
 class CrossAttention(_Attention):
     """Attention of the decoder to what the encoder made of the input."""
@@ -157,3 +195,39 @@ class CrossAttention(_Attention):
             dropout_key=dropout_key,
         )
         return self._merge(y)
+
+    def stepwise(
+        self, encoded: jax.Array, encoded_segment_ids: jax.Array | None
+    ) -> Callable[[jax.Array, jax.Array], jax.Array]:
+        """The layer for decoders that go token by token: their keys and values are made once.
+
+        Args:
+          encoded: [b, l, d]; encoded_segment_ids: [b, l], or None.
+
+        Returns:
+          A function (x [n, 1, d], segment_ids [n, 1]) -> [n, 1, d], where n is a multiple of b:
+          n / b decoder rows after each other read the same row of the encoder.
+        """
+        key, value = (self._split(f(encoded)).swapaxes(1, 2) for f in (self.key, self.value))
+
+        def token(x: jax.Array, segment_ids: jax.Array) -> jax.Array:
+            b = key.shape[0]
+            query = self._split(self.query(x) * jnp.asarray(self.scale, x.dtype))
+            query_bqhk = query.reshape(b, -1, *query.shape[2:])
+            visible = None
+            if encoded_segment_ids is not None:
+                hidden = encoded_segment_ids == 0
+                same = segment_ids.reshape(b, -1, 1) == encoded_segment_ids[:, None]
+                visible = (same & ~hidden[:, None])[:, None]
+            y = softmax_attention(
+                query_bqhk.swapaxes(1, 2),
+                key,
+                value,
+                visible=visible,
+                bias=None,
+                dropout_rate=0.0,
+                dropout_key=None,
+            )
+            return self._merge(y.swapaxes(1, 2).reshape(query.shape))
+
+        return token

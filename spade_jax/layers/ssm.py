@@ -7,9 +7,11 @@ from flax import nnx
 
 from spade_jax.config import ModelConfig
 from spade_jax.layers.linear import normal
+from spade_jax.layers.stepwise import MixerStep
 from spade_jax.ops.ssm import hippo
 from spade_jax.ops.ssm.convolution import convolve
-from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout
+from spade_jax.ops.ssm.discrete import DiscreteStateSpace, StateSpace, discretize, readout
+from spade_jax.ops.ssm.stepwise import SSMCache, stepwise
 
 
 def _pairs(x: np.ndarray) -> np.ndarray:
@@ -72,9 +74,10 @@ class SSM(nnx.Module):
     def __call__(self, x: jax.Array, *, segment_ids: jax.Array | None) -> jax.Array:
         """[b, l, d] -> [b, l, d]; float32 inside. Segments [b, l] as in `ops.ssm.convolution`."""
         u = x.astype(jnp.float32)
+        system, c = self._discrete()
         y = convolve(
-            discretize(self.state_space(), self.config.discretization),
-            readout(_complex(self.c[...])),
+            system,
+            c,
             u,
             method=self.config.convolution,
             chunk_length=self.config.chunk_length,
@@ -86,3 +89,29 @@ class SSM(nnx.Module):
         if self.config.detach:
             y = jax.lax.stop_gradient(y)
         return y.astype(x.dtype)
+
+    def stepwise(self, rows: int, length: int) -> tuple[MixerStep, SSMCache]:
+        """The causal layer token by token: see `MixerStep`. The system is made discrete here."""
+        system, c = self._discrete()
+        step, start = stepwise(
+            system,
+            c,
+            rows=rows,
+            length=length,
+            max_kernel_length=self.config.max_kernel_length,
+        )
+        d = self.d[...]
+
+        def token(
+            x: jax.Array, index: jax.Array, segment_ids: jax.Array, cache: SSMCache
+        ) -> tuple[jax.Array, SSMCache]:
+            u = x[:, 0].astype(jnp.float32)
+            y, cache = step(u, index, segment_ids[:, 0], cache)
+            return (y[:, 0] + d[None] * u)[:, None].astype(x.dtype), cache
+
+        return token, start
+
+    def _discrete(self) -> tuple[DiscreteStateSpace, jax.Array]:
+        """The discrete state space, and its readouts [directions, d, n]."""
+        system = discretize(self.state_space(), self.config.discretization)
+        return system, readout(_complex(self.c[...]))

@@ -1,6 +1,7 @@
 """A stack of layers from its pattern, with equal layers stacked and scanned."""
 
 import functools
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from spade_jax.config import LayerSpec, ModelConfig, StackConfig, require
 from spade_jax.layers.attention import RelativeBias
 from spade_jax.layers.linear import Norm, dropout, normal, split_key
 from spade_jax.layers.spade import SpadeLayer
+from spade_jax.layers.stepwise import Cache, MixerStep
 
 
 class Stack(nnx.Module):
@@ -126,6 +128,62 @@ class Stack(nnx.Module):
                     x, _ = step(x, jax.tree.map(lambda a, j=j: a[j], (state, layer_keys)))
         return x if self.final_norm is None else self.final_norm(x)
 
+    def stepwise(
+        self,
+        rows: int,
+        length: int,
+        *,
+        encoded: jax.Array | None = None,
+        encoded_segment_ids: jax.Array | None = None,
+    ) -> tuple[MixerStep, Cache]:
+        """The causal stack token by token: see `MixerStep`; x are embeddings.
+
+        Runs of equal layers are taken apart once, here: a scan would copy their caches each time.
+
+        Args:
+          rows: b, how many sequences.
+          length: how many tokens there will be at most.
+          encoded, encoded_segment_ids: the encoder's output [b, m, d] and its segments; rows may
+            be a multiple of b, see `CrossAttention.stepwise`.
+
+        Raises:
+          ConfigError: a length beyond the table of positions.
+        """
+        if self.position_table is not None:
+            _require_positions(length, self.position_table.shape[0])
+        parts = [
+            layer.stepwise(
+                rows, length, self.relative_bias, encoded, encoded_segment_ids, self.config.dtype
+            )
+            for layer in self._layers()
+        ]
+
+        def token(
+            x: jax.Array, index: jax.Array, segment_ids: jax.Array, cache: Cache
+        ) -> tuple[jax.Array, Cache]:
+            if self.position_table is not None:
+                x = x + self.position_table[...][index].astype(x.dtype)[None, None]
+            if self.embedding_norm is not None:
+                x = self.embedding_norm(x)
+            after = []
+            for (step, _), layer_cache in zip(parts, cache):
+                x, layer_cache = step(x, index, segment_ids, layer_cache)
+                after.append(layer_cache)
+            return x if self.final_norm is None else self.final_norm(x), after
+
+        return token, [start for _, start in parts]
+
+    def _layers(self) -> Iterator[SpadeLayer]:
+        """The layers one by one, bottom first."""
+        for i, spec in enumerate(self.specs):
+            run = getattr(self, f"layers_{i}")
+            if spec.repeat == 1:
+                yield run
+                continue
+            graph, state = nnx.split(run)
+            for j in range(spec.repeat):
+                yield nnx.merge(graph, jax.tree.map(lambda a, j=j: a[j], state))
+
 
 # What the backward pass of a layer finds in memory instead of computing it again.
 _POLICIES = {
@@ -136,12 +194,16 @@ _POLICIES = {
 
 def _look_up(table: jax.Array, x: jax.Array, positions: jax.Array | None) -> jax.Array:
     """Rows of a table [p, d] for the tokens of x [b, l, d]: [b or 1, l, d]."""
-    require(
-        x.shape[1] <= table.shape[0],
-        "sequence length",
-        x.shape[1],
-        f"must be at most max_positions = {table.shape[0]}",
-    )
+    _require_positions(x.shape[1], table.shape[0])
     if positions is None:
         return table[None, : x.shape[1]].astype(x.dtype)
     return jnp.take(table, positions, axis=0, mode="clip").astype(x.dtype)
+
+
+def _require_positions(length: int, positions: int) -> None:
+    require(
+        length <= positions,
+        "sequence length",
+        length,
+        f"must be at most max_positions = {positions}",
+    )

@@ -1,5 +1,7 @@
 """SPADE as an encoder-decoder, in the manner of T5."""
 
+from typing import Protocol
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -7,7 +9,20 @@ from flax import nnx
 from spade_jax.config import ModelConfig
 from spade_jax.layers.linear import normal
 from spade_jax.layers.stack import Stack
+from spade_jax.layers.stepwise import Cache
 from spade_jax.ops.precision import matmul_precision
+
+
+class Step(Protocol):
+    """One step of a decoder; see `EncoderDecoder.stepwise`."""
+
+    def __call__(
+        self,
+        tokens: jax.Array,
+        index: jax.Array,
+        cache: Cache,
+        segment_ids: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache]: ...
 
 
 class EncoderDecoder(nnx.Module):
@@ -98,6 +113,52 @@ class EncoderDecoder(nnx.Module):
             encoded_segment_ids=encoded_segment_ids,
             dropout_key=dropout_key,
         )
+        return self._logits(y)
+
+    def stepwise(
+        self,
+        encoded: jax.Array,
+        *,
+        length: int,
+        encoded_segment_ids: jax.Array | None = None,
+        rows_each: int = 1,
+    ) -> tuple[Step, Cache]:
+        """The decoder token by token, with a cache: equal to `decode`, without computing anew.
+
+        Args:
+          encoded: the encoder's output, [b, l, d].
+          length: how many tokens will be decoded at most.
+          encoded_segment_ids: [b, l], as of `decode`.
+          rows_each: how many decoder rows, one after the other, read each row of the encoder.
+
+        Returns:
+          A function (tokens int [n], index, cache, segment_ids [n]) -> (logits float32 [n, v],
+          cache), and the first cache, whose arrays are [n, ...], n = b * rows_each. index, an
+          int32 scalar, counts the tokens before; segment_ids are 1 unless given.
+
+        Raises:
+          ConfigError: a length beyond the decoder's table of positions.
+        """
+        rows = encoded.shape[0] * rows_each
+        step, start = self.decoder.stepwise(
+            rows, length, encoded=encoded, encoded_segment_ids=encoded_segment_ids
+        )
+
+        def token(
+            tokens: jax.Array,
+            index: jax.Array,
+            cache: Cache,
+            segment_ids: jax.Array | None = None,
+        ) -> tuple[jax.Array, Cache]:
+            if segment_ids is None:
+                segment_ids = jnp.ones((rows,), jnp.int32)
+            y, cache = step(self._embed(tokens[:, None]), index, segment_ids[:, None], cache)
+            return self._logits(y)[:, 0], cache
+
+        return token, start
+
+    def _logits(self, y: jax.Array) -> jax.Array:
+        """The decoder's output [b, t, d] -> float32 [b, t, v]."""
         if self.config.scale_logits:
             y = y * jnp.asarray(self.config.d_model**-0.5, y.dtype)
         matrix = self.embedding if self.output is None else self.output

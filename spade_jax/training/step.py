@@ -107,7 +107,7 @@ class Trainer:
         scalars: loss, z_loss, accuracy (means over target tokens), tokens, grad_norm (before
         clipping), update_norm, learning_rate.
       eval_step: (params, batch) -> TokenSums without smoothing, z-loss or dropout.
-      logits: (params, encoder_tokens [b, l], decoder_tokens [b, t]) -> float32 [b, t, v].
+      model: params -> the model with them.
     """
 
     mesh: Mesh
@@ -118,7 +118,7 @@ class Trainer:
     init: Callable[[], TrainState]
     train_step: Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
     eval_step: Callable[[Tree, Batch], TokenSums]
-    logits: Callable[[Tree, jax.Array, jax.Array], jax.Array]
+    model: Callable[[Tree], Any]
 
 
 def make_trainer(
@@ -223,13 +223,6 @@ def make_trainer(
     def eval_step(params: Tree, batch: Batch) -> TokenSums:
         return token_sums(nnx.merge(graphdef, params), batch, LossConfig(), None)
 
-    def logits(params: Tree, encoder_tokens: jax.Array, decoder_tokens: jax.Array) -> jax.Array:
-        return nnx.merge(graphdef, params)(
-            encoder_tokens,
-            decoder_tokens,
-            encoder_segment_ids=(encoder_tokens != 0).astype(int),
-        )
-
     return Trainer(
         mesh=mesh,
         state_shapes=jax.tree.map(
@@ -260,5 +253,5 @@ def make_trainer(
             in_shardings=(param_shardings, batch_sharding),
             out_shardings=replicated,
         ),
-        logits=logits,
+        model=lambda params: nnx.merge(graphdef, params),
     )

@@ -9,6 +9,7 @@ from golden_data import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Golden, gradient_e
 from official_weights import assign, encoder_decoder, encoder_decoder_config
 from quick_jit import quick_jit
 
+from spade_jax.decoding.sampling import SamplingConfig, sample
 from spade_jax.models.encoder_decoder import EncoderDecoder
 
 PAD = 1
@@ -89,3 +90,27 @@ def test_greedy_decoding(case):
         tokens[:, i + 1] = np.argmax(logits, axis=-1)
     np.testing.assert_array_equal(tokens, ids)
     assert output_error(logits, golden["out/greedy_logits_last"]) < OUTPUT_TOLERANCE
+
+
+def test_greedy_decoding_with_a_cache(case):
+    golden, graph, params = case
+    ids = golden["out/greedy_ids"]
+
+    @quick_jit
+    def decode(params):
+        model = nnx.merge(graph, params)
+        mask = jnp.asarray(golden["in/attention_mask"])
+        encoded = model.encode(golden["in/input_ids"], segment_ids=mask)
+        length = ids.shape[1] - 1
+        step, cache = model.stepwise(encoded, length=length, encoded_segment_ids=mask)
+        return sample(
+            step,
+            cache,
+            rows=len(ids),
+            length=length,
+            end_id=-1,  # The authors' were written to their full length.
+            config=SamplingConfig(),
+            start_id=golden.config["decoder_start_token_id"],
+        )[0]
+
+    np.testing.assert_array_equal(decode(params), ids[:, 1:])

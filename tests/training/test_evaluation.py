@@ -26,7 +26,11 @@ def test_every_token_weighs_the_same_and_padding_rows_nothing(trainer):
     rows = {k: np.concatenate([batches[0][k], batches[1][k][:3]]) for k in batches[0]}
     targets = rows["decoder_target_tokens"]
     logits = np.float64(
-        trainer.logits(params, rows["encoder_input_tokens"], rows["decoder_input_tokens"])
+        trainer.model(params)(
+            rows["encoder_input_tokens"],
+            rows["decoder_input_tokens"],
+            encoder_segment_ids=(rows["encoder_input_tokens"] != 0).astype(int),
+        )
     )
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     losses = -np.take_along_axis(log_probs, targets[..., None], -1)[..., 0][targets > 0]

@@ -52,8 +52,10 @@ def test_metrics_are_means_over_target_tokens():
     state = trainer.init()
     data = batch(0)
     sums = trainer.eval_step(state.params, sharding.place(data, trainer.mesh))
-    logits = trainer.logits(
-        state.params, data["encoder_input_tokens"], data["decoder_input_tokens"]
+    logits = trainer.model(state.params)(
+        data["encoder_input_tokens"],
+        data["decoder_input_tokens"],
+        encoder_segment_ids=(data["encoder_input_tokens"] != 0).astype(int),
     )
     counts = data["decoder_target_tokens"] > 0
     loss, z_loss = token_losses(logits, data["decoder_target_tokens"], LossConfig(z_loss=1e-2))

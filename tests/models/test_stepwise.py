@@ -1,0 +1,189 @@
+"""The decoder token by token gives what the whole decoder gives at once."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from quick_jit import quick_jit
+
+from spade_jax.config import (
+    AttentionConfig,
+    ConfigError,
+    ModelConfig,
+    SSMConfig,
+    StackConfig,
+    preset,
+)
+from spade_jax.layers.stack import Stack
+from spade_jax.models.encoder_decoder import EncoderDecoder
+
+VOCAB, BATCH, INPUTS, TARGETS = 24, 3, 17, 14
+CONFIG = ModelConfig(
+    vocab_size=VOCAB,
+    d_model=16,
+    d_ff=24,
+    encoder=StackConfig("s4+window:concat"),
+    decoder=StackConfig("2*full"),
+    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
+    ssm=SSMConfig(state_size=8, chunk_length=8),
+)
+# Three rows: one segment; several of them, with padding between; padding at the end.
+SEGMENTS = np.array(
+    [
+        [1] * 14,
+        [1, 1, 1, 0, 2, 2, 2, 2, 2, 3, 3, 3, 3, 0],
+        [1, 1, 1, 1, 1, 1, 2, 2, 2, 0, 0, 0, 0, 0],
+    ],
+    np.int32,
+)
+INPUT_SEGMENTS = np.array(
+    [[1] * 17, [1] * 5 + [2] * 4 + [3] * 7 + [0], [1] * 3 + [2] * 9 + [0] * 5], np.int32
+)
+
+
+def tokens(seed, *shape):
+    return np.random.default_rng(seed).integers(1, VOCAB, shape, dtype=np.int32)
+
+
+def both(config, *, segments=None, input_segments=None, length=TARGETS):
+    """Logits [b, t, v] of the whole decoder, and token by token."""
+    graph, state = nnx.split(EncoderDecoder(config, nnx.Rngs(0)))
+    inputs, targets = tokens(1, BATCH, INPUTS), tokens(2, BATCH, TARGETS)
+
+    @quick_jit
+    def compute(state):
+        model = nnx.merge(graph, state)
+        encoded = model.encode(inputs, segment_ids=input_segments)
+        at_once = model.decode(
+            targets, encoded, segment_ids=segments, encoded_segment_ids=input_segments
+        )
+        step, cache = model.stepwise(encoded, length=length, encoded_segment_ids=input_segments)
+
+        def token(carry, inputs):
+            index, cache = carry
+            logits, cache = step(inputs[0], index, cache, inputs[1])
+            return (index + 1, cache), logits
+
+        by_token = jnp.ones((BATCH, TARGETS), jnp.int32) if segments is None else segments
+        arguments = (jnp.asarray(targets.T), jnp.asarray(by_token).T)
+        _, logits = jax.lax.scan(token, (jnp.int32(0), cache), arguments)
+        return at_once, jnp.swapaxes(logits, 0, 1)
+
+    return compute(state)
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+@pytest.mark.parametrize("decoder", ["2*full", "window, 2*full"])
+def test_token_by_token_is_at_once(decoder, packed):
+    config = dataclasses.replace(CONFIG, decoder=StackConfig(decoder))
+    segments = {"segments": SEGMENTS, "input_segments": INPUT_SEGMENTS} if packed else {}
+    at_once, by_token = both(config, **segments)
+    counted = SEGMENTS != 0 if packed else np.ones((BATCH, TARGETS), bool)
+    np.testing.assert_allclose(by_token[counted], at_once[counted], atol=2e-5)
+    assert np.std(at_once) > 0.1
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "packed"])
+@pytest.mark.parametrize(
+    ("layers", "changes"),
+    [
+        ("s4+window:concat, 2*window", {}),
+        ("s4+full:add, full", {}),
+        ("s4+window:stack", {}),
+        ("s4+window:concat", {"max_kernel_length": 5}),
+        ("s4+window:concat", {"max_kernel_length": TARGETS}),
+        ("s4+window:concat", {"structure": "diagonal", "init": "diag-lin"}),
+        ("s4+window:concat", {"discretization": "zoh"}),
+    ],
+)
+def test_stacks_with_a_state_space(layers, changes, packed):
+    config = dataclasses.replace(CONFIG, ssm=dataclasses.replace(CONFIG.ssm, **changes))
+    stack = Stack(config, StackConfig(layers), causal=True, cross_attention=False, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(stack)
+    x = np.random.default_rng(3).normal(size=(BATCH, TARGETS, 16)).astype(np.float32)
+    segments = jnp.asarray(SEGMENTS if packed else np.ones((BATCH, TARGETS), np.int32))
+
+    @quick_jit
+    def compute(state):
+        stack = nnx.merge(graph, state)
+        step, cache = stack.stepwise(BATCH, TARGETS)
+
+        def token(carry, inputs):
+            index, cache = carry
+            y, cache = step(inputs[0][:, None], index, inputs[1][:, None], cache)
+            return (index + 1, cache), y[:, 0]
+
+        arguments = (jnp.swapaxes(x, 0, 1), segments.T)
+        _, y = jax.lax.scan(token, (jnp.int32(0), cache), arguments)
+        return stack(x, segment_ids=segments), jnp.swapaxes(y, 0, 1)
+
+    at_once, by_token = compute(state)
+    counted = np.asarray(segments != 0)
+    np.testing.assert_allclose(by_token[counted], at_once[counted], atol=2e-5)
+
+
+def test_a_longer_cache_than_is_used_changes_nothing():
+    config = dataclasses.replace(CONFIG, decoder=StackConfig("window, full"))
+    at_once, by_token = both(config, length=40)
+    np.testing.assert_allclose(by_token, at_once, atol=2e-5)
+
+
+def test_the_authors_flavour_with_its_learned_positions():
+    config = preset(
+        "tiny",
+        flavour="msr",
+        vocab_size=VOCAB,
+        d_model=16,
+        d_ff=24,
+        attention=dataclasses.replace(
+            preset("tiny", flavour="msr", vocab_size=VOCAB).attention, num_heads=2, radius=3
+        ),
+    )
+    at_once, by_token = both(config)
+    np.testing.assert_allclose(by_token, at_once, atol=2e-5)
+    too_long = config.decoder.max_positions + 1
+    with pytest.raises(ConfigError, match=rf"sequence length = {too_long}: must be at most"):
+        both(config, length=too_long)
+
+
+def test_several_decoder_rows_read_one_row_of_the_encoder_and_caches_can_be_picked_from():
+    """Rows are swapped between tokens, as beam search does; the logits must follow."""
+    config = dataclasses.replace(CONFIG, decoder=StackConfig("window, 2*full"))
+    graph, state = nnx.split(EncoderDecoder(config, nnx.Rngs(0)))
+    inputs, targets = tokens(1, 2, INPUTS), tokens(2, 4, 6)
+    segments = np.array([[1] * 17, [1] * 9 + [0] * 8], np.int32)
+    swap = np.array([1, 0, 3, 2])
+
+    @quick_jit
+    def compute(state):
+        model = nnx.merge(graph, state)
+        encoded = model.encode(inputs, segment_ids=segments)
+        step, cache = model.stepwise(encoded, length=6, encoded_segment_ids=segments, rows_each=2)
+        logits = []
+        for i in range(6):
+            order = swap if i % 2 else np.arange(4)
+            logits_i, cache = step(jnp.asarray(targets[order, i]), jnp.int32(i), cache)
+            logits.append(logits_i[order])
+            cache = jax.tree.map(lambda array: array[swap], cache)
+        at_once = model.decode(
+            targets, jnp.repeat(encoded, 2, axis=0), encoded_segment_ids=segments.repeat(2, axis=0)
+        )
+        return at_once, jnp.stack(logits, axis=1)
+
+    at_once, by_token = compute(state)
+    np.testing.assert_allclose(by_token, at_once, atol=2e-5)
+
+
+def test_bfloat16_keeps_its_cache_in_bfloat16():
+    config = dataclasses.replace(CONFIG, dtype="bfloat16")
+    graph, state = nnx.split(EncoderDecoder(config, nnx.Rngs(0)))
+    model = nnx.merge(graph, state)
+    encoded = model.encode(tokens(1, BATCH, INPUTS))
+    _, cache = model.stepwise(encoded, length=4)
+    assert {str(array.dtype) for array in jax.tree.leaves(cache)} == {"bfloat16", "int32"}
+    at_once, by_token = both(config)
+    assert at_once.dtype == by_token.dtype == jnp.float32
+    np.testing.assert_allclose(by_token, at_once, atol=0.1)
