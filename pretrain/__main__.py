@@ -1,14 +1,11 @@
 """Pre-trains a SPADE encoder-decoder by span corruption: `python -m pretrain --help`."""
 
-import contextlib
-import logging
-import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from pretrain.config import PretrainConfig
 from spade_jax.config import ConfigError
-from spade_jax.training.command_line import parse
+from spade_jax.training.command_line import parse, quiet_imports
 from spade_jax.training.config import RunError
 
 DESCRIPTION = """\
@@ -17,27 +14,11 @@ spans of text. Prints its progress and, at the end, how it fills in passages tha
 """
 
 
-@contextlib.contextmanager
-def _silenced_stderr() -> Iterator[None]:
-    """TensorFlow writes to the file descriptor, whatever its log level, when it finds no GPU."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 1 for a run that cannot go on, 2 for a wrong setting."""
     try:
         config, workdir = parse(argv, PretrainConfig, "pretrain", DESCRIPTION)
-        # Where something goes wrong, one sentence says so; the libraries' logs would bury it.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        logging.getLogger("absl").setLevel(logging.CRITICAL)
-        with _silenced_stderr():
+        with quiet_imports():
             # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
             from pretrain.program import pretrain
 

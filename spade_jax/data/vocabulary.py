@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -40,6 +41,26 @@ class Vocabulary:
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without EOS."""
         return list(self.seqio.encode(text))
+
+    def encode_masked(self, text: str) -> list[int]:
+        """Ids of `text` without EOS, where `<extra_id_i>` is sentinel i: what `decode` writes.
+
+        Raises:
+          DataError: a sentinel that the vocabulary does not have.
+        """
+        # re.split puts the sentinels' numbers at odd places.
+        ids: list[int] = []
+        for place, part in enumerate(re.split(r"<extra_id_(\d+)>", text)):
+            if place % 2 == 0:
+                ids += self.encode(part)
+                continue
+            if int(part) >= self.extra_ids:
+                raise DataError(
+                    f"<extra_id_{part}>: no such sentinel; the vocabulary has "
+                    f"<extra_id_0> to <extra_id_{self.extra_ids - 1}>"
+                )
+            ids.append(self.size - 1 - int(part))
+        return ids
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids` up to the first EOS, sentinel i as `<extra_id_i>`.

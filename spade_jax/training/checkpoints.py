@@ -22,6 +22,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from spade_jax.training.config import RunError
+from spade_jax.training.optimizer import paths
 from spade_jax.training.step import TrainState
 
 _STATE, _POSITION = "state", "position"
@@ -95,6 +96,34 @@ class Checkpoints:
                 f"{path}: does not fit this model ({_first_line(error)})"
             ) from error
         return state, (path / _POSITION / _data_name()).read_bytes()
+
+    def restore_params(self, shapes: Any) -> Any:
+        """The parameters alone of the newest readable train state, laid out as `shapes` say.
+
+        Raises:
+          CheckpointError: there is none, or it holds another model's parameters.
+        """
+        if self.newest is None:
+            raise CheckpointError(f"{self.directory}: holds no checkpoint")
+        path = self._path(self.newest)
+        item = {"params": shapes}
+        arguments = ocp.args.PyTreeRestore(
+            item=item,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+            partial_restore=True,
+        )
+        state_path = (path / _STATE).absolute()
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            stored = paths(reader.metadata(state_path).item_metadata.tree["params"])
+            # Orbax would begin to read, and fail on the way.
+            for name, shape in paths(shapes).items():
+                found = stored[name].shape if name in stored else None
+                if found != shape.shape:
+                    raise CheckpointError(
+                        f"{path}: does not fit this model (parameter {name}: "
+                        f"{'not there' if found is None else found}, must be {shape.shape})"
+                    )
+            return reader.restore(state_path, args=arguments)["params"]
 
     def save(
         self,

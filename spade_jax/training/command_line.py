@@ -5,9 +5,12 @@ Nothing here imports JAX or TensorFlow, so that `--help` and wrong settings answ
 
 import argparse
 import ast
+import contextlib
 import dataclasses
+import logging
+import os
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,6 +33,23 @@ A second start with the same workdir goes on where the first one stopped.
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
     """A dataclass as the `ConfigDict` that `get_config()` of a configuration file returns."""
     return ml_collections.ConfigDict(dataclasses.asdict(config))
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """For the imports of a program: where something goes wrong, one sentence says so, and the
+    libraries' logs, then and later, would bury it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # TensorFlow writes to the file descriptor, whatever its log level, when it finds no GPU.
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 def parse(

@@ -121,6 +121,28 @@ class Trainer:
     model: Callable[[Tree], Any]
 
 
+def abstract_model(
+    create: Callable[[nnx.Rngs], nnx.Module], mesh: Mesh
+) -> tuple[nnx.GraphDef, Tree]:
+    """The model that `create` makes, without arrays: its graph, and its parameters' shapes.
+
+    Each parameter is an `nnx.Param` with its logical axes as the metadata `axes`, which say where
+    on the mesh it lies: shapes are `jax.ShapeDtypeStruct` with their sharding.
+
+    Raises:
+      ConfigError: parameters that do not divide over the mesh.
+    """
+    graphdef, variables = nnx.split(nnx.eval_shape(lambda: create(nnx.Rngs(0))))
+    shapes = {}
+    for path, variable in nnx.to_flat_state(variables):
+        name = "/".join(map(str, path))
+        spec = sharding.parameter_spec(name, variable.shape, variable.axes, mesh)
+        shapes[path] = jax.ShapeDtypeStruct(
+            variable.shape, variable.dtype, sharding=NamedSharding(mesh, spec)
+        )
+    return graphdef, unflatten_dict(shapes)
+
+
 def make_trainer(
     create: Callable[[nnx.Rngs], nnx.Module],
     optimizer_config: OptimizerConfig,
@@ -128,17 +150,15 @@ def make_trainer(
     config: TrainConfig,
     mesh: Mesh,
 ) -> Trainer:
-    """Binds the model that `create` makes; nothing is compiled or allocated yet.
-
-    Each parameter of the model is an `nnx.Param` with its logical axes as the metadata `axes`.
+    """Binds the model that `create` makes, see `abstract_model`; nothing is compiled or allocated.
 
     Raises:
       ConfigError: batches or parameters that do not divide over the mesh, or tables of rates
         that do not fit the parameters.
     """
     sharding.check_batch(config, mesh)
-    graphdef, variables = nnx.split(nnx.eval_shape(lambda: create(nnx.Rngs(0))))
-    optimizer = make_optimizer(optimizer_config, config.steps, nnx.to_pure_dict(variables))
+    graphdef, parameters = abstract_model(create, mesh)
+    optimizer = make_optimizer(optimizer_config, config.steps, parameters)
     transformation = optimizer.transformation
     replicated = sharding.replicated(mesh)
     batch_sharding = sharding.batch_sharding(mesh)
@@ -151,17 +171,7 @@ def make_trainer(
         )
 
     shapes = jax.eval_shape(init)
-    param_shardings = unflatten_dict(
-        {
-            path: NamedSharding(
-                mesh,
-                sharding.parameter_spec(
-                    "/".join(map(str, path)), variable.shape, variable.axes, mesh
-                ),
-            )
-            for path, variable in nnx.to_flat_state(variables)
-        }
-    )
+    param_shardings = jax.tree.map(lambda shape: shape.sharding, parameters)
     state_shardings = TrainState(
         replicated,
         param_shardings,

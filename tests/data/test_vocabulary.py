@@ -227,3 +227,15 @@ def test_batches_of_sentencepiece_tokens(corpus, model):
     batches.set_state(state)
     for name, values in next(batches).items():
         np.testing.assert_array_equal(values, expected[name])
+
+
+def test_sentinels_are_read_as_they_are_written():
+    vocabulary = load_vocabulary(DataConfig())
+    text = "<extra_id_0>one <extra_id_99><extra_id_1> two"
+    ids = vocabulary.encode_masked(text)
+    assert ids[0] == vocabulary.size - 1
+    assert ids[5:7] == [vocabulary.size - 100, vocabulary.size - 2]
+    assert vocabulary.decode(ids) == text
+    assert vocabulary.encode_masked("no <extra_id> here") == vocabulary.encode("no <extra_id> here")
+    with pytest.raises(DataError, match="<extra_id_100>: no such sentinel"):
+        vocabulary.encode_masked("<extra_id_100>")

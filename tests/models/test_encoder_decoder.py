@@ -72,8 +72,11 @@ def assert_trees_close(actual, expected, rtol=2e-5):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"scan_layers": False}, {"remat": "dots"}, {"remat": "full"}],
-    ids=["looped", "remat-dots", "remat-full"],
+    [
+        pytest.param({"scan_layers": False}, id="looped"),
+        pytest.param({"remat": "full"}, id="remat-full"),
+        pytest.param({"remat": "dots"}, id="remat-dots", marks=pytest.mark.slow),
+    ],
 )
 def test_execution_does_not_change_the_numbers(loss_and_grads, changes):
     config = dataclasses.replace(CONFIG, dropout_rate=0.2)
@@ -233,7 +236,7 @@ def test_memory_is_linear_in_the_input_length():
         compiled = quick_jit(jax.grad(loss)).lower(params, shape).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
-    lengths = [4096, 8192, 16384, 32768]
+    lengths = [4096, 8192, 32768]
     sizes = [temporary(length) for length in lengths]
     growth = np.diff(sizes) / np.diff(lengths)
     assert growth.min() > 0

@@ -1,0 +1,165 @@
+"""Writes one line of output for each line of input: `python -m spade_jax.decoding --help`."""
+
+import argparse
+import itertools
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from spade_jax.config import ConfigError, ModelConfig, from_dict, require
+from spade_jax.training.command_line import quiet_imports
+from spade_jax.training.config import MeshConfig, RunError
+
+_DESCRIPTION = """\
+Reads a text file line by line and writes what a trained model makes of each line, one line each.
+`<extra_id_0>` and so on in the input are sentinels: what a pre-trained model fills in.
+"""
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m spade_jax.decoding",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--checkpoint", required=True, type=Path, metavar="DIR", help="a workdir")
+    parser.add_argument(
+        "--input", required=True, metavar="FILE", help="UTF-8; - reads the standard input"
+    )
+    parser.add_argument("--max_length", type=int, default=128, help="the most tokens of an output")
+    parser.add_argument(
+        "--input_length", type=int, help="longer inputs are cut off; default: as trained"
+    )
+    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument(
+        "--beams", type=int, default=1, help="of beam search; 1: greedy or sampling"
+    )
+    parser.add_argument("--length_penalty", type=float, default=0.6, help="alpha of beam search")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token")
+    parser.add_argument("--top_k", type=int, help="draw from so many tokens; default: from all")
+    parser.add_argument("--top_p", type=float, default=1.0, help="draw from this much probability")
+    parser.add_argument("--seed", type=int, default=0, help="of sampling")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit status: 0, 1 for a file that cannot be read, 2 for a wrong setting."""
+    options = parse(argv)
+    try:
+        if options.input == "-":
+            decode_lines(options, sys.stdin, sys.stdout, total=None)
+        else:
+            text = Path(options.input).read_text(encoding="utf-8")
+            lines = text.splitlines()
+            decode_lines(options, lines, sys.stdout, total=len(lines))
+        return 0
+    except UnicodeDecodeError as error:
+        print(f"error: --input = {options.input!r}: is not UTF-8 ({error.reason})", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or options.input}: {error.strerror}", file=sys.stderr)
+        return 1
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def decode_lines(
+    options: argparse.Namespace, lines: Iterable[str], output: TextIO, total: int | None
+) -> None:
+    """Writes the outputs, a batch at a time, and on standard error how far it is.
+
+    Raises:
+      ConfigError: impossible settings, or a sentinel that the vocabulary lacks.
+      RunError: no checkpoint that can be read.
+    """
+    for name in ("batch_size", "input_length"):
+        value = getattr(options, name)
+        require(value is None or value >= 1, f"--{name}", value, "must be at least 1")
+    # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
+    with quiet_imports():
+        import jax
+        from flax import nnx
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from spade_jax.data.config import DataConfig
+        from spade_jax.data.vocabulary import load_vocabulary
+        from spade_jax.decoding.generate import DecodingConfig, make_generator
+        from spade_jax.models.encoder_decoder import EncoderDecoder
+        from spade_jax.training import sharding
+        from spade_jax.training.checkpoints import Checkpoints
+        from spade_jax.training.step import abstract_model
+
+    config = DecodingConfig(
+        max_length=options.max_length,
+        beams=options.beams,
+        length_penalty=options.length_penalty,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+    )
+    checkpoints = Checkpoints(options.checkpoint / "checkpoints", keep=1)
+    if checkpoints.newest is None:
+        raise RunError(f"--checkpoint = {str(options.checkpoint)!r}: holds no checkpoint")
+    about = checkpoints.about()
+    model_config = from_dict(ModelConfig, about["settings"]["model"])
+    data_config = from_dict(DataConfig, about["settings"]["data"])
+    vocabulary = load_vocabulary(data_config)
+    require(
+        vocabulary.digest == about["vocabulary"],
+        "data.vocabulary",
+        data_config.vocabulary,
+        f"is not what {options.checkpoint} was trained with",
+    )
+    mesh = sharding.make_mesh(MeshConfig())
+    require(
+        options.batch_size % mesh.size == 0,
+        "--batch_size",
+        options.batch_size,
+        f"must be a multiple of the {mesh.size} devices",
+    )
+    graphdef, shapes = abstract_model(lambda rngs: EncoderDecoder(model_config, rngs), mesh)
+    params = checkpoints.restore_params(shapes)
+    write = make_generator(
+        lambda params: nnx.merge(graphdef, params),
+        config,
+        end_id=vocabulary.eos_id,
+        vocab_size=vocabulary.size,
+        batch_size=options.batch_size,
+        place=lambda tokens: jax.device_put(tokens, sharding.batch_sharding(mesh)),
+    )
+    key = jax.random.key(options.seed) if options.temperature > 0 else None
+    input_length = options.input_length or data_config.input_length
+
+    cut = 0
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("decoding", total=total)
+        for number, batch in enumerate(_batches(lines, options.batch_size)):
+            inputs = [vocabulary.encode_masked(line.strip()) for line in batch if line.strip()]
+            cut += sum(len(tokens) >= input_length for tokens in inputs)
+            inputs = [[*tokens[: input_length - 1], vocabulary.eos_id] for tokens in inputs]
+            batch_key = None if key is None else jax.random.fold_in(key, number)
+            outputs = iter(write(params, inputs, batch_key) if inputs else ())
+            for line in batch:
+                # An empty line stays one, so that lines correspond.
+                text = vocabulary.decode(next(outputs)) if line.strip() else ""
+                print(" ".join(text.split()), file=output)
+            output.flush()
+            progress.advance(task, len(batch))
+    if cut:
+        print(f"{cut} inputs were cut off at {input_length} tokens", file=sys.stderr)
+
+
+def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+    iterator = iter(lines)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

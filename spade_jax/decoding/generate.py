@@ -1,0 +1,152 @@
+"""From inputs to outputs: the encoder once, then greedy, sampling or beam search."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from spade_jax.config import require
+from spade_jax.decoding.beam_search import beam_search
+from spade_jax.decoding.sampling import SamplingConfig, sample
+from spade_jax.models.encoder_decoder import EncoderDecoder
+
+# Inputs shorter than this are filled up to it; longer ones to the next power of two.
+_SHORTEST_BUCKET = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingConfig(SamplingConfig):
+    """How outputs are written.
+
+    Attributes:
+      max_length: the most tokens of an output, with its end.
+      beams: hypotheses of beam search; 1 writes one token after the other, as the temperature says.
+      length_penalty: the exponent alpha of beam search's `length_penalty`.
+    """
+
+    max_length: int = 128
+    beams: int = 1
+    length_penalty: float = 0.6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.max_length >= 1, "decoding.max_length", self.max_length, "must be at least 1")
+        require(self.beams >= 1, "decoding.beams", self.beams, "must be at least 1")
+        require(
+            self.beams == 1 or self.temperature == 0.0,
+            "decoding.temperature",
+            self.temperature,
+            f"must be 0 with decoding.beams = {self.beams}: beam search draws nothing",
+        )
+        require(
+            self.length_penalty >= 0.0,
+            "decoding.length_penalty",
+            self.length_penalty,
+            "must be at least 0",
+        )
+
+
+def generate(
+    model: EncoderDecoder,
+    encoder_tokens: jax.Array,
+    config: DecodingConfig,
+    *,
+    end_id: int,
+    vocab_size: int,
+    key: jax.Array | None = None,
+) -> tuple[jax.Array, jax.Array]:
+    """Writes an output for each input.
+
+    Args:
+      encoder_tokens: int32 [b, l]; 0 is padding.
+      end_id: the token that ends an output.
+      vocab_size: tokens that mean something; the model's others, which round its vocabulary up,
+        are never written.
+      key: a random key; needed where the temperature is not 0.
+
+    Returns:
+      tokens int32 [b, max_length], 0 after the end, and scores float32 [b]: log-probabilities, of
+      beam search over the length penalty.
+    """
+    segment_ids = (encoder_tokens != 0).astype(jnp.int32)
+    encoded = model.encode(encoder_tokens, segment_ids=segment_ids)
+    step, cache = model.stepwise(
+        encoded,
+        length=config.max_length,
+        encoded_segment_ids=segment_ids,
+        rows_each=config.beams,
+    )
+
+    def next_logits(tokens: jax.Array, index: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
+        logits, cache = step(tokens, index, cache)
+        return logits[:, :vocab_size], cache
+
+    if config.beams == 1:
+        return sample(
+            next_logits,
+            cache,
+            rows=encoder_tokens.shape[0],
+            length=config.max_length,
+            end_id=end_id,
+            config=config,
+            key=key,
+        )
+    tokens, scores = beam_search(
+        next_logits,
+        cache,
+        batch=encoder_tokens.shape[0],
+        beams=config.beams,
+        length=config.max_length,
+        end_id=end_id,
+        vocab_size=vocab_size,
+        alpha=config.length_penalty,
+    )
+    return tokens[:, 0], scores[:, 0]
+
+
+def make_generator(
+    model: Callable[[Any], EncoderDecoder],
+    config: DecodingConfig,
+    *,
+    end_id: int,
+    vocab_size: int,
+    batch_size: int,
+    place: Callable[[np.ndarray], jax.Array] = jnp.asarray,
+) -> Callable[..., np.ndarray]:
+    """A function that writes outputs for inputs of unequal lengths, compiled once a bucket.
+
+    Args:
+      model: makes the model of parameters.
+      batch_size: rows of every batch; a smaller one is filled up.
+      place: puts a batch [batch_size, l] on the devices.
+
+    Returns:
+      A function (params, inputs, key=None) -> int32 [len(inputs), max_length], where inputs are at
+      most `batch_size` sequences of token ids, their ends included.
+    """
+
+    @jax.jit
+    def run(params: Any, encoder_tokens: jax.Array, key: jax.Array | None) -> jax.Array:
+        return generate(
+            model(params), encoder_tokens, config, end_id=end_id, vocab_size=vocab_size, key=key
+        )[0]
+
+    def write(
+        params: Any, inputs: Sequence[Sequence[int]], key: jax.Array | None = None
+    ) -> np.ndarray:
+        tokens = np.zeros((batch_size, bucket_length(max(map(len, inputs)))), np.int32)
+        for row in range(batch_size):
+            # The last input again and again: what fills up the batch ends when that one does.
+            sequence = inputs[min(row, len(inputs) - 1)]
+            tokens[row, : len(sequence)] = sequence
+        return np.asarray(run(params, place(tokens), key))[: len(inputs)]
+
+    return write
+
+
+def bucket_length(length: int) -> int:
+    """The length that inputs of this length are filled up to: the next power of two."""
+    return max(_SHORTEST_BUCKET, 1 << (length - 1).bit_length())

@@ -1,0 +1,49 @@
+"""Run by test_generate.py with eight forced CPU devices; prints what it wrote as JSON."""
+
+import json
+
+import jax
+import numpy as np
+from flax import nnx
+
+from spade_jax.config import AttentionConfig, ModelConfig, SSMConfig, StackConfig
+from spade_jax.decoding.generate import DecodingConfig, make_generator
+from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.training import sharding
+from spade_jax.training.config import MeshConfig
+from spade_jax.training.step import abstract_model
+
+assert jax.device_count() == 8
+config = ModelConfig(
+    vocab_size=24,
+    d_model=16,
+    d_ff=24,
+    encoder=StackConfig("s4+window:concat"),
+    decoder=StackConfig("2*full"),
+    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
+    ssm=SSMConfig(state_size=8, chunk_length=8),
+)
+mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=4))
+graph, shapes = abstract_model(lambda rngs: EncoderDecoder(config, rngs), mesh)
+params = nnx.to_pure_dict(nnx.state(EncoderDecoder(config, nnx.Rngs(2))))
+params = jax.tree.map(np.asarray, params)
+placed = jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, shapes)
+
+random = np.random.default_rng(0)
+inputs = [[*random.integers(2, 24, size), 1] for size in range(1, 9)]
+rows = sharding.batch_sharding(mesh)
+report = {}
+for name, settings in (("greedy", {}), ("beam", {"beams": 2})):
+    written = []
+    for where, place in ((params, np.asarray), (placed, lambda x: jax.device_put(x, rows))):
+        write = make_generator(
+            lambda params: nnx.merge(graph, params),
+            DecodingConfig(max_length=6, **settings),
+            end_id=1,
+            vocab_size=24,
+            batch_size=8,
+            place=place,
+        )
+        written.append(write(where, inputs).tolist())
+    report[name] = written
+print(json.dumps(report))

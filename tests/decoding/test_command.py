@@ -1,0 +1,144 @@
+"""`python -m spade_jax.decoding` on the checkpoint of a run of two steps."""
+
+import io
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pretrain.__main__ import main as pretrain
+from spade_jax.decoding.__main__ import main
+
+CONFIG = Path(__file__).parents[1] / "pretrain" / "miniature.py"
+LINES = ["The state of the <extra_id_0> is", "", "strong", "We ask the Congress", "é" * 70]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("run")
+    arguments = [
+        f"--config={CONFIG}",
+        f"--workdir={workdir}",
+        "--config.train.steps=2",
+        "--config.train.eval_batches=1",
+        "--config.optimizer.warmup_steps=0",
+        "--config.samples=0",
+    ]
+    assert pretrain(arguments) == 0
+    return workdir
+
+
+def test_a_line_for_each_line_whatever_the_batches(run, tmp_path, capsys, monkeypatch):
+    path = tmp_path / "input.txt"
+    path.write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
+    settings = [f"--checkpoint={run}", "--max_length=6"]
+    capsys.readouterr()
+    assert main([*settings, f"--input={path}", "--batch_size=2"]) == 0
+    written = capsys.readouterr()
+    lines = written.out.split("\n")
+    assert len(lines) == len(LINES) + 1
+    assert lines[1] == ""
+    assert "1 inputs were cut off at 64 tokens" in written.err
+    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(LINES)))
+    assert main([*settings, "--input=-", "--batch_size=5"]) == 0
+    assert capsys.readouterr().out == written.out
+
+
+def test_parameters_are_those_of_the_train_state(run):
+    from flax import nnx
+
+    from spade_jax.config import ModelConfig, from_dict
+    from spade_jax.models.encoder_decoder import EncoderDecoder
+    from spade_jax.training.checkpoints import CheckpointError, Checkpoints
+    from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+    from spade_jax.training.sharding import make_mesh
+    from spade_jax.training.step import abstract_model, make_trainer
+
+    checkpoints = Checkpoints(run / "checkpoints", keep=1)
+    settings = checkpoints.about()["settings"]
+    config = from_dict(ModelConfig, settings["model"])
+    mesh = make_mesh(MeshConfig())
+
+    def create(rngs: nnx.Rngs) -> EncoderDecoder:
+        return EncoderDecoder(config, rngs)
+
+    params = checkpoints.restore_params(abstract_model(create, mesh)[1])
+    trainer = make_trainer(
+        create,
+        from_dict(OptimizerConfig, settings["optimizer"]),
+        from_dict(LossConfig, settings["loss"]),
+        from_dict(TrainConfig, settings["train"]),
+        mesh,
+    )
+    state, _ = checkpoints.restore(trainer.state_shapes)
+    checkpoints.close()
+    flat = nnx.traversals.flatten_mapping
+    assert flat(params).keys() == flat(state.params).keys()
+    for path, array in flat(state.params).items():
+        np.testing.assert_array_equal(flat(params)[path], array, err_msg=str(path))
+
+    other = from_dict(ModelConfig, {**settings["model"], "d_ff": 48})
+    shapes = abstract_model(lambda rngs: EncoderDecoder(other, rngs), mesh)[1]
+    with pytest.raises(CheckpointError, match=r"feed_forward/.*: \(.*32.*\), must be \(.*48"):
+        checkpoints.restore_params(shapes)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["--input=nowhere.txt"], 1, "error: nowhere.txt: No such file or directory"),
+        (["--input=-", "--max_length=0"], 2, "error: decoding.max_length = 0: must be at least 1"),
+        (["--input=-", "--batch_size=0"], 2, "error: --batch_size = 0: must be at least 1"),
+        (["--input=-", "--beams=360"], 2, "decoding.beams = 360: must be at most 359, the size"),
+        (["--input=-", "--beams=2", "--temperature=1"], 2, "decoding.temperature = 1.0: must be 0"),
+    ],
+)
+def test_wrong_settings(run, arguments, status, message, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\n"))
+    capsys.readouterr()
+    assert main([f"--checkpoint={run}", *arguments]) == status
+    written = capsys.readouterr()
+    assert message in written.err
+    assert written.out == ""
+
+
+def test_a_sentinel_that_is_none(run, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("the <extra_id_100>\n"))
+    assert main([f"--checkpoint={run}", "--input=-"]) == 2
+    assert "<extra_id_100>: no such sentinel; the vocabulary has <extra_id_0>" in (
+        capsys.readouterr().err
+    )
+
+
+def test_text_that_is_no_utf8(run, tmp_path, capsys):
+    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
+    assert main([f"--checkpoint={run}", f"--input={tmp_path / 'latin.txt'}"]) == 1
+    assert "latin.txt': is not UTF-8" in capsys.readouterr().err
+
+
+def test_a_directory_without_a_checkpoint(tmp_path, capsys):
+    assert main([f"--checkpoint={tmp_path}", "--input=-"]) == 1
+    assert "holds no checkpoint" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_checkpoint_is_left_as_it_is(run, tmp_path, capsys):
+    shutil.copytree(run / "checkpoints", tmp_path / "checkpoints")
+    (tmp_path / "checkpoints" / "2" / "position" / "about.json").write_text("{}")
+    assert main([f"--checkpoint={tmp_path}", "--input=-"]) == 1
+    assert "none of the checkpoints can be read" in capsys.readouterr().err
+    assert (tmp_path / "checkpoints" / "2").is_dir()
+
+
+def test_help_needs_neither_jax_nor_tensorflow():
+    script = (
+        "import sys; from spade_jax.decoding.__main__ import main\n"
+        "try: main(['--help'])\n"
+        "finally: assert not {'jax', 'tensorflow', 'seqio'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--checkpoint DIR" in done.stdout
