@@ -7,6 +7,7 @@ import pytest
 from benchmarks import ssm
 
 
+@pytest.mark.slow
 def test_table_has_a_row_for_each_length_pass_and_convolution(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     sizes = ["--width=4", "--state-size=8", "--chunk-length=8", "--repeats=1"]

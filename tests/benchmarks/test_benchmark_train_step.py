@@ -17,6 +17,7 @@ MINIATURE = [
 ]
 
 
+@pytest.mark.slow
 def test_table_of_an_input_length(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     lengths = ["--lengths", "16", "--target-length=8", "--repeats=1"]

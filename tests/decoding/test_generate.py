@@ -134,6 +134,7 @@ def test_meaningless_tokens_are_never_written(model, inputs):
     assert (outputs != write(model[1], inputs, jax.random.key(1))).any()
 
 
+@pytest.mark.slow
 def test_eight_devices_write_what_one_does():
     folder = Path(__file__).parent
     environment = {

@@ -85,6 +85,7 @@ def test_execution_does_not_change_the_numbers(loss_and_grads, changes):
     assert_trees_close(loss_and_grads(dataclasses.replace(config, **changes), key), expected)
 
 
+@pytest.mark.slow
 def test_remat_keeps_less_in_memory(model):
     def temporary(remat):
         config = dataclasses.replace(CONFIG, remat=remat, encoder=StackConfig("24*window"))
