@@ -4,9 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from pretrain.config import PretrainConfig
-from spade_jax.config import ConfigError
-from spade_jax.training.command_line import parse, quiet_imports
-from spade_jax.training.config import RunError
+from spade_jax.training.command_line import exit_status, parse, quiet_imports
 
 DESCRIPTION = """\
 Pre-trains a State sPace AugmenteD transformEr: an encoder-decoder that learns to fill in masked
@@ -16,22 +14,16 @@ spans of text. Prints its progress and, at the end, how it fills in passages tha
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 1 for a run that cannot go on, 2 for a wrong setting."""
-    try:
+
+    def program() -> int:
         config, workdir = parse(argv, PretrainConfig, "pretrain", DESCRIPTION)
         with quiet_imports():
             # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
             from pretrain.program import pretrain
 
         return pretrain(config, workdir)
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename or 'the workdir'}: {error.strerror}", file=sys.stderr)
-        return 1
+
+    return exit_status(program, "the workdir")
 
 
 if __name__ == "__main__":

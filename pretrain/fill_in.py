@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 from spade_jax.data.passages import filled_passage, masked_passage
 from spade_jax.data.vocabulary import Vocabulary
-from spade_jax.decoding.sampling import SamplingConfig, sample
+from spade_jax.decoding.generate import DecodingConfig, generate
 from spade_jax.training.step import Trainer
 
 
@@ -26,14 +25,13 @@ def fill_in(
       int32 [b, length], 0 after the end.
     """
 
+    greedy = DecodingConfig(max_length=length)
+
     def write(params: Any, encoder_tokens: jax.Array) -> jax.Array:
         model = trainer.model(params)
-        segment_ids = (encoder_tokens != 0).astype(jnp.int32)
-        encoded = model.encode(encoder_tokens, segment_ids=segment_ids)
-        step, cache = model.stepwise(encoded, length=length, encoded_segment_ids=segment_ids)
-        rows = encoder_tokens.shape[0]
-        greedy = SamplingConfig()
-        return sample(step, cache, rows=rows, length=length, end_id=end_id, config=greedy)[0]
+        return generate(
+            model, encoder_tokens, greedy, end_id=end_id, vocab_size=model.config.vocab_size
+        )[0]
 
     return np.asarray(jax.jit(write)(params, encoder_tokens))
 

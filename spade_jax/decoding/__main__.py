@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from spade_jax.config import ConfigError, ModelConfig, from_dict, require
-from spade_jax.training.command_line import quiet_imports
+from spade_jax.config import ModelConfig, from_dict, require
+from spade_jax.training.command_line import exit_status, quiet_imports
 from spade_jax.training.config import MeshConfig, RunError
 
 _DESCRIPTION = """\
@@ -46,25 +46,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 1 for a file that cannot be read, 2 for a wrong setting."""
     options = parse(argv)
-    try:
+
+    def program() -> int:
         if options.input == "-":
             decode_lines(options, sys.stdin, sys.stdout, total=None)
-        else:
-            text = Path(options.input).read_text(encoding="utf-8")
-            lines = text.splitlines()
-            decode_lines(options, lines, sys.stdout, total=len(lines))
+            return 0
+        lines = Path(options.input).read_text(encoding="utf-8").splitlines()
+        decode_lines(options, lines, sys.stdout, total=len(lines))
         return 0
+
+    try:
+        return exit_status(program, options.input)
     except UnicodeDecodeError as error:
         print(f"error: --input = {options.input!r}: is not UTF-8 ({error.reason})", file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(f"error: {error.filename or options.input}: {error.strerror}", file=sys.stderr)
-        return 1
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
         return 1
 
 

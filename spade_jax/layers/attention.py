@@ -12,7 +12,7 @@ from spade_jax.config import ModelConfig
 from spade_jax.layers.linear import Linear, normal
 from spade_jax.layers.stepwise import MixerStep
 from spade_jax.ops.cached_attention import AttentionCache, cached_attention, empty_cache
-from spade_jax.ops.full_attention import full_attention
+from spade_jax.ops.full_attention import full_attention, visible_keys
 from spade_jax.ops.local_attention.buckets import relative_position_buckets
 from spade_jax.ops.local_attention.window import window_attention, window_relative_positions
 from spade_jax.ops.softmax_attention import softmax_attention
@@ -76,8 +76,13 @@ class _Attention(nnx.Module):
 
     def _project(self, x: jax.Array, source: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Queries of x [b, l, d], keys and values of the source [b, m, d]: [b, ., h, k] each."""
-        query = self._split(self.query(x) * jnp.asarray(self.scale, x.dtype))
-        return query, self._split(self.key(source)), self._split(self.value(source))
+        return self._queries(x), *self._keys_and_values(source)
+
+    def _queries(self, x: jax.Array) -> jax.Array:
+        return self._split(self.query(x) * jnp.asarray(self.scale, x.dtype))
+
+    def _keys_and_values(self, source: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return self._split(self.key(source)), self._split(self.value(source))
 
     def _merge(self, y: jax.Array) -> jax.Array:
         return self.output(y.reshape(*y.shape[:2], -1))
@@ -208,22 +213,20 @@ class CrossAttention(_Attention):
           A function (x [n, 1, d], segment_ids [n, 1]) -> [n, 1, d], where n is a multiple of b:
           n / b decoder rows after each other read the same row of the encoder.
         """
-        key, value = (self._split(f(encoded)).swapaxes(1, 2) for f in (self.key, self.value))
+        key, value = (array.swapaxes(1, 2) for array in self._keys_and_values(encoded))
 
         def token(x: jax.Array, segment_ids: jax.Array) -> jax.Array:
             b = key.shape[0]
-            query = self._split(self.query(x) * jnp.asarray(self.scale, x.dtype))
+            query = self._queries(x)
             query_bqhk = query.reshape(b, -1, *query.shape[2:])
-            visible = None
-            if encoded_segment_ids is not None:
-                hidden = encoded_segment_ids == 0
-                same = segment_ids.reshape(b, -1, 1) == encoded_segment_ids[:, None]
-                visible = (same & ~hidden[:, None])[:, None]
+            segment_ids_bq = segment_ids.reshape(b, -1)
             y = softmax_attention(
                 query_bqhk.swapaxes(1, 2),
                 key,
                 value,
-                visible=visible,
+                visible=visible_keys(
+                    query_bqhk.shape[1], False, segment_ids_bq, encoded_segment_ids
+                ),
                 bias=None,
                 dropout_rate=0.0,
                 dropout_key=None,

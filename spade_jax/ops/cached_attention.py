@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from spade_jax.ops.full_attention import visible_keys
 from spade_jax.ops.softmax_attention import softmax_attention
 
 
@@ -61,12 +62,11 @@ def cached_attention(
         put(cache.segment_ids_bj, segment_ids_b1, 1),
     )
     places_back = (index - jnp.arange(slots, dtype=jnp.int32)) % slots
-    segments = cache.segment_ids_bj
     attended_bh1k = softmax_attention(
         query_b1hk.swapaxes(1, 2),
         cache.key_bhjk,
         cache.value_bhjk,
-        visible=((segments == segment_ids_b1) & (segments != 0))[:, None, None],
+        visible=visible_keys(1, False, segment_ids_b1, cache.segment_ids_bj),
         bias=None if bias_hj is None else bias_hj[None, :, None, places_back],
         dropout_rate=0.0,
         dropout_key=None,

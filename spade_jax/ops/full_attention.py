@@ -67,7 +67,7 @@ def full_attention(
             query,
             key,
             value,
-            visible=_visible(queries, causal, query_segment_ids, key_segment_ids),
+            visible=visible_keys(queries, causal, query_segment_ids, key_segment_ids),
             bias=bias,
             dropout_rate=dropout_rate,
             dropout_key=dropout_key,
@@ -86,7 +86,7 @@ def full_attention(
     return attended_bhqk.swapaxes(1, 2)
 
 
-def _visible(
+def visible_keys(
     queries: int, causal: bool, query_segment_ids: Array | None, key_segment_ids: Array | None
 ) -> Array | None:
     """Bool, broadcastable to [b, h, q, j]: which keys each query sees; None: all of them."""

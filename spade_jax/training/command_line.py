@@ -10,13 +10,15 @@ import dataclasses
 import logging
 import os
 import runpy
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
 
 from spade_jax.config import ConfigError, from_dict, nearest
+from spade_jax.training.config import RunError
 
 T = TypeVar("T")
 
@@ -50,6 +52,25 @@ def quiet_imports() -> Iterator[None]:
         finally:
             os.dup2(kept, 2)
             os.close(kept)
+
+
+def exit_status(program: Callable[[], int], file: str) -> int:
+    """What `program` returns; or, with one line that says why, 2 for a wrong setting, else 1.
+
+    Args:
+      file: what an error of the operating system that names no file is about.
+    """
+    try:
+        return program()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or file}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def parse(
