@@ -3,7 +3,6 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from quick_jit import quick_jit
 from toy import END, Toy, padded
 
 from spade_jax.config import ConfigError
@@ -22,7 +21,7 @@ def search(toy, beams, alpha, length=None):
         vocab_size=toy.v,
         alpha=alpha,
     )
-    tokens, scores = quick_jit(run)(toy.cache(beams))
+    tokens, scores = jax.jit(run)(toy.cache(beams))
     return np.asarray(tokens), np.asarray(scores)
 
 
@@ -48,7 +47,7 @@ def test_a_beam_wide_enough_finds_the_best_of_all_sequences(alpha, seed):
         return jax.numpy.pad(logits, ((0, 0), (0, 27)), constant_values=-1e9), cache
 
     run = partial(beam_search, step, batch=2, beams=30, length=5, end_id=END, vocab_size=30)
-    tokens, scores = quick_jit(partial(run, alpha=alpha))(toy.cache(30))
+    tokens, scores = jax.jit(partial(run, alpha=alpha))(toy.cache(30))
     for row in range(2):
         expected = best_of_all(toy, row, alpha)[:20]
         for (score, sequence), found, found_score in zip(expected, tokens[row], scores[row]):
@@ -101,7 +100,7 @@ def test_it_stops_when_nothing_can_improve():
         return toy.step(tokens, index, cache)
 
     run = partial(beam_search, counted, batch=3, beams=1, length=6, end_id=END, vocab_size=4)
-    tokens, _ = jax.block_until_ready(quick_jit(run)(toy.cache()))
+    tokens, _ = jax.block_until_ready(jax.jit(run)(toy.cache()))
     jax.effects_barrier()
     assert steps == [0]
     assert tokens[:, 0].tolist() == [[END, 0, 0, 0, 0, 0]] * 3
@@ -121,7 +120,7 @@ def test_rows_in_which_nothing_ends_return_what_goes_on():
 def test_one_beam_without_penalty_is_greedy_where_greedy_ends_first():
     toy = Toy(vocab_size=5, length=6, batch=6, seed=6)
     toy.table[:, :, END] += 1.0
-    greedy, log_probability = quick_jit(
+    greedy, log_probability = jax.jit(
         partial(sample, toy.step, rows=6, length=6, end_id=END, config=SamplingConfig())
     )(toy.cache())
     tokens, scores = search(toy, beams=1, alpha=0.0)

@@ -1,7 +1,3 @@
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -9,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from quick_jit import quick_jit
 
 from spade_jax.config import AttentionConfig, ConfigError, ModelConfig, SSMConfig, StackConfig
 from spade_jax.decoding.beam_search import length_penalty
@@ -51,7 +46,7 @@ def log_probabilities(model, inputs, outputs):
     encoder = np.array([[*x, *[0] * (longest - len(x))] for x in inputs], np.int32)
     shifted = np.pad(outputs, ((0, 0), (1, 0)))[:, :-1]
 
-    @quick_jit
+    @jax.jit
     def compute(params):
         segments = (encoder != 0).astype(int)
         return nnx.merge(graph, params)(encoder, shifted, encoder_segment_ids=segments)
@@ -96,7 +91,7 @@ def test_scores_of_beam_search_are_those_of_the_whole_model(model, inputs):
     tokens = np.array([[*x, *[0] * (longest - len(x))] for x in inputs], np.int32)
     config = DecodingConfig(max_length=10, beams=3)
 
-    @quick_jit
+    @jax.jit
     def search(params):
         model = nnx.merge(graph, params)
         return generate(model, jnp.asarray(tokens), config, end_id=END, vocab_size=VOCAB)
@@ -135,22 +130,8 @@ def test_meaningless_tokens_are_never_written(model, inputs):
 
 
 @pytest.mark.slow
-def test_eight_devices_write_what_one_does():
-    folder = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "PYTHONPATH": os.pathsep.join([str(folder.parent), os.environ.get("PYTHONPATH", "")]),
-    }
-    script = subprocess.run(
-        [sys.executable, "-W", "error", folder / "eight_devices_decode.py"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert script.returncode == 0, script.stderr[-3000:]
-    report = json.loads(script.stdout)
+def test_eight_devices_write_what_one_does(on_eight_devices):
+    report = on_eight_devices(Path(__file__).with_name("eight_devices_decode.py"))
     assert sorted(report) == ["beam", "greedy"]
     for method, (alone, together) in report.items():
         assert together == alone, method

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from quick_jit import quick_jit
 from toy import END, Toy, padded
 
 from spade_jax.config import ConfigError
@@ -15,7 +14,7 @@ from spade_jax.decoding.sampling import SamplingConfig, sample, sampling_logits
 def test_greedy_takes_the_likeliest_each_time():
     toy = Toy(vocab_size=5, length=6, batch=16, seed=0)
     run = partial(sample, toy.step, rows=16, length=6, end_id=END, config=SamplingConfig())
-    tokens, log_probability = quick_jit(run)(toy.cache())
+    tokens, log_probability = jax.jit(run)(toy.cache())
     lengths = set()
     for row in range(16):
         prefix, expected = 0, []
@@ -40,7 +39,7 @@ def test_it_stops_when_all_rows_have_ended():
         return toy.step(tokens, index, cache)
 
     run = partial(sample, counted, rows=2, length=6, end_id=END, config=SamplingConfig())
-    tokens, _ = jax.block_until_ready(quick_jit(run)(toy.cache()))
+    tokens, _ = jax.block_until_ready(jax.jit(run)(toy.cache()))
     jax.effects_barrier()
     assert sorted(steps) == [0, 1, 2]
     assert (tokens == END).sum(axis=1).tolist() == [1, 1]
@@ -75,7 +74,7 @@ def test_draws_follow_the_distribution(config, expected):
         return jnp.broadcast_to(jnp.asarray(LOGITS, jnp.float32), (n, 6)), cache
 
     run = partial(sample, step, (), rows=n, length=1, end_id=END, config=config)
-    tokens, log_probability = quick_jit(lambda key: run(key=key))(jax.random.key(0))
+    tokens, log_probability = jax.jit(lambda key: run(key=key))(jax.random.key(0))
     counts = np.bincount(tokens[:, 0], minlength=6)
     possible = expected > 0
     assert counts[~possible].sum() == 0
@@ -97,7 +96,7 @@ def test_each_place_and_row_draws_anew():
 
     config = SamplingConfig(temperature=1.0)
     run = partial(sample, step, (), rows=8, length=20, end_id=-1, config=config)
-    tokens, _ = quick_jit(lambda key: run(key=key))(jax.random.key(1))
+    tokens, _ = jax.jit(lambda key: run(key=key))(jax.random.key(1))
     assert len(np.unique(tokens)) > 60  # of 160 draws of 100 tokens
 
 

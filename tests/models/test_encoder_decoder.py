@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from quick_jit import quick_jit
 
 from spade_jax.config import (
     AttentionConfig,
@@ -57,7 +56,7 @@ def loss_and_grads(model):
             logits = nnx.merge(graph, params)(encoder, decoder, dropout_key=dropout_key)
             return -jnp.mean(jax.nn.log_softmax(logits)[..., 3])
 
-        return quick_jit(jax.value_and_grad(loss))(model[1])
+        return jax.jit(jax.value_and_grad(loss))(model[1])
 
     return compute
 
@@ -94,7 +93,7 @@ def test_remat_keeps_less_in_memory(model):
         def loss(params):
             return nnx.merge(graph, params)(tokens(1, 2, 512), tokens(2, 2, 7)).sum()
 
-        compiled = quick_jit(jax.grad(loss)).lower(params).compile()
+        compiled = jax.jit(jax.grad(loss)).lower(params).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporary("full") < 0.5 * temporary("none")
@@ -102,7 +101,7 @@ def test_remat_keeps_less_in_memory(model):
 
 def run(model, *args, **kwargs):
     graph, params = model
-    return quick_jit(lambda p: nnx.merge(graph, p)(*args, **kwargs))(params)
+    return jax.jit(lambda p: nnx.merge(graph, p)(*args, **kwargs))(params)
 
 
 def test_padding_changes_nothing(model):
@@ -146,8 +145,8 @@ def test_packed_examples_do_not_see_each_other(model):
         logits = [nnx.merge(model[0], params)(e, d) for e, d in examples]
         return sum(jnp.sum(jnp.sin(part)) for part in logits), jnp.concatenate(logits, axis=1)
 
-    (_, packed), packed_grads = quick_jit(jax.value_and_grad(total, has_aux=True))(model[1])
-    (_, apart), grads = quick_jit(jax.value_and_grad(separately, has_aux=True))(model[1])
+    (_, packed), packed_grads = jax.jit(jax.value_and_grad(total, has_aux=True))(model[1])
+    (_, apart), grads = jax.jit(jax.value_and_grad(separately, has_aux=True))(model[1])
     np.testing.assert_allclose(packed, apart, atol=2e-5)
     assert_trees_close(packed_grads, grads, rtol=1e-4)
 
@@ -156,7 +155,7 @@ def test_decoder_is_causal_and_encoder_is_not(model):
     graph, params = model
     encoder, decoder = tokens(6, 1, 40), tokens(7, 1, 8)
 
-    @quick_jit
+    @jax.jit
     def dependence(params):
         model = nnx.merge(graph, params)
         encoded = model.encode(encoder)
@@ -177,7 +176,7 @@ def test_without_the_state_space_the_encoder_is_local():
     encoder = tokens(6, 1, 40)
     far = encoder.copy()
     far[0, 39] = far[0, 39] % (VOCAB - 1) + 1
-    encode = quick_jit(lambda p, t: nnx.merge(graph, p).encode(t))
+    encode = jax.jit(lambda p, t: nnx.merge(graph, p).encode(t))
     moved = np.abs(encode(params, far) - encode(params, encoder)).max(-1)[0]
     assert np.all(moved[:30] == 0)
     assert np.all(moved[30:] > 0)
@@ -185,7 +184,7 @@ def test_without_the_state_space_the_encoder_is_local():
 
 def test_t5_begins_at_the_loss_of_the_uniform_distribution():
     graph, params = split(preset("tiny", vocab_size=VOCAB))
-    logits = quick_jit(lambda p: nnx.merge(graph, p)(tokens(1, 8, 64), tokens(2, 8, 32)))(params)
+    logits = jax.jit(lambda p: nnx.merge(graph, p)(tokens(1, 8, 64), tokens(2, 8, 32)))(params)
     targets = tokens(3, 8, 32)[..., None]
     losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets, axis=-1)
     # Logits of unit variance add 1/2 to the entropy.
@@ -234,7 +233,7 @@ def test_memory_is_linear_in_the_input_length():
             return nnx.merge(graph, params)(encoder, tokens(2, 1, 7)).sum()
 
         shape = jax.ShapeDtypeStruct((1, length), jnp.int32)
-        compiled = quick_jit(jax.grad(loss)).lower(params, shape).compile()
+        compiled = jax.jit(jax.grad(loss)).lower(params, shape).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     lengths = [4096, 8192, 32768]
@@ -250,7 +249,7 @@ def test_learned_positions_count_within_segments():
     encoder, one, two = tokens(1, 1, 9), tokens(2, 1, 4), tokens(3, 1, 3)
 
     def logits(decoder_tokens, **kwargs):
-        return quick_jit(lambda p: nnx.merge(graph, p)(encoder, decoder_tokens, **kwargs))(params)
+        return jax.jit(lambda p: nnx.merge(graph, p)(encoder, decoder_tokens, **kwargs))(params)
 
     packed = logits(
         np.concatenate([one, two], axis=1),

@@ -7,7 +7,6 @@ import pytest
 from flax import nnx
 from golden_data import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Golden, gradient_error, output_error
 from official_weights import assign, encoder_decoder, encoder_decoder_config
-from quick_jit import quick_jit
 
 from spade_jax.decoding.sampling import SamplingConfig, sample
 from spade_jax.models.encoder_decoder import EncoderDecoder
@@ -45,7 +44,7 @@ def test_outputs_loss_and_gradients(case):
         losses = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)
         return jnp.sum(losses[..., 0] * valid) / valid.sum(), (logits, encoded)
 
-    (value, (logits, encoded)), grads = quick_jit(jax.value_and_grad(loss, has_aux=True))(params)
+    (value, (logits, encoded)), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     assert (
         output_error(encoded, golden["out/encoder_last_hidden_state"], golden["in/attention_mask"])
         < OUTPUT_TOLERANCE
@@ -83,7 +82,7 @@ def test_greedy_decoding(case):
     golden, graph, params = case
     ids = golden["out/greedy_ids"]
 
-    @quick_jit
+    @jax.jit
     def decode(params):
         model = nnx.merge(graph, params)
         mask = jnp.asarray(golden["in/attention_mask"])

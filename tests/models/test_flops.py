@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from quick_jit import quick_jit
 
 from spade_jax.config import StackConfig, preset
 from spade_jax.models.encoder_decoder import EncoderDecoder
@@ -19,7 +18,7 @@ def compiled_flops(config, encoder_length, decoder_length):
     graph, state = nnx.split(nnx.eval_shape(lambda: EncoderDecoder(config, nnx.Rngs(0))))
     lengths = (encoder_length, decoder_length)
     tokens = [jax.ShapeDtypeStruct((1, length), jnp.int32) for length in lengths]
-    compiled = quick_jit(lambda s, *t: nnx.merge(graph, s)(*t)).lower(state, *tokens).compile()
+    compiled = jax.jit(lambda s, *t: nnx.merge(graph, s)(*t)).lower(state, *tokens).compile()
     return compiled.cost_analysis()["flops"]
 
 

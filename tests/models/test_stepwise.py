@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from quick_jit import quick_jit
 
 from spade_jax.config import (
     AttentionConfig,
@@ -53,7 +52,7 @@ def both(config, *, segments=None, input_segments=None, length=TARGETS):
     graph, state = nnx.split(EncoderDecoder(config, nnx.Rngs(0)))
     inputs, targets = tokens(1, BATCH, INPUTS), tokens(2, BATCH, TARGETS)
 
-    @quick_jit
+    @jax.jit
     def compute(state):
         model = nnx.merge(graph, state)
         encoded = model.encode(inputs, segment_ids=input_segments)
@@ -103,7 +102,7 @@ def test_stacks_with_a_state_space(layers, changes):
     x = np.random.default_rng(3).normal(size=(BATCH, TARGETS, 16)).astype(np.float32)
     segments = jnp.asarray(SEGMENTS)
 
-    @quick_jit
+    @jax.jit
     def compute(state):
         stack = nnx.merge(graph, state)
         step, cache = stack.stepwise(BATCH, TARGETS)
@@ -154,7 +153,7 @@ def test_several_decoder_rows_read_one_row_of_the_encoder_and_caches_can_be_pick
     segments = np.array([[1] * 17, [1] * 9 + [0] * 8], np.int32)
     swap = np.array([1, 0, 3, 2])
 
-    @quick_jit
+    @jax.jit
     def compute(state):
         model = nnx.merge(graph, state)
         encoded = model.encode(inputs, segment_ids=segments)

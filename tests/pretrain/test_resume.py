@@ -1,6 +1,5 @@
 """Runs of the program as a process of its own, stopped in every way and started again."""
 
-import os
 import re
 import signal
 import subprocess
@@ -26,35 +25,23 @@ MOMENTS = (
 )
 
 
-@pytest.fixture(scope="module")
-def environment(tmp_path_factory):
-    """All starts share what the first one has compiled."""
-    return os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-    }
-
-
 def command(workdir, *program):
     return [sys.executable, *program, f"--config={CONFIG}", f"--workdir={workdir}"]
 
 
-def start(environment, workdir, *program):
+def start(workdir, *program):
     return subprocess.run(
         command(workdir, *(program or ("-m", "pretrain"))),
-        env=environment,
         capture_output=True,
         text=True,
     )
 
 
 @pytest.fixture(scope="module")
-def whole(environment, tmp_path_factory):
+def whole(tmp_path_factory):
     """A run that was never stopped."""
     workdir = tmp_path_factory.mktemp("whole")
-    done = start(environment, workdir)
+    done = start(workdir)
     assert done.returncode == 0, done.stderr
     return workdir, done
 
@@ -103,23 +90,23 @@ def test_a_run_says_what_it_does_and_leaves_what_it_should(whole):
     assert losses[-1] < losses[0]
 
 
-def test_killed_at_five_moments_it_ends_with_the_same_bits(environment, whole, tmp_path):
+def test_killed_at_five_moments_it_ends_with_the_same_bits(whole, tmp_path):
     for moment in MOMENTS:
-        killed = start(environment, tmp_path, str(HERE / "killed.py"), moment)
+        killed = start(tmp_path, str(HERE / "killed.py"), moment)
         assert killed.returncode == -signal.SIGKILL, (moment, killed.stdout, killed.stderr)
         if moment == "between two files of a save":
             assert [p.name for p in (tmp_path / "checkpoints").glob("16*")] == [
                 "16.orbax-checkpoint-tmp"
             ]
-    done = start(environment, tmp_path)
+    done = start(tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Going on from the checkpoint of step 20." in done.stdout
     assert_same_end(tmp_path, whole[0])
 
 
-def test_sigterm_saves_a_full_disk_keeps_it_and_the_run_goes_on(environment, whole, tmp_path):
+def test_sigterm_saves_a_full_disk_keeps_it_and_the_run_goes_on(whole, tmp_path):
     process = subprocess.Popen(
-        command(tmp_path, "-m", "pretrain"), env=environment, stdout=subprocess.PIPE, text=True
+        command(tmp_path, "-m", "pretrain"), stdout=subprocess.PIPE, text=True
     )
     while len(read_metrics(tmp_path / "metrics.jsonl")) < 2:
         time.sleep(0.01)
@@ -133,7 +120,6 @@ def test_sigterm_saves_a_full_disk_keeps_it_and_the_run_goes_on(environment, who
     # No file can grow beyond 16 blocks of 512 bytes.
     full = subprocess.run(
         ["sh", "-c", 'ulimit -f 16 && exec "$@"', "sh", *command(tmp_path, "-m", "pretrain")],
-        env=environment,
         capture_output=True,
         text=True,
     )
@@ -141,7 +127,7 @@ def test_sigterm_saves_a_full_disk_keeps_it_and_the_run_goes_on(environment, who
     assert re.fullmatch(r"error: .*File too large.*\n", full.stderr)
     assert (tmp_path / "checkpoints" / str(stopped_at) / "position").is_dir()
 
-    done = start(environment, tmp_path)
+    done = start(tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"Going on from the checkpoint of step {stopped_at}." in done.stdout
     assert_same_end(tmp_path, whole[0])

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -97,22 +94,9 @@ def test_an_accelerator_that_is_not_there_is_named():
         ("spade", "adamw", [[2, 4]]),
     ],
 )
-def test_eight_devices_give_what_one_gives(model, optimizer, meshes):
+def test_eight_devices_give_what_one_gives(model, optimizer, meshes, on_eight_devices):
     script = Path(__file__).with_name("eight_devices.py")
-    environment = os.environ | {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "PYTHONPATH": os.pathsep.join([str(script.parents[2]), str(script.parent)]),
-    }
-    done = subprocess.run(
-        [sys.executable, script, model, optimizer, json.dumps(meshes)],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    report = on_eight_devices(script, model, optimizer, json.dumps(meshes))
     assert [mesh["fsdp"] for mesh in report] == [fsdp for _, fsdp in meshes]
     width = 16 if model == "spade" else 8
     for mesh in report:

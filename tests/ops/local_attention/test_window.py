@@ -11,14 +11,6 @@ from spade_jax.ops.local_attention.buckets import relative_position_buckets
 from spade_jax.ops.local_attention.window import window_attention, window_relative_positions
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_compilation():
-    """Each program here runs once, on little."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def normal(shape, seed=0, scale=1.0):
     return (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)
 

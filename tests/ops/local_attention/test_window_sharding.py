@@ -1,26 +1,11 @@
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 
 @pytest.fixture(scope="module")
-def report():
-    """What eight devices in a process of their own found."""
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-    }
-    script = Path(__file__).with_name("eight_device_attention.py")
-    run = subprocess.run(
-        [sys.executable, script], env=environment, capture_output=True, text=True, timeout=300
-    )
-    assert run.returncode == 0, run.stderr
-    return json.loads(run.stdout)
+def report(on_eight_devices):
+    return on_eight_devices(Path(__file__).with_name("eight_device_attention.py"))
 
 
 def test_batch_and_heads_shard_without_communication(report):

@@ -7,7 +7,6 @@ import jax
 import numpy as np
 from definition import random_parameters, segment_patterns
 from jax.sharding import AxisType, NamedSharding
-from quick_jit import quick_jit
 
 from spade_jax.ops.ssm.convolution import convolve
 from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout
@@ -43,11 +42,11 @@ for packed in (False, True):
 
         compute = jax.value_and_grad(loss, argnums=(0, 1, 2), has_aux=True)
         if expected is None:  # on one device: "chunked" for "fft" as well
-            expected = quick_jit(compute)(system, c, u, weight, segment_ids)
+            expected = jax.jit(compute)(system, c, u, weight, segment_ids)
         with jax.set_mesh(mesh):
             placed = jax.device_put((u, weight, segment_ids), rows)
             shardings = ((None, rows), (None, None, rows))
-            sharded_compute = quick_jit(compute, out_shardings=shardings)
+            sharded_compute = jax.jit(compute, out_shardings=shardings)
             compiled = sharded_compute.lower(system, c, *placed).compile()
             sharded = compiled(system, c, *placed)
         errors = [
@@ -66,8 +65,8 @@ def five_rows(system, c, u):
     return convolve(discretize(system, "bilinear"), readout(c), u[:5], method="fft")
 
 
-alone = quick_jit(five_rows)(system, c[:2], u)
+alone = jax.jit(five_rows)(system, c[:2], u)
 with jax.set_mesh(mesh):
-    uneven = quick_jit(five_rows)(system, c[:2], u)
+    uneven = jax.jit(five_rows)(system, c[:2], u)
 report["fft of five rows"] = {"error": float(np.abs(uneven - alone).max() / np.abs(alone).max())}
 print(json.dumps(report))

@@ -1,10 +1,6 @@
 """The three convolutions and the step, against the authors, the definition and each other."""
 
 import functools
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,7 +26,6 @@ from golden_data import (
     gradient_error,
     output_error,
 )
-from quick_jit import quick_jit
 from stored import dplr
 
 from spade_jax.config import ConfigError
@@ -74,7 +69,7 @@ def test_module_is_that_of_the_authors(name, method):
 
     inputs = {n: (golden[f"in/x_L{n}"], valid(n)) for n in golden.config["Ls"]}
 
-    @quick_jit
+    @jax.jit
     def compute(params, inputs):
         return {
             n: (module(params, x, **settings), module(params, x, segment_ids=mask, **settings))
@@ -101,7 +96,7 @@ def test_gradients_are_those_of_the_authors(name, method):
 
     params = golden.group("param/")
     del params["s4.kernel.kernel.L"]
-    gradients, x_gradient = quick_jit(jax.grad(loss, argnums=(0, 1)))(
+    gradients, x_gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))(
         params, golden[f"in/x_L{length}"]
     )
     assert gradient_error(x_gradient, golden["grad/x"]) < GRADIENT_TOLERANCE
@@ -117,7 +112,7 @@ def test_channels_are_those_of_the_authors(name):
     golden = Golden(name)
     bidirectional = golden.config["bidirectional"]
 
-    @quick_jit
+    @jax.jit
     def compute(params, x):
         settings = {"bidirectional": bidirectional, "max_kernel_length": golden.config["l_max"]}
         return {method: module(params, x, method=method, **settings) for method in METHODS}
@@ -195,7 +190,7 @@ def test_methods_are_the_definition_in_value_and_gradient(case):
 
         return run
 
-    @quick_jit
+    @jax.jit
     def compute(parameters, u):
         def value_and_gradients(run):
             y, pullback = jax.vjp(run, parameters, u)
@@ -240,7 +235,7 @@ def test_steps_are_the_definition_in_value_and_gradient(structure, discretizatio
         pairs = np.ones((batch, length, length))
         return convolve_by_definition(parameters, u, discretization, pairs, False, None)
 
-    @quick_jit
+    @jax.jit
     def compute(parameters, u):
         results = []
         for run in (token_by_token, by_definition):
@@ -272,7 +267,7 @@ def test_padded_is_unpadded_and_packed_is_separate(bidirectional):
     padded = np.concatenate(left)
     is_token = np.concatenate([np.arange(32)[None] >= 32 - n for n in lengths]).astype(np.int32)
 
-    @quick_jit
+    @jax.jit
     def compute(system):
         discrete, c = discretize(system, "bilinear"), readout(parameters.c)
         results = {}
@@ -303,7 +298,7 @@ def test_each_direction_reaches_its_own_side_only(method):
     length, d = 13, 4
     parameters, system = small_system(2, np.float64)
 
-    @quick_jit
+    @jax.jit
     def compute(system, c):
         def jacobian(c, bidirectional):
             def run(u):
@@ -407,7 +402,7 @@ def test_float32_stays_accurate_over_a_long_run(init, discretization, tolerance)
     results, shortened = compute(parameters, u)
     with jax.enable_x64(True):
         exact = jax.tree.map(lambda x: x.astype(np.promote_types(x.dtype, np.float64)), parameters)
-        a, b, c = map(np.asarray, quick_jit(dense_system, static_argnums=1)(exact, discretization))
+        a, b, c = map(np.asarray, jax.jit(dense_system, static_argnums=1)(exact, discretization))
     taps, state = np.empty((length, 3)), b
     for tap in taps:
         tap[:] = np.einsum("dn,dn->d", c[0], state).real
@@ -444,7 +439,7 @@ def test_memory_grows_with_the_length_and_not_its_square():
 
         u = jax.ShapeDtypeStruct((1, length, 4), np.float32)
         ids = jax.ShapeDtypeStruct((1, length), np.int32)
-        lowered = quick_jit(jax.grad(loss, argnums=(0, 1, 2))).lower(system, parameters.c, u, ids)
+        lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(system, parameters.c, u, ids)
         return lowered.compile().memory_analysis().temp_size_in_bytes
 
     lengths = np.array([4096, 16384, 32768])
@@ -455,22 +450,8 @@ def test_memory_grows_with_the_length_and_not_its_square():
     assert sizes[-1] < 4 * 32768**2 / 8  # far from one float for each pair of tokens
 
 
-def test_eight_devices_give_what_one_gives():
-    folder = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "PYTHONPATH": os.pathsep.join([str(folder.parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    script = subprocess.run(
-        [sys.executable, "-W", "error", folder / "sharded.py"],
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
-    assert script.returncode == 0, script.stderr[-3000:]
-    report = json.loads(script.stdout)
+def test_eight_devices_give_what_one_gives(on_eight_devices):
+    report = on_eight_devices(Path(__file__).with_name("sharded.py"))
     # Which eight devices cannot share.
     assert report.pop("fft of five rows")["error"] < 1e-5
     assert len(report) == 4

@@ -5,7 +5,6 @@ import pytest
 import scipy.linalg
 from definition import random_parameters
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
-from quick_jit import quick_jit
 from stored import diagonal, dplr
 
 from spade_jax.config import ConfigError
@@ -44,7 +43,7 @@ def test_dplr_is_that_of_the_authors(name):
     golden = Golden(name)
     d, n = golden.config["H"], golden.config["d_state"]
 
-    @quick_jit
+    @jax.jit
     def compute(params, u, state):
         system, c = dplr(params)
         discrete = discretize(system, "bilinear")
@@ -77,7 +76,7 @@ def test_dplr_is_that_of_the_authors(name):
 def test_diagonal_steps_are_those_of_the_authors(name, method):
     golden = Golden(f"s4_kernel_diag_{name}")
 
-    @quick_jit
+    @jax.jit
     def compute(params, u):
         system, c = diagonal(params)
         zero = jnp.zeros((u.shape[0], c.shape[1], c.shape[2]))
@@ -99,7 +98,7 @@ def test_discretisation_is_its_definition(structure, method):
     parameters = random_parameters(d, n, copies, 1, structure == "dplr", seed=0)
     system = StateSpace(*parameters[:4])
 
-    @quick_jit
+    @jax.jit
     def compute(system):
         discrete = discretize(system, method)
         return matrix(discrete.a, d, n), discrete.b
@@ -154,7 +153,7 @@ def test_transitions_are_their_dense_matrices():
     )
     rank_one = np.stack([np.outer(*pair) for pair in zip(column, row)])
 
-    @quick_jit
+    @jax.jit
     def compute(transition, x, c):
         powers = {k: transition.power(k).apply(x) for k in (1, 2, 13, 200, 301)}
         return transition.apply(x), transition.apply_left(c), powers

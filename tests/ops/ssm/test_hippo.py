@@ -1,7 +1,7 @@
+import jax
 import numpy as np
 import pytest
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
-from quick_jit import quick_jit
 from scipy.linalg import expm
 
 from spade_jax.config import ConfigError
@@ -37,7 +37,7 @@ def test_impulse_response_is_that_of_the_authors(name):
     w, p, b, v = legs_nplr(golden.config["N"])
     w, p, b, c = (x.astype(np.complex64)[None] for x in (w, p, b, golden["in/C_dense"] @ v))
 
-    @quick_jit
+    @jax.jit
     def compute(system, c):
         return kernel(discretize(system, "bilinear"), readout(c), golden.config["L"])[0]
 

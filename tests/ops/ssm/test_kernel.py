@@ -1,9 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from definition import dense_system, kernel_by_definition, random_parameters
 from golden_data import OUTPUT_TOLERANCE, Golden, as_complex, output_error
-from quick_jit import quick_jit
 from stored import diagonal, dplr
 
 from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout
@@ -18,7 +18,7 @@ def test_dplr_kernels_are_those_of_the_authors(name):
     golden = Golden(name)
     lengths = golden.config["Ls"]
 
-    @quick_jit
+    @jax.jit
     def compute(params, state):
         system, c = dplr(params)
         discrete = discretize(system, "bilinear")
@@ -43,7 +43,7 @@ def test_kernels_of_both_directions_are_those_of_the_authors(name):
     golden = Golden(name)
     expected = golden["out/kernels_true"]
 
-    @quick_jit
+    @jax.jit
     def compute(params):
         system, c = dplr(params)
         return kernel(discretize(system, "bilinear"), c, expected.shape[-1])
@@ -59,7 +59,7 @@ def test_delayed_readout_gives_the_authors_modified_readout(name):
     modified = golden.group("after/C_")
     lengths = {key: int(golden[f"after/L_{key}"]) for key in modified}
 
-    @quick_jit
+    @jax.jit
     def compute(params):
         system, c = dplr(params)
         discrete = discretize(system, "bilinear")
@@ -76,7 +76,7 @@ def test_delayed_readout_gives_the_authors_modified_readout(name):
 def test_diagonal_kernels_are_those_of_the_authors(name, method):
     golden = Golden(f"s4_kernel_diag_{name}")
 
-    @quick_jit
+    @jax.jit
     def compute(params):
         system, c = diagonal(params)
         discrete = discretize(system, method)
@@ -96,7 +96,7 @@ def test_kernel_and_block_operators_are_their_definition(structure, method):
     random = np.random.default_rng(0)
     u, state = random.normal(size=(4, t)), random.normal(size=(4, 6))
 
-    @quick_jit
+    @jax.jit
     def compute(parameters):
         discrete = discretize(StateSpace(*parameters[:4]), method)
         c = readout(parameters.c)
@@ -106,7 +106,7 @@ def test_kernel_and_block_operators_are_their_definition(structure, method):
         return kernels, blocks.taps, einsum("tcdn,dn->cdt", blocks.read, state), written
 
     kernels, taps, read, written = compute(parameters)
-    expected, dense = quick_jit(
+    expected, dense = jax.jit(
         lambda parameters: (
             kernel_by_definition(parameters, method, max(lengths)),
             dense_system(parameters, method),
