@@ -9,7 +9,8 @@ from rich.console import Console
 
 from spade_jax.data.passages import filled_passage, masked_passage
 from spade_jax.data.vocabulary import Vocabulary
-from spade_jax.decoding.generate import DecodingConfig, generate
+from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.generate import generate
 from spade_jax.training.step import Trainer
 
 

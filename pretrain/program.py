@@ -16,6 +16,7 @@ from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training import loop
 from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.training.evaluation import evaluate
 from spade_jax.training.screen import make_console, parameter_overview
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
@@ -61,8 +62,7 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
     )
     data = loop.Data(
         train=train,
-        validation=validation,
-        token_bytes=vocabulary.token_bytes,
+        evaluate=lambda params: evaluate(trainer, params, validation, vocabulary.token_bytes),
         vocabulary_digest=vocabulary.digest,
         baseline=baseline,
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TextIO
 
 from spade_jax.config import ModelConfig, from_dict, require
+from spade_jax.data.config import DataConfig
+from spade_jax.decoding.config import DecodingConfig
 from spade_jax.training.command_line import exit_status, quiet_imports
 from spade_jax.training.config import MeshConfig, RunError
 
@@ -74,21 +76,6 @@ def decode_lines(
     for name in ("batch_size", "input_length"):
         value = getattr(options, name)
         require(value is None or value >= 1, f"--{name}", value, "must be at least 1")
-    # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
-    with quiet_imports():
-        import jax
-        from flax import nnx
-        from rich.console import Console
-        from rich.progress import Progress
-
-        from spade_jax.data.config import DataConfig
-        from spade_jax.data.vocabulary import load_vocabulary
-        from spade_jax.decoding.generate import DecodingConfig, make_generator
-        from spade_jax.models.encoder_decoder import EncoderDecoder
-        from spade_jax.training import sharding
-        from spade_jax.training.checkpoints import Checkpoints
-        from spade_jax.training.step import abstract_model
-
     config = DecodingConfig(
         max_length=options.max_length,
         beams=options.beams,
@@ -97,6 +84,20 @@ def decode_lines(
         top_k=options.top_k,
         top_p=options.top_p,
     )
+    # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
+    with quiet_imports():
+        import jax
+        from flax import nnx
+        from rich.console import Console
+        from rich.progress import Progress
+
+        from spade_jax.data.vocabulary import load_vocabulary
+        from spade_jax.decoding.generate import make_generator
+        from spade_jax.models.encoder_decoder import EncoderDecoder
+        from spade_jax.training import sharding
+        from spade_jax.training.checkpoints import Checkpoints
+        from spade_jax.training.step import abstract_model
+
     checkpoints = Checkpoints(options.checkpoint / "checkpoints", keep=1)
     if checkpoints.newest is None:
         raise RunError(f"--checkpoint = {str(options.checkpoint)!r}: holds no checkpoint")

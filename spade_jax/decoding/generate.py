@@ -1,6 +1,5 @@
 """From inputs to outputs: the encoder once, then greedy, sampling or beam search."""
 
-import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,45 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spade_jax.config import require
 from spade_jax.decoding.beam_search import beam_search
-from spade_jax.decoding.sampling import SamplingConfig, sample
+from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.sampling import sample
 from spade_jax.models.encoder_decoder import EncoderDecoder
 
 # Inputs shorter than this are filled up to it; longer ones to the next power of two.
 _SHORTEST_BUCKET = 32
-
-
-@dataclasses.dataclass(frozen=True)
-class DecodingConfig(SamplingConfig):
-    """How outputs are written.
-
-    Attributes:
-      max_length: the most tokens of an output, with its end.
-      beams: hypotheses of beam search; 1 writes one token after the other, as the temperature says.
-      length_penalty: the exponent alpha of beam search's `length_penalty`.
-    """
-
-    max_length: int = 128
-    beams: int = 1
-    length_penalty: float = 0.6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.max_length >= 1, "decoding.max_length", self.max_length, "must be at least 1")
-        require(self.beams >= 1, "decoding.beams", self.beams, "must be at least 1")
-        require(
-            self.beams == 1 or self.temperature == 0.0,
-            "decoding.temperature",
-            self.temperature,
-            f"must be 0 with decoding.beams = {self.beams}: beam search draws nothing",
-        )
-        require(
-            self.length_penalty >= 0.0,
-            "decoding.length_penalty",
-            self.length_penalty,
-            "must be at least 0",
-        )
 
 
 def generate(

@@ -1,6 +1,5 @@
 """One sequence a row, token after token: the likeliest each time (greedy), or drawn at random."""
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,39 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from spade_jax.config import require
+from spade_jax.decoding.config import SamplingConfig
 
 # (tokens int32 [n], index, cache) -> (logits float32 [n, v], cache): what follows token `index`.
 Step = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
-
-
-@dataclasses.dataclass(frozen=True)
-class SamplingConfig:
-    """How the next token is chosen.
-
-    Attributes:
-      temperature: logits are divided by it; 0 takes the likeliest token.
-      top_k: draw from the so many likeliest tokens only; None: from all.
-      top_p: draw from the fewest likeliest tokens that hold at least this probability (nucleus
-        sampling, arXiv 1904.09751), after temperature and top_k.
-    """
-
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float = 1.0
-
-    def __post_init__(self) -> None:
-        require(
-            self.temperature >= 0.0, "decoding.temperature", self.temperature, "must be at least 0"
-        )
-        require(
-            self.top_k is None or self.top_k >= 1,
-            "decoding.top_k",
-            self.top_k,
-            "must be at least 1, or None for all tokens",
-        )
-        require(
-            0.0 < self.top_p <= 1.0, "decoding.top_p", self.top_p, "must be above 0 and at most 1"
-        )
 
 
 def sampling_logits(logits: jax.Array, config: SamplingConfig) -> jax.Array:

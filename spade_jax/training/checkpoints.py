@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,7 @@ class Checkpoints:
           CheckpointError: there are checkpoints, but none can be read.
         """
         self.directory = directory
-        self._keep = keep
+        self._retention = _NewestAndBest(keep)
         self._open_manager: ocp.CheckpointManager | None = None
         self.newest: int | None = None
         self.damaged: dict[int, str] = {}
@@ -97,15 +97,22 @@ class Checkpoints:
             ) from error
         return state, (path / _POSITION / _data_name()).read_bytes()
 
-    def restore_params(self, shapes: Any) -> Any:
-        """The parameters alone of the newest readable train state, laid out as `shapes` say.
+    def restore_params(self, shapes: Any, step: int | None = None) -> Any:
+        """The parameters alone of a train state, laid out as `shapes` say.
+
+        Args:
+          shapes: all of the model's parameters, or some.
+          step: which one; None is the newest readable one.
 
         Raises:
-          CheckpointError: there is none, or it holds another model's parameters.
+          CheckpointError: there is none, it is damaged, or holds another model's parameters.
         """
-        if self.newest is None:
+        step = self.newest if step is None else step
+        if step is None:
             raise CheckpointError(f"{self.directory}: holds no checkpoint")
-        path = self._path(self.newest)
+        path = self._path(step)
+        if step != self.newest and (problem := _problem(path)) is not None:
+            raise CheckpointError(problem)
         item = {"params": shapes}
         arguments = ocp.args.PyTreeRestore(
             item=item,
@@ -131,14 +138,19 @@ class Checkpoints:
         state: TrainState,
         get_data_position: Callable[[], bytes],
         about: Mapping[str, Any],
+        best: int | None = None,
     ) -> None:
         """Begins to save; `state` may be donated when this returns.
+
+        Args:
+          best: a step that stays, however old it is.
 
         Raises:
           CheckpointError: this one cannot be begun, or the one before could not be finished.
         """
         try:
             position = _PositionSave(get_data_position(), dict(about))
+            self._retention.best = best
             self._manager.save(
                 step,
                 args=ocp.args.Composite(state=ocp.args.StandardSave(state), position=position),
@@ -176,7 +188,7 @@ class Checkpoints:
                     _POSITION: _PositionHandler(),
                 },
                 options=ocp.CheckpointManagerOptions(
-                    max_to_keep=self._keep, cleanup_tmp_directories=True
+                    preservation_policy=self._retention, cleanup_tmp_directories=True
                 ),
             )
         return self._open_manager
@@ -232,6 +244,18 @@ def _problem(step_directory: Path) -> str | None:
         if found[name] != crc:
             return f"{step_directory}: file {name} is damaged"
     return None
+
+
+@dataclasses.dataclass
+class _NewestAndBest(ocp.checkpoint_managers.PreservationPolicy):
+    """Which checkpoints stay: the newest, and the best one."""
+
+    keep: int
+    best: int | None = None
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> list[bool]:
+        first_new = len(checkpoints) - self.keep
+        return [i >= first_new or c.step == self.best for i, c in enumerate(checkpoints)]
 
 
 class _PositionHandler(ocp.AsyncCheckpointHandler):

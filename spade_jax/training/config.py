@@ -152,6 +152,8 @@ class TrainConfig:
       eval_batches: validation batches per evaluation; None is the whole validation set.
       checkpoint_every: steps between checkpoints; the last step always saves.
       keep: the newest checkpoints that stay.
+      best_metric: an evaluation's metric; the checkpoint that is best by it is kept as well.
+      patience: the run ends after so many evaluations without a better one; None never does.
       log_every: steps between two lines of metrics.
       seed: of initial parameters and dropout.
     """
@@ -163,6 +165,8 @@ class TrainConfig:
     eval_batches: int | None = None
     checkpoint_every: int = 1000
     keep: int = 3
+    best_metric: str | None = None
+    patience: int | None = None
     log_every: int = 10
     seed: int = 0
 
@@ -184,6 +188,12 @@ class TrainConfig:
             "train.eval_batches",
             self.eval_batches,
             "must be at least 1, or None for the whole validation set",
+        )
+        require(
+            self.patience is None or (self.patience > 0 and self.best_metric is not None),
+            "train.patience",
+            self.patience,
+            "must be at least 1 with a train.best_metric to wait for, or None",
         )
         require(
             self.batch_size % self.microbatches == 0,

@@ -1,4 +1,7 @@
-"""The loop: trains, evaluates, saves, stops when told to, and goes on where it stopped."""
+"""The loop: trains, evaluates, saves, stops when told to, and goes on where it stopped.
+
+It knows nothing of what the model learns: programs give it batches, and a function that evaluates.
+"""
 
 import contextlib
 import dataclasses
@@ -18,7 +21,6 @@ from spade_jax.config import ConfigError
 from spade_jax.training import sharding
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import RunError, TrainConfig
-from spade_jax.training.evaluation import evaluate
 from spade_jax.training.screen import ProgressLine
 from spade_jax.training.step import Trainer, TrainState
 from spade_jax.training.workdir import Records
@@ -30,9 +32,15 @@ MAY_CHANGE = (
     "train.eval_batches",
     "train.checkpoint_every",
     "train.keep",
+    "train.best_metric",
+    "train.patience",
     "train.log_every",
     "mesh.",
 )
+
+
+# Metrics of which less is better; of all others more is.
+LOWER_IS_BETTER = ("loss", "bits_per_byte")
 
 
 class TrainingDiverged(RunError):
@@ -53,15 +61,14 @@ class Data:
 
     Attributes:
       train: an iterator of batches of `Trainer.batch_size` rows.
-      validation: batches of `Trainer.eval_batch_size` rows; every pass is the same.
-      token_bytes: [v], bytes of text of each token.
+      evaluate: parameters -> metrics of what is held out, "loss" among them; of equal parameters
+        always the same.
       vocabulary_digest: equal for equal vocabularies.
       baseline: validation loss to draw beside the curve, or None.
     """
 
     train: BatchIterator
-    validation: Iterable[Mapping[str, np.ndarray]]
-    token_bytes: np.ndarray
+    evaluate: Callable[[Any], Mapping[str, float]]
     vocabulary_digest: str
     baseline: float | None = None
 
@@ -73,16 +80,18 @@ class Outcome:
     Attributes:
       state: the train state.
       step: updates done.
-      finished: all of them are, and evaluated; otherwise a signal stopped the run.
-      was_finished: they were already at the start.
-      evaluation: what the last evaluation of this start gave, or None.
+      finished: the run is at its end, and evaluated; otherwise a signal stopped it.
+      was_finished: it was already at the start.
+      evaluation: metrics of the step, or None where it was not evaluated.
+      best_step: the step with the best value of `TrainConfig.best_metric`, or None.
     """
 
     state: TrainState
     step: int
     finished: bool
     was_finished: bool
-    evaluation: dict[str, float] | None
+    evaluation: Mapping[str, float] | None
+    best_step: int | None
 
 
 def check_same_run(
@@ -172,11 +181,19 @@ def run(
         data.train.set_state(position)
         console.print(f"Going on from the checkpoint of step {step}.")
     records = Records(workdir, step, settings)
-    if step >= config.steps and step in records.evaluated:
-        records.close()
-        return Outcome(state, step, finished=True, was_finished=True, evaluation=None)
 
-    saved_step, evaluation = step, None
+    def outcome(was_finished: bool) -> Outcome:
+        evaluated = records.evaluations
+        finished = step in evaluated and (step >= config.steps or stale(evaluated, config))
+        best = best_step(evaluated, config)
+        return Outcome(state, step, finished, was_finished, evaluated.get(step), best)
+
+    at_start = outcome(was_finished=True)
+    if at_start.finished:
+        records.close()
+        return at_start
+
+    saved_step = step
     pending: Callable[[], None] | None = None
     progress = ProgressLine(console, step, config.steps)
 
@@ -209,27 +226,32 @@ def run(
             evaluating = (
                 (last or step % config.eval_every == 0)
                 and step > 0
-                and step not in records.evaluated
+                and step not in records.evaluations
                 and not stop
             )
-            saving = (last or step % config.checkpoint_every == 0 or stop) and step != saved_step
-            if pending is not None and (evaluating or saving or last):
+            saving = last or step % config.checkpoint_every == 0 or stop
+            if pending is not None and (evaluating or saving):
                 pending()
                 pending = None
                 progress.pause()
             if evaluating:
                 begin = time.monotonic()
-                evaluation = evaluate(trainer, state.params, data.validation, data.token_bytes)
+                metrics = data.evaluate(state.params)
                 seconds = time.monotonic() - begin
-                records.write("eval", step, evaluation | {"seconds": seconds})
+                records.write("eval", step, {**metrics, "seconds": seconds})
                 records.draw(data.baseline)
-                console.print(
-                    f"step {step}/{config.steps}  validation loss {evaluation['loss']:.3f}  "
-                    f"accuracy {evaluation['accuracy']:.3f}  "
-                    f"{evaluation['bits_per_byte']:.3f} bits/byte"
+                values = "  ".join(
+                    f"{name} {value:.3f}"
+                    for name, value in metrics.items()
+                    if isinstance(value, float)
                 )
-            if saving:
-                checkpoints.save(step, state, data.train.get_state, about)
+                console.print(f"step {step}/{config.steps}  validation  {values}")
+                best = best_step(records.evaluations, config)
+                last = last or stale(records.evaluations, config)
+                saving = saving or last or step == best
+            if saving and step != saved_step:
+                best = best_step(records.evaluations, config)
+                checkpoints.save(step, state, data.train.get_state, about, best)
                 saved_step = step
             if last or stop:
                 break
@@ -238,14 +260,30 @@ def run(
             tokens = np.count_nonzero(batch["encoder_input_tokens"]) + np.count_nonzero(
                 batch["decoder_target_tokens"]
             )
-            state, metrics = trainer.train_step(state, sharding.place(batch, trainer.mesh))
+            state, measured = trainer.train_step(state, sharding.place(batch, trainer.mesh))
             step += 1
             if pending is not None:
                 pending()
-            pending = _later(report, step, tokens, metrics)
+            pending = _later(report, step, tokens, measured)
         checkpoints.wait()
-        finished = step >= config.steps and step in records.evaluated
-    return Outcome(state, step, finished, was_finished=False, evaluation=evaluation)
+    return outcome(was_finished=False)
+
+
+def best_step(evaluations: Mapping[int, Mapping[str, float]], config: TrainConfig) -> int | None:
+    """The first of the steps with the best value of `config.best_metric`; None without one."""
+    if config.best_metric is None or not evaluations:
+        return None
+    metric = config.best_metric
+    sign = -1 if metric.rpartition("/")[-1] in LOWER_IS_BETTER else 1
+    return min(evaluations, key=lambda step: (-sign * evaluations[step][metric], step))
+
+
+def stale(evaluations: Mapping[int, Mapping[str, float]], config: TrainConfig) -> bool:
+    """Whether the last `config.patience` evaluations all were no better than one before them."""
+    best = best_step(evaluations, config)
+    if best is None or config.patience is None:
+        return False
+    return sum(step > best for step in evaluations) >= config.patience
 
 
 def _later(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:

@@ -38,7 +38,7 @@ class Records:
     """The numbers of a run, step by step, on disk.
 
     Attributes:
-      evaluated: the steps that have an evaluation.
+      evaluations: metrics by the steps that have an evaluation, in order.
     """
 
     def __init__(self, workdir: Path, step: int, settings: Mapping[str, Any]):
@@ -48,7 +48,9 @@ class Records:
         _replace(workdir / "config.json", json.dumps(settings, indent=2) + "\n")
         lines = read_metrics(self._path) if step else []
         lines = [line for line in lines if line["step"] <= step]
-        self.evaluated = {line["step"] for line in lines if line["kind"] == "eval"}
+        self.evaluations: dict[int, Mapping[str, float]] = {
+            line["step"]: line for line in lines if line["kind"] == "eval"
+        }
         _replace(self._path, "".join(json.dumps(line) + "\n" for line in lines))
         self._file = self._path.open("a")
         self._events = EventWriter(workdir / "tensorboard", step + 1)
@@ -59,7 +61,7 @@ class Records:
         self._file.flush()
         self._events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
         if kind == "eval":
-            self.evaluated.add(step)
+            self.evaluations[step] = dict(values)
 
     def draw(self, baseline: float | None) -> None:
         """Draws loss.png, with the baseline's loss as a line."""

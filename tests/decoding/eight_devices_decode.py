@@ -7,7 +7,8 @@ import numpy as np
 from flax import nnx
 
 from spade_jax.config import AttentionConfig, ModelConfig, SSMConfig, StackConfig
-from spade_jax.decoding.generate import DecodingConfig, make_generator
+from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.generate import make_generator
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training import sharding
 from spade_jax.training.config import MeshConfig

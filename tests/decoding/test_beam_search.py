@@ -7,7 +7,8 @@ from toy import END, Toy, padded
 
 from spade_jax.config import ConfigError
 from spade_jax.decoding.beam_search import beam_search
-from spade_jax.decoding.sampling import SamplingConfig, sample
+from spade_jax.decoding.config import SamplingConfig
+from spade_jax.decoding.sampling import sample
 
 
 def search(toy, beams, alpha, length=None):

@@ -8,7 +8,8 @@ from flax import nnx
 
 from spade_jax.config import AttentionConfig, ConfigError, ModelConfig, SSMConfig, StackConfig
 from spade_jax.decoding.beam_search import length_penalty
-from spade_jax.decoding.generate import DecodingConfig, bucket_length, generate, make_generator
+from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.generate import bucket_length, generate, make_generator
 from spade_jax.models.encoder_decoder import EncoderDecoder
 
 END, VOCAB = 1, 20

@@ -8,7 +8,8 @@ import scipy.stats
 from toy import END, Toy, padded
 
 from spade_jax.config import ConfigError
-from spade_jax.decoding.sampling import SamplingConfig, sample, sampling_logits
+from spade_jax.decoding.config import SamplingConfig
+from spade_jax.decoding.sampling import sample, sampling_logits
 
 
 def test_greedy_takes_the_likeliest_each_time():

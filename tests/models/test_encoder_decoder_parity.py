@@ -8,7 +8,8 @@ from flax import nnx
 from golden_data import GRADIENT_TOLERANCE, OUTPUT_TOLERANCE, Golden, gradient_error, output_error
 from official_weights import assign, encoder_decoder, encoder_decoder_config
 
-from spade_jax.decoding.sampling import SamplingConfig, sample
+from spade_jax.decoding.config import SamplingConfig
+from spade_jax.decoding.sampling import sample
 from spade_jax.models.encoder_decoder import EncoderDecoder
 
 PAD = 1

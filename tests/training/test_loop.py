@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from spade_jax.config import ConfigError
 from spade_jax.training import loop, sharding
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.evaluation import evaluate
 from spade_jax.training.step import make_trainer
 from spade_jax.training.workdir import read_metrics
 
@@ -42,15 +44,19 @@ class Counter:
         self.position = int(state)
 
 
-def start(workdir, *, signal_at=None, optimizer=ADAM, train=TRAIN):
+def start(workdir, *, signal_at=None, optimizer=ADAM, train=TRAIN, evaluation=None):
     """One start of a run in `workdir`; returns the outcome and what it said."""
     trainer = make_trainer(
         StandIn, optimizer, LossConfig(), train, sharding.make_mesh(MeshConfig())
     )
     data = loop.Data(
         train=Counter(signal_at),
-        validation=[batch(100), batch(101)],
-        token_bytes=np.ones(VOCAB, np.int32),
+        evaluate=evaluation
+        or (
+            lambda params: evaluate(
+                trainer, params, [batch(100), batch(101)], np.ones(VOCAB, np.int32)
+            )
+        ),
         vocabulary_digest="abc",
         baseline=2.5,
     )
@@ -103,7 +109,7 @@ def test_each_step_is_logged_evaluated_and_saved_when_due(whole):
     assert outcome.evaluation["loss"] == losses[-1]
     assert saved_steps(workdir) == [10, 12]
     assert (workdir / "loss.png").stat().st_size > 1000
-    assert f"validation loss {losses[-1]:.3f}" in screen
+    assert f"step 12/12  validation  loss {losses[-1]:.3f}  accuracy " in screen
     assert "step 12/12  loss" in screen
 
 
@@ -119,7 +125,7 @@ def test_a_stopped_run_goes_on_as_if_never_stopped(whole, tmp_path, signal_at):
     assert outcome.finished
     for one, other in zip(jax.tree.leaves(outcome.state), jax.tree.leaves(whole[1].state)):
         np.testing.assert_array_equal(one, other)
-    assert outcome.evaluation == whole[1].evaluation
+    assert outcome.evaluation["loss"] == whole[1].evaluation["loss"]
     assert metrics(tmp_path) == metrics(whole[0])
 
 
@@ -232,3 +238,47 @@ def test_steps_may_grow_where_the_schedule_does_not_look_at_them(tmp_path):
     loop.check_same_run(Stored(), longer, "abc")
     with pytest.raises(ConfigError, match=r"optimizer.schedule was 'constant' and is 'linear'"):
         loop.check_same_run(Stored(), changed(optimizer__schedule="linear"), "abc")
+
+
+def start_towards(workdir, top, signal_at=None, **changes):
+    """One start of a run whose score rises up to step `top`, and then falls."""
+    config = dataclasses.replace(TRAIN, eval_every=1, checkpoint_every=12, keep=1, **changes)
+    step = len({line["step"] for line in metrics(workdir)})
+
+    def evaluation(params):
+        nonlocal step
+        step += 1
+        return {"loss": 1.0, "score": -abs(step - top) / 10}
+
+    return start(workdir, signal_at=signal_at, train=config, evaluation=evaluation)
+
+
+def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
+    outcome, _ = start_towards(tmp_path, 4, best_metric="score")
+    assert (outcome.step, outcome.best_step) == (12, 4)
+    assert saved_steps(tmp_path) == [4, 12]
+
+
+def test_a_run_ends_when_nothing_gets_better_and_is_then_finished(tmp_path):
+    outcome, _ = start_towards(tmp_path, 4, best_metric="score", patience=3)
+    assert (outcome.step, outcome.best_step, outcome.finished) == (7, 4, True)
+    assert saved_steps(tmp_path) == [4, 7]
+    again, _ = start_towards(tmp_path, 4, best_metric="score", patience=3)
+    assert (again.step, again.best_step, again.was_finished) == (7, 4, True)
+    assert len(metrics(tmp_path)) == 14
+
+
+def test_patience_survives_a_stop(tmp_path):
+    outcome, _ = start_towards(tmp_path, 4, signal_at=4, best_metric="score", patience=3)
+    assert (outcome.step, outcome.finished) == (5, False)
+    outcome, _ = start_towards(tmp_path, 4, best_metric="score", patience=3)
+    assert (outcome.step, outcome.best_step, outcome.finished) == (7, 4, True)
+    assert saved_steps(tmp_path) == [4, 7]
+
+
+def test_less_loss_is_better():
+    evaluations = {1: {"loss": 2.0, "accuracy": 0.1}, 2: {"loss": 1.0, "accuracy": 0.2}}
+    evaluations[3] = evaluations[2]
+    for metric in ("loss", "accuracy"):
+        config = dataclasses.replace(TRAIN, best_metric=metric)
+        assert loop.best_step(evaluations, config) == 2

@@ -38,7 +38,7 @@ def test_a_resumed_run_holds_each_step_once(tmp_path):
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "step": 4, "lo')
     records = Records(tmp_path, 2, {"train": {"steps": 4}})
-    assert records.evaluated == {2}
+    assert set(records.evaluations) == {2}
     records.write("train", 3, {"loss": 0.5})
     records.close()
     assert read_metrics(tmp_path / "metrics.jsonl") == [
