@@ -1,4 +1,5 @@
 # make pretrain    set up .venv, install, and pre-train the quickstart model into runs/quickstart
+# make finetune    the same, then fine-tune that model into runs/finetune
 # make test        set up .venv, install, and run the tests
 # make test-slow   the tests that take minutes each
 # make lint        format check, lint and types
@@ -10,10 +11,14 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: pretrain test test-slow lint clean
+.PHONY: pretrain finetune test test-slow lint clean
 
 pretrain: $(VENV)/installed
 	$(RUN) -m pretrain --config=configs/pretrain/quickstart.py --workdir=runs/quickstart
+
+finetune: $(VENV)/installed
+	test -d runs/quickstart/checkpoints/1000 || $(MAKE) pretrain
+	$(RUN) -m finetune --config=configs/finetune/quickstart.py --workdir=runs/finetune
 
 test: $(VENV)/installed
 	$(RUN) -m pytest -n auto --dist loadfile -m "not slow"

@@ -58,12 +58,12 @@ def first_line(error: tf.errors.OpError) -> str:
 
 
 def _read_texts(path: str, kind: str, field: str) -> Iterator[bytes]:
-    for number, line in enumerate(_read_lines(path, whole=kind == "files"), start=1):
+    for number, line in enumerate(read_lines(path, whole=kind == "files"), start=1):
         where = path if kind == "files" else f"{path}, line {number}"
         try:
             text = line.decode("utf-8-sig" if number == 1 else "utf-8")
         except UnicodeDecodeError as error:
-            raise _not_utf8(where, line, error) from None
+            raise not_utf8(where, line, error) from None
         if kind in ("jsonl", "sotu") and text.strip():
             text = _json_field(text, field, where)
         try:
@@ -72,7 +72,7 @@ def _read_texts(path: str, kind: str, field: str) -> Iterator[bytes]:
             raise DataError(f"{where}: is not Unicode text ({error.reason})") from None
 
 
-def _read_lines(path: str, whole: bool) -> Iterator[bytes]:
+def read_lines(path: str, whole: bool) -> Iterator[bytes]:
     """Lines of a file without their ends, or all of it as one line."""
     try:
         with epath.Path(path).open("rb") as file:
@@ -127,7 +127,7 @@ def read_example(record: bytes, field: str, where: str) -> bytes:
     try:
         values[0].decode("utf-8")
     except UnicodeDecodeError as error:
-        raise _not_utf8(where, values[0], error) from None
+        raise not_utf8(where, values[0], error) from None
     return values[0]
 
 
@@ -138,7 +138,7 @@ def _no_field(where: str, what: str, field: str, record: Any) -> DataError:
     )
 
 
-def _not_utf8(where: str, data: bytes, error: UnicodeDecodeError) -> DataError:
+def not_utf8(where: str, data: bytes, error: UnicodeDecodeError) -> DataError:
     return DataError(
         f"{where}: is not UTF-8 (byte 0x{data[error.start]:02x} at {error.start}); must be UTF-8, "
         "which `iconv -f latin1 -t utf-8` makes of Latin-1, for instance"

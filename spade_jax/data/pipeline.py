@@ -12,6 +12,7 @@ import pathlib
 import tempfile
 import zipfile
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import seqio
@@ -19,7 +20,13 @@ import seqio
 from spade_jax.config import require
 from spade_jax.data._tensorflow import NumpyIterator, tf
 from spade_jax.data.config import DataConfig, DataError, Split
-from spade_jax.data.sources import DocumentSource, check_source, has_split, streaming_error
+from spade_jax.data.sources import (
+    DocumentSource,
+    check_source,
+    has_split,
+    name_sources,
+    streaming_error,
+)
 from spade_jax.data.tasks import denoising_mixture, digest
 from spade_jax.data.vocabulary import load_vocabulary
 
@@ -33,6 +40,7 @@ _MANIFEST = "position.json"
 _without_autograph = tf.autograph.experimental.do_not_convert
 
 
+@_without_autograph
 def train_batches(
     config: DataConfig, batch_size: int, *, shard_index: int = 0, num_shards: int = 1
 ) -> "BatchIterator":
@@ -47,7 +55,32 @@ def train_batches(
       DataError: data that cannot be read, or fewer examples in an epoch than in a batch.
     """
     _require_shard(batch_size, shard_index, num_shards)
-    return BatchIterator(config, batch_size, shard_index, num_shards)
+    _check_sources(config, "train")
+    mixture = denoising_mixture(config)
+    shard = seqio.ShardInfo(shard_index, num_shards)
+    _require_a_batch(config, batch_size, shard)
+    dataset = mixture.get_dataset(
+        split="train",
+        shuffle=True,
+        seed=host_seed(config.seed, shard_index),
+        shard_info=shard,
+        num_epochs=None,
+    )
+    definition = {
+        "data": digest(config, load_vocabulary(config).digest),
+        "batch_size": batch_size,
+        "shard_index": shard_index,
+        "num_shards": num_shards,
+    }
+    where = name_sources(task.source for task in mixture.tasks)
+    return BatchIterator(
+        _converted(dataset, config).batch(batch_size, drop_remainder=True), definition, where
+    )
+
+
+def host_seed(seed: int, shard_index: int) -> int:
+    """A seed for each host: were they equal, row i of every host would be masked alike."""
+    return int(np.random.SeedSequence([seed, shard_index]).generate_state(1)[0] >> 1)
 
 
 def validation_batches(
@@ -113,7 +146,7 @@ def _require_a_batch(config: DataConfig, batch_size: int, shard: seqio.ShardInfo
                 if tokens >= batch_size * length:
                     break
         except tf.errors.OpError as error:
-            raise streaming_error(error, [source]) from None
+            raise streaming_error(error, name_sources([source])) from None
         if tokens == 0:
             raise DataError(
                 f"data.sources.train = {source_config.train!r}: no document for host "
@@ -132,35 +165,19 @@ def _require_a_batch(config: DataConfig, batch_size: int, shard: seqio.ShardInfo
 class BatchIterator:
     """Endless training batches; `get_state` and `set_state` save and restore the position.
 
-    Made by `train_batches`. Two iterators of equal arguments give equal batches, and so does one
-    that was given the other's state, in another process as well: shuffle buffers, epochs and the
-    randomness of masking are all part of a position.
+    Two iterators of equal data give equal batches, and so does one that was given the other's
+    state, in another process as well: shuffle buffers, epochs and the randomness of masking are
+    all part of a position.
+
+    Args:
+      dataset: batches without end.
+      definition: JSON values that tell data of other positions apart.
+      where: what messages about its reading begin with.
     """
 
-    @_without_autograph
-    def __init__(self, config: DataConfig, batch_size: int, shard_index: int, num_shards: int):
-        _check_sources(config, "train")
-        mixture = denoising_mixture(config)
-        self._sources = [task.source for task in mixture.tasks]
-        shard = seqio.ShardInfo(shard_index, num_shards)
-        _require_a_batch(config, batch_size, shard)
-        # Hosts differ in their documents, and so may differ in seed: else row i of every host
-        # would be masked alike.
-        seed = int(np.random.SeedSequence([config.seed, shard_index]).generate_state(1)[0] >> 1)
-        dataset = mixture.get_dataset(
-            split="train",
-            shuffle=True,
-            seed=seed,
-            shard_info=shard,
-            num_epochs=None,
-        )
-        self._definition = {
-            "data": digest(config, load_vocabulary(config).digest),
-            "batch_size": batch_size,
-            "shard_index": shard_index,
-            "num_shards": num_shards,
-        }
-        dataset = _converted(dataset, config).batch(batch_size, drop_remainder=True)
+    def __init__(self, dataset: tf.data.Dataset, definition: dict[str, Any], where: str):
+        self._definition = definition
+        self._where = where
         self._iterator = NumpyIterator(dataset.prefetch(2))
 
     def __iter__(self) -> "BatchIterator":
@@ -170,7 +187,7 @@ class BatchIterator:
         try:
             return next(self._iterator)
         except tf.errors.OpError as error:
-            raise streaming_error(error, self._sources) from None
+            raise streaming_error(error, self._where) from None
 
     def get_state(self) -> bytes:
         """The position: what `set_state` needs to go on with the batch that comes next."""
@@ -230,7 +247,7 @@ class ValidationBatches:
                 "data.sources.validation = '': no source has validation text; must name files or "
                 "a TFDS split for at least one"
             )
-        self._sources = [task.source for task in tasks]
+        self._where = name_sources(task.source for task in tasks)
         self._limit = limit
         self._rows = slice(shard_index * batch_size, (shard_index + 1) * batch_size)
         dataset = tasks[0].get_dataset(split="validation", shuffle=False, seed=VALIDATION_SEED)
@@ -245,7 +262,7 @@ class ValidationBatches:
             for batch in itertools.islice(NumpyIterator(self._dataset), self._limit):
                 yield {name: self._own_rows(rows) for name, rows in batch.items()}
         except tf.errors.OpError as error:
-            raise streaming_error(error, self._sources) from None
+            raise streaming_error(error, self._where) from None
 
     def _own_rows(self, rows: np.ndarray) -> np.ndarray:
         """This host's rows of a batch of all hosts, zeros where examples have run out."""

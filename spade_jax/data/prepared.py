@@ -11,17 +11,22 @@ from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError, SourceConfig, Split
 
 
-def load_builder(config: SourceConfig) -> tfds.core.DatasetBuilder:
-    """The data set that `name` and `data_dir` lead to.
+def find_builder(name: str, data_dir: str | None, settings: str) -> tfds.core.DatasetBuilder:
+    """The data set that a name, configuration and version lead to; without a version the newest.
 
     Reads the directory alone: `tfds.load` would look for a data set that is absent in the
     network, and for minutes.
 
+    Args:
+      data_dir: None is TFDS's own default.
+      settings: where `data_dir` is set, for the message.
+
     Raises:
-      DataError: nothing of that name and version is there, or no such text feature.
+      DataError: nothing of that name and version is there.
     """
-    root = epath.Path(config.data_dir or tfds.core.constants.DATA_DIR)
-    name, _, version = str(config.name).partition(":")
+    root = epath.Path(data_dir or tfds.core.constants.DATA_DIR)
+    wanted = name
+    name, _, version = name.partition(":")
     if not version and (root / name).is_dir():
         version = max(
             (v.name for v in (root / name).iterdir() if v.name.replace(".", "").isdigit()),
@@ -31,11 +36,20 @@ def load_builder(config: SourceConfig) -> tfds.core.DatasetBuilder:
     directory = root / name / version
     if not version or not (directory / "dataset_info.json").exists():
         raise DataError(
-            f"data.sources.name = {config.name!r}: no data set in {directory}; "
-            "data.sources.data_dir must be the directory it was prepared in, "
+            f"{settings}.name = {wanted!r}: no data set in {directory}; "
+            f"{settings}.data_dir must be the directory it was prepared in, "
             f"with `tfds build {name}` for instance"
         )
-    builder = tfds.builder_from_directory(directory)
+    return tfds.builder_from_directory(directory)
+
+
+def load_builder(config: SourceConfig) -> tfds.core.DatasetBuilder:
+    """The data set of a source.
+
+    Raises:
+      DataError: nothing of that name and version is there, or no such text feature.
+    """
+    builder = find_builder(str(config.name), config.data_dir, "data.sources")
     features = builder.info.features
     texts = [key for key in features if features[key].tf_dtype == tf.string]
     if config.field not in texts:

@@ -26,23 +26,30 @@ def list_files(config: SourceConfig, split: Split) -> list[str]:
     """
     if config.kind == "sotu":
         return [str(SHIPPED_TEXT / f"sotu.{split}.jsonl.gz")]
+    return glob_files(config.patterns(split), f"data.sources.{split}")
+
+
+def glob_files(patterns: Iterable[str], setting: str) -> list[str]:
+    """The files that paths and globs lead to, those of each sorted.
+
+    Raises:
+      DataError: one without a file, or a file named twice.
+    """
     files: list[str] = []
-    for pattern in config.patterns(split):
+    for pattern in patterns:
         try:
             found = [path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path)]
         except tf.errors.OpError as error:
-            raise DataError(f"data.sources.{split} = {pattern!r}: {first_line(error)}") from None
+            raise DataError(f"{setting} = {pattern!r}: {first_line(error)}") from None
         if not found:
             raise DataError(
-                f"data.sources.{split} = {pattern!r}: no such file; must be a path, or a glob "
-                "that matches files"
+                f"{setting} = {pattern!r}: no such file; must be a path, or a glob that matches "
+                "files"
             )
         files += sorted(found)
     twice = [path for path, count in collections.Counter(files).items() if count > 1]
     if twice:
-        raise DataError(
-            f"data.sources.{split} = {getattr(config, split)!r}: names {twice[0]} twice"
-        )
+        raise DataError(f"{setting} = {','.join(patterns)!r}: names {twice[0]} twice")
     return files
 
 
@@ -125,7 +132,7 @@ def iterate_documents(config: SourceConfig, split: Split) -> Iterator[bytes]:
         for example in NumpyIterator(source.get_dataset(split, shuffle=False)):
             yield example["text"]
     except tf.errors.OpError as error:
-        raise streaming_error(error, [source]) from None
+        raise streaming_error(error, name_sources([source])) from None
 
 
 def has_split(config: SourceConfig, split: Split) -> bool:
@@ -159,11 +166,14 @@ def check_source(config: SourceConfig, split: Split) -> None:
                 pass
 
 
-def streaming_error(error: tf.errors.OpError, sources: Iterable[DocumentSource]) -> DataError:
-    """What went wrong while reading `sources`, in one sentence."""
+def streaming_error(error: tf.errors.OpError, where: str) -> DataError:
+    """What went wrong while reading, in one sentence."""
     # tf.data turns an error that Python raised within it into text, with a stack trace.
     raised = re.search(rf"{DataError.__name__}: (.+)", error.message)
-    if raised:
-        return DataError(raised.group(1))
+    return DataError(raised.group(1) if raised else f"{where}: {first_line(error)}")
+
+
+def name_sources(sources: Iterable[DocumentSource]) -> str:
+    """How messages call them."""
     names = (s.config.name or str(s.config.train) or s.config.kind for s in sources)
-    return DataError(f"data.sources ({'; '.join(names)}): {first_line(error)}")
+    return f"data.sources ({'; '.join(names)})"

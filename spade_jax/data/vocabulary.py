@@ -4,12 +4,13 @@ import functools
 import hashlib
 import re
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import seqio
 from etils import epath
 
-from spade_jax.data.config import DataConfig, DataError
+from spade_jax.data.config import DataError
 
 PAD_ID = 0
 
@@ -91,8 +92,8 @@ class Vocabulary:
         )
 
 
-def load_vocabulary(config: DataConfig) -> Vocabulary:
-    """The vocabulary a configuration names.
+def load_vocabulary(config: Any) -> Vocabulary:
+    """The vocabulary that a configuration's `vocabulary` and `extra_ids` name.
 
     Raises:
       DataError: a SentencePiece file that is missing, is none, or has other special ids.

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from spade_jax.config import ModelConfig, from_dict, require
-from spade_jax.data.config import DataConfig
+from spade_jax.config import require
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.training.command_line import exit_status, quiet_imports
-from spade_jax.training.config import MeshConfig, RunError
+from spade_jax.training.config import MeshConfig
 
 _DESCRIPTION = """\
 Reads a text file line by line and writes what a trained model makes of each line, one line each.
@@ -70,7 +69,7 @@ def decode_lines(
     """Writes the outputs, a batch at a time, and on standard error how far it is.
 
     Raises:
-      ConfigError: impossible settings, or a sentinel that the vocabulary lacks.
+      ConfigError: impossible settings, no checkpoint, or a sentinel that the vocabulary lacks.
       RunError: no checkpoint that can be read.
     """
     for name in ("batch_size", "input_length"):
@@ -95,20 +94,16 @@ def decode_lines(
         from spade_jax.decoding.generate import make_generator
         from spade_jax.models.encoder_decoder import EncoderDecoder
         from spade_jax.training import sharding
-        from spade_jax.training.checkpoints import Checkpoints
+        from spade_jax.training.run import open_run
         from spade_jax.training.step import abstract_model
 
-    checkpoints = Checkpoints(options.checkpoint / "checkpoints", keep=1)
-    if checkpoints.newest is None:
-        raise RunError(f"--checkpoint = {str(options.checkpoint)!r}: holds no checkpoint")
-    about = checkpoints.about()
-    model_config = from_dict(ModelConfig, about["settings"]["model"])
-    data_config = from_dict(DataConfig, about["settings"]["data"])
-    vocabulary = load_vocabulary(data_config)
+    run = open_run(options.checkpoint, "--checkpoint")
+    model_config = run.model
+    vocabulary = load_vocabulary(run)
     require(
-        vocabulary.digest == about["vocabulary"],
+        vocabulary.digest == run.vocabulary_digest,
         "data.vocabulary",
-        data_config.vocabulary,
+        run.vocabulary,
         f"is not what {options.checkpoint} was trained with",
     )
     mesh = sharding.make_mesh(MeshConfig())
@@ -119,7 +114,7 @@ def decode_lines(
         f"must be a multiple of the {mesh.size} devices",
     )
     graphdef, shapes = abstract_model(lambda rngs: EncoderDecoder(model_config, rngs), mesh)
-    params = checkpoints.restore_params(shapes)
+    params = run.checkpoints.restore_params(shapes, run.step)
     write = make_generator(
         lambda params: nnx.merge(graphdef, params),
         config,
@@ -129,7 +124,7 @@ def decode_lines(
         place=lambda tokens: jax.device_put(tokens, sharding.batch_sharding(mesh)),
     )
     key = jax.random.key(options.seed) if options.temperature > 0 else None
-    input_length = options.input_length or data_config.input_length
+    input_length = options.input_length or run.input_length
 
     cut = 0
     with Progress(console=Console(stderr=True), transient=True) as progress:

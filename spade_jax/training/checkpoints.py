@@ -97,6 +97,13 @@ class Checkpoints:
             ) from error
         return state, (path / _POSITION / _data_name()).read_bytes()
 
+    def stored_params(self, step: int) -> dict[str, tuple[int, ...]]:
+        """Paths and shapes of the parameters in a train state."""
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            metadata = reader.metadata((self._path(step) / _STATE).absolute())
+        stored = paths(metadata.item_metadata.tree["params"])
+        return {name: tuple(leaf.shape) for name, leaf in stored.items()}
+
     def restore_params(self, shapes: Any, step: int | None = None) -> Any:
         """The parameters alone of a train state, laid out as `shapes` say.
 
@@ -120,16 +127,16 @@ class Checkpoints:
             partial_restore=True,
         )
         state_path = (path / _STATE).absolute()
+        stored = self.stored_params(step)
+        # Orbax would begin to read, and fail on the way.
+        for name, shape in paths(shapes).items():
+            if stored.get(name) != shape.shape:
+                found = stored.get(name, "not there")
+                raise CheckpointError(
+                    f"{path}: does not fit this model (parameter {name}: {found}, must be "
+                    f"{shape.shape})"
+                )
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            stored = paths(reader.metadata(state_path).item_metadata.tree["params"])
-            # Orbax would begin to read, and fail on the way.
-            for name, shape in paths(shapes).items():
-                found = stored[name].shape if name in stored else None
-                if found != shape.shape:
-                    raise CheckpointError(
-                        f"{path}: does not fit this model (parameter {name}: "
-                        f"{'not there' if found is None else found}, must be {shape.shape})"
-                    )
             return reader.restore(state_path, args=arguments)["params"]
 
     def save(

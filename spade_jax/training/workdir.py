@@ -45,13 +45,13 @@ class Records:
         """Opens the files of a run that goes on after `step`, and drops what lies beyond it."""
         self._workdir = workdir
         self._path = workdir / "metrics.jsonl"
-        _replace(workdir / "config.json", json.dumps(settings, indent=2) + "\n")
+        replace_file(workdir / "config.json", json.dumps(settings, indent=2) + "\n")
         lines = read_metrics(self._path) if step else []
         lines = [line for line in lines if line["step"] <= step]
         self.evaluations: dict[int, Mapping[str, float]] = {
             line["step"]: line for line in lines if line["kind"] == "eval"
         }
-        _replace(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+        replace_file(self._path, "".join(json.dumps(line) + "\n" for line in lines))
         self._file = self._path.open("a")
         self._events = EventWriter(workdir / "tensorboard", step + 1)
 
@@ -107,7 +107,7 @@ def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -
     temporary.replace(path)
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Writes a file so that an interruption leaves either the old or the new one."""
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(text)

@@ -120,7 +120,7 @@ def test_text_that_is_no_utf8(run, tmp_path, capsys):
 
 
 def test_a_directory_without_a_checkpoint(tmp_path, capsys):
-    assert main([f"--checkpoint={tmp_path}", "--input=-"]) == 1
+    assert main([f"--checkpoint={tmp_path}", "--input=-"]) == 2
     assert "holds no checkpoint" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,42 @@
+"""The fine-tuning quickstart: which year does a passage name?
+
+    python -m finetune --config=configs/finetune/quickstart.py --workdir=runs/finetune
+
+Begins with the pre-training quickstart's checkpoint. Passages of about a sentence from the State of
+the Union in, a year out: the encoder must mark the year's digits, wherever they stand, and the
+decoder copy them one after the other. A model this small and shortly trained can learn that, for it
+needs no knowledge of words. It takes about three minutes on two CPU cores, and ends with about 85%
+of the years right, where always writing the most common year has 1%.
+"""
+
+import ml_collections
+
+from finetune.config import FinetuneConfig
+from spade_jax.data.task_config import TaskConfig
+from spade_jax.training.command_line import to_config_dict
+from spade_jax.training.config import OptimizerConfig, TrainConfig
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return to_config_dict(
+        FinetuneConfig(
+            init_from="runs/quickstart",
+            task=TaskConfig("sotu_year", input_length=128, target_length=8),
+            optimizer=OptimizerConfig(
+                learning_rate=3e-3,
+                schedule="linear",
+                warmup_steps=50,
+                # As in the pre-training quickstart: relative biases have a long way to go.
+                learning_rates=((r".*bias/table", 3e-2), (".*", None)),
+            ),
+            train=TrainConfig(
+                steps=1200,
+                batch_size=16,
+                eval_every=300,
+                checkpoint_every=300,
+                keep=1,
+                best_metric="accuracy",
+            ),
+            eval_examples=256,
+        )
+    )

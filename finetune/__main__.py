@@ -1,0 +1,32 @@
+"""Fine-tunes a pre-trained SPADE on pairs of texts: `python -m finetune --help`."""
+
+import sys
+from collections.abc import Sequence
+
+from finetune.config import FinetuneConfig
+from spade_jax.training.command_line import exit_status, parse, quiet_imports
+
+DESCRIPTION = """\
+Fine-tunes a State sPace AugmenteD transformEr on a task of texts and their targets: GLUE,
+summarisation, or a table of your own. Begins with the parameters of a pre-training run
+(--config.init_from=WORKDIR) and ends with metrics and predictions. --config.eval_only trains
+nothing.
+"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Returns the exit status: 0, 1 for a run that cannot go on, 2 for a wrong setting."""
+
+    def program() -> int:
+        config, workdir = parse(argv, FinetuneConfig, "finetune", DESCRIPTION)
+        with quiet_imports():
+            # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
+            from finetune.program import finetune
+
+        return finetune(config, workdir)
+
+    return exit_status(program, "the workdir")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,149 @@
+"""Predictions for whole evaluation sets, and what they are worth."""
+
+import itertools
+import statistics
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from spade_jax.data.metrics import score
+from spade_jax.data.pairs import EvaluationSet, Examined
+from spade_jax.data.vocabulary import Vocabulary
+from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.generate import bucket_length, make_generator
+from spade_jax.training import sharding
+from spade_jax.training.evaluation import evaluate
+from spade_jax.training.step import Trainer
+
+
+class Evaluator:
+    """Evaluates parameters; equal ones always alike, whatever the batch size.
+
+    Args:
+      trainer: the model, bound to its devices.
+      decoding: how predictions are written.
+      input_length, target_length: the most tokens of each, their ends included.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        decoding: DecodingConfig,
+        vocabulary: Vocabulary,
+        input_length: int,
+        target_length: int,
+        console: Console,
+    ):
+        self._trainer = trainer
+        self._vocabulary = vocabulary
+        self._batch_size = trainer.eval_batch_size
+        self._input_length = input_length
+        self._target_length = target_length
+        self._console = console
+        self._write = make_generator(
+            trainer.model,
+            decoding,
+            end_id=vocabulary.eos_id,
+            vocab_size=vocabulary.size,
+            batch_size=self._batch_size,
+            place=lambda tokens: jax.device_put(tokens, sharding.batch_sharding(trainer.mesh)),
+        )
+
+    def predict(self, params: Any, examples: EvaluationSet) -> list[str]:
+        """The text that the model writes for each example, in their order."""
+        predictions = [""] * len(examples.pairs)
+        with Progress(console=self._console, transient=True) as progress:
+            bar = progress.add_task(f"predicting {examples.part.name}", total=len(predictions))
+            for rows in self._batches(examples):
+                outputs = self._write(params, [examples.inputs[row] for row in rows])
+                for row, output in zip(rows, outputs):
+                    predictions[row] = self._vocabulary.decode(output).strip()
+                progress.advance(bar, len(rows))
+        return predictions
+
+    def loss(self, params: Any, examples: EvaluationSet) -> float:
+        """Nats per target token, given the tokens before."""
+        result = evaluate(
+            self._trainer, params, self._padded(examples), self._vocabulary.token_bytes
+        )
+        return result["loss"]
+
+    def metrics(self, params: Any, sets: Sequence[EvaluationSet]) -> dict[str, float]:
+        """Loss, each set's metrics, and their mean as `score`; see `combine`."""
+        return combine(
+            [
+                {"loss": self.loss(params, examples)}
+                | measure(examples, self.predict(params, examples))
+                for examples in sets
+            ],
+            sets,
+        )
+
+    def _batches(self, examples: EvaluationSet) -> Iterator[list[int]]:
+        """Rows of about equal lengths together, for the least padding."""
+        order = iter(sorted(range(len(examples.pairs)), key=lambda i: len(examples.inputs[i])))
+        while batch := list(itertools.islice(order, self._batch_size)):
+            yield batch
+
+    def _padded(self, examples: EvaluationSet) -> Iterator[dict[str, np.ndarray]]:
+        """Batches as `Trainer.eval_step` takes them."""
+        for rows in self._batches(examples):
+            longest = max(len(examples.inputs[row]) for row in rows)
+            length = min(bucket_length(longest), self._input_length)
+            inputs = np.zeros((self._batch_size, length), np.int32)
+            targets = np.zeros((self._batch_size, self._target_length), np.int32)
+            for i, row in enumerate(rows):
+                inputs[i, : len(examples.inputs[row])] = examples.inputs[row]
+                targets[i, : len(examples.targets[row])] = examples.targets[row]
+            yield {
+                "encoder_input_tokens": inputs,
+                "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
+                "decoder_target_tokens": targets,
+                "decoder_loss_weights": (targets != 0).astype(np.int32),
+            }
+
+
+def measure(examples: EvaluationSet, predictions: Sequence[str]) -> dict[str, float]:
+    """The task's metrics of predictions."""
+    task = examples.part.task
+    targets = [pair.target for pair in examples.pairs]
+    return score(task.metrics, targets, predictions, task.labels)
+
+
+def combine(metrics: Sequence[dict[str, float]], sets: Sequence[EvaluationSet]) -> dict[str, float]:
+    """Metrics of several sets under one roof.
+
+    Names of several sets are `set/metric`, those of one set plain. `score` is the mean over tasks
+    of the mean of a task's metrics (GLUE's), `loss` the mean over sets.
+    """
+    values = {"loss": statistics.fmean(m["loss"] for m in metrics)} if "loss" in metrics[0] else {}
+    for own, examples in zip(metrics, sets):
+        prefix = f"{examples.part.name}/" if len(sets) > 1 else ""
+        values |= {f"{prefix}{name}": value for name, value in own.items() if name != "loss"}
+    by_task: dict[str, list[float]] = {}
+    for own, examples in zip(metrics, sets):
+        task = examples.part.task
+        by_task.setdefault(task.name, []).append(statistics.fmean(own[m] for m in task.metrics))
+    values["score"] = statistics.fmean(map(statistics.fmean, by_task.values()))
+    return values
+
+
+def baseline(examples: EvaluationSet, training: Examined | None) -> tuple[str, list[str]]:
+    """What one writes who has learned nothing: the name of the method, and its predictions.
+
+    Measured by ROUGE that is the input's beginning, as many words as a target has in training on
+    average; else the target most common in training.
+    """
+    task = examples.part.task
+    if training is None:
+        return "none", []
+    if not any(metric.startswith("rouge") for metric in task.metrics):
+        return "most common target", [training.commonest] * len(examples.pairs)
+    words = max(1, round(training.target_words))
+    return "beginning of the input", [
+        " ".join(pair.input.removeprefix(task.prefix).split()[:words]) for pair in examples.pairs
+    ]

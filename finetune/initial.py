@@ -1,0 +1,112 @@
+"""The parameters that a run begins with, out of a pre-training checkpoint."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flax.traverse_util import flatten_dict, unflatten_dict
+from rich.table import Table
+
+from spade_jax.config import ConfigError
+from spade_jax.data.config import DataConfig
+from spade_jax.training.checkpoints import CheckpointError
+from spade_jax.training.optimizer import paths
+from spade_jax.training.run import Run
+from spade_jax.training.step import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What becomes of each parameter, by path.
+
+    Attributes:
+      loaded: taken from the checkpoint, with their shapes.
+      skipped: the checkpoint's alone.
+      new: the model's alone.
+    """
+
+    loaded: dict[str, tuple[int, ...]]
+    skipped: dict[str, tuple[int, ...]]
+    new: dict[str, tuple[int, ...]]
+
+    def table(self) -> Table:
+        table = Table(title="Initial parameters", title_justify="left")
+        for column in ("parameter", "shape", "begins"):
+            table.add_column(column)
+        for shapes, word in (
+            (self.loaded, "as in the checkpoint"),
+            (self.skipped, "skipped: not in this model"),
+            (self.new, "at random: not in the checkpoint"),
+        ):
+            for name, shape in sorted(shapes.items()):
+                table.add_row(name, " x ".join(map(str, shape)), word)
+        return table
+
+
+def plan(start: Run, shapes: Any, new_parameters: Sequence[str]) -> Plan:
+    """Compares a checkpoint with the model's parameters.
+
+    Args:
+      shapes: the model's, as nested dicts.
+      new_parameters: regular expressions of those that may be missing.
+
+    Raises:
+      CheckpointError: one is missing, or has another shape.
+    """
+    directory = start.checkpoints.directory
+    stored = start.checkpoints.stored_params(start.step)
+    wanted = {name: tuple(leaf.shape) for name, leaf in paths(shapes).items()}
+    wrong = {n for n, shape in wanted.items() if n in stored and stored[n] != shape}
+    missing = {
+        name
+        for name in wanted.keys() - stored.keys()
+        if not any(re.fullmatch(pattern, name) for pattern in new_parameters)
+    }
+    for name in sorted(wrong):
+        raise CheckpointError(
+            f"{directory}: is of another model: parameter {name} is {stored[name]} there, and "
+            f"must be {wanted[name]}"
+        )
+    if missing:
+        raise CheckpointError(
+            f"{directory}: is of another model: {len(missing)} of {len(wanted)} parameters are "
+            f"not there, such as {min(missing)}; use that model's configuration (model = None), "
+            "or name them in new_parameters"
+        )
+    return Plan(
+        {name: shape for name, shape in wanted.items() if name in stored},
+        {name: shape for name, shape in stored.items() if name not in wanted},
+        {name: shape for name, shape in wanted.items() if name not in stored},
+    )
+
+
+def initial_state(
+    start: Run, plan: Plan, shapes: Any, init: Callable[[], TrainState]
+) -> TrainState:
+    """A fresh train state with the parameters of a checkpoint, laid out as `shapes` say."""
+    state = init()
+    wanted = {
+        path: leaf
+        for path, leaf in flatten_dict(shapes).items()
+        if "/".join(map(str, path)) in plan.loaded
+    }
+    loaded = start.checkpoints.restore_params(unflatten_dict(wanted), start.step)
+    return state._replace(params=unflatten_dict(flatten_dict(state.params) | flatten_dict(loaded)))
+
+
+def resolve_vocabulary(task: Any, start: Run | None) -> Any:
+    """The task with the vocabulary of the checkpoint where it names none of its own.
+
+    Raises:
+      ConfigError: neither names one.
+    """
+    if start is None:
+        if task.vocabulary is None:
+            raise ConfigError("task.vocabulary = None: must be set where init_from is not")
+        return dataclasses.replace(task, extra_ids=task.extra_ids or DataConfig.extra_ids)
+    return dataclasses.replace(
+        task,
+        vocabulary=task.vocabulary or start.vocabulary,
+        extra_ids=task.extra_ids or start.extra_ids,
+    )

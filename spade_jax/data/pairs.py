@@ -1,0 +1,430 @@
+"""Pairs of texts as seqio Tasks to train on, and as examples to evaluate on."""
+
+import collections
+import dataclasses
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, NamedTuple
+
+import seqio
+import tensorflow_datasets as tfds
+
+from spade_jax.config import require
+from spade_jax.data import prepared
+from spade_jax.data._tensorflow import tf
+from spade_jax.data.config import DataError
+from spade_jax.data.metrics import score
+from spade_jax.data.pipeline import BatchIterator, host_seed
+from spade_jax.data.rows import plain, read_rows
+from spade_jax.data.sources import SHIPPED_TEXT, glob_files
+from spade_jax.data.task_config import TaskConfig
+from spade_jax.data.tasks import digest
+from spade_jax.data.text_to_text import Row, RowError, Split, TextToText
+from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
+
+# Training examples that are looked at to say how many are cut off, and for the baseline.
+_EXAMINED = 10_000
+
+
+class Pair(NamedTuple):
+    """One example as text.
+
+    Attributes:
+      number: its index in the data set, as a submission names it.
+      target: "" where a test set keeps it secret.
+    """
+
+    number: str
+    input: str
+    target: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """One task's rows of one split, or of one of the two that MNLI has of it.
+
+    Attributes:
+      name: the task's, with what tells parts apart: "rte", "mnli_matched".
+      number: which of the task's parts of this split.
+      source: name of the split in TFDS, or the paths of tables.
+    """
+
+    name: str
+    task: TextToText
+    split: Split
+    number: int
+    source: str | tuple[str, ...]
+
+
+def parts(config: TaskConfig, split: Split) -> list[Part]:
+    """What there is of a split, of each task.
+
+    Raises:
+      DataError: paths without files, or a data set that TFDS has not prepared.
+    """
+    found = []
+    for task in config.tasks:
+        names = task.splits.get(split, ())
+        sources: list[str | tuple[str, ...]] = []
+        if config.local:
+            files = [
+                tuple(glob_files([pattern], f"task.{split}"))
+                for pattern in _patterns(config, task, split)
+            ]
+            require(
+                len(names) < 2 or len(files) in (0, len(names)),
+                f"task.{split}",
+                getattr(config, split),
+                f"must name a table for each of {', '.join(names)}",
+            )
+            if files:
+                sources = list(files) if len(names) > 1 else [tuple(itertools.chain(*files))]
+        elif task.tfds is None:
+            sources = [(str(SHIPPED_TEXT / f"sotu.{name}.jsonl.gz"),) for name in names]
+        else:
+            there = _builder(task, config).info.splits
+            sources = [name for name in names if name in there]
+        for number, source in enumerate(sources):
+            kind = names[number].partition("_")[2] if len(names) > 1 else ""
+            name = f"{task.name}_{kind}" if kind else task.name
+            found.append(Part(name, task, split, number, source))
+    return found
+
+
+def _patterns(config: TaskConfig, task: TextToText, split: Split) -> list[str]:
+    return [pattern.replace("{task}", task.name) for pattern in config.patterns(split)]
+
+
+def _builder(task: TextToText, config: TaskConfig) -> tfds.core.DatasetBuilder:
+    builder = prepared.find_builder(str(task.tfds), config.data_dir, "task")
+    for column in (*task.columns, task.target):
+        if column not in builder.info.features:
+            raise DataError(
+                f"{task.tfds}: has no column {column!r}, but {', '.join(builder.info.features)}"
+            )
+    return builder
+
+
+def read_pairs(part: Part, config: TaskConfig) -> Iterator[Pair]:
+    """All pairs of a part, in order.
+
+    Raises:
+      DataError: a row that makes none, with where it stands.
+    """
+    if isinstance(part.source, tuple):
+        for path in part.source:
+            yield from _read_file(path, part.task, config, labelled=part.split != "test")
+        return
+    rows = _builder(part.task, config).as_dataset(
+        split=part.source, read_config=tfds.ReadConfig(try_autocache=False)
+    )
+    for number, row in enumerate(rows.as_numpy_iterator()):
+        where = f"{part.task.tfds}, {part.source} {number}"
+        row = {column: plain(value) for column, value in row.items()}
+        yield _pair(row, where, number, part.task, labelled=part.split != "test")
+
+
+def _read_file(path: str, task: TextToText, config: TaskConfig, labelled: bool) -> Iterator[Pair]:
+    number = 0
+    for where, row in read_rows(path, config.header):
+        for piece in task.expand(row):
+            yield _pair(piece, where, number, task, labelled)
+            number += 1
+
+
+def _pair(row: Row, where: str, number: int, task: TextToText, labelled: bool) -> Pair:
+    try:
+        text, target = task.pair(row, labelled=labelled)
+    except RowError as error:
+        raise DataError(f"{where}: {error}") from None
+    index = row.get("idx", row.get("index", number))
+    return Pair(str(index), text, target)
+
+
+def load_table(part: Part, config: TaskConfig) -> list[Pair]:
+    """All pairs of local tables: held in memory, so that training can take them in any order."""
+    assert isinstance(part.source, tuple)
+    return _load_table(part.task.name, part.source, part.split, config)
+
+
+@functools.lru_cache(maxsize=32)
+def _load_table(name: str, files: tuple[str, ...], split: Split, config: TaskConfig) -> list[Pair]:
+    task = next(task for task in config.tasks if task.name == name)
+    return list(read_pairs(Part(name, task, split, 0, files), config))
+
+
+class PairSource(seqio.DataSource):
+    """Training examples with bytes [] `inputs` and `targets`, of one task."""
+
+    def __init__(self, part: Part, config: TaskConfig):
+        self._part = part
+        self._config = config
+        super().__init__(["train"])
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return True
+
+    def list_shards(self, split: str) -> list[str]:
+        return [self._part.source] if isinstance(self._part.source, str) else [*self._part.source]
+
+    def get_dataset(
+        self,
+        split: str = "train",
+        shuffle: bool = True,
+        seed: int | None = None,
+        shard_info: seqio.ShardInfo | None = None,
+        **unused: Any,
+    ) -> tf.data.Dataset:
+        shard_info = shard_info or seqio.ShardInfo(index=0, num_shards=1)
+        if isinstance(self._part.source, str):
+            pairs = self._read_prepared(shuffle, seed, shard_info)
+        else:
+            pairs = self._read_table(shuffle, seed, shard_info)
+        return pairs.map(lambda inputs, targets: {"inputs": inputs, "targets": targets})
+
+    def _read_table(
+        self, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo
+    ) -> tf.data.Dataset:
+        table = load_table(self._part, self._config)
+
+        def read(number: int) -> tuple[bytes, bytes]:
+            return table[number].input.encode("utf-8"), table[number].target.encode("utf-8")
+
+        rows = tf.data.Dataset.range(shard_info.index, len(table), shard_info.num_shards)
+        if shuffle:
+            # All of them at once, for tables are often sorted; their numbers take little room.
+            rows = rows.shuffle(len(table), seed=seed)
+        return rows.map(lambda number: _two_texts(read, [number]))
+
+    def _read_prepared(
+        self, shuffle: bool, seed: int | None, shard_info: seqio.ShardInfo
+    ) -> tf.data.Dataset:
+        task = self._part.task
+        columns = (*task.columns, task.target)
+        shards = tfds.even_splits(self._part.source, shard_info.num_shards)
+        dataset = _builder(task, self._config).as_dataset(
+            split=shards[shard_info.index],
+            shuffle_files=shuffle,
+            read_config=tfds.ReadConfig(shuffle_seed=seed, try_autocache=False),
+        )
+
+        def pair(*values: Any) -> tuple[bytes, bytes]:
+            row = {column: plain(value) for column, value in zip(columns, values)}
+            made = _pair(row, f"{task.tfds}, {self._part.source}", 0, task, labelled=True)
+            return made.input.encode("utf-8"), made.target.encode("utf-8")
+
+        def write(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            values = [row[column] for column in columns]
+            return _two_texts(pair, values)
+
+        pairs = dataset.map(write)
+        # Of texts, for they are smaller than their tokens: all of it is part of a position.
+        return pairs.shuffle(self._config.shuffle_buffer, seed=seed) if shuffle else pairs
+
+
+def _two_texts(
+    function: Callable[..., tuple[bytes, bytes]], values: list[tf.Tensor]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    inputs, targets = tf.numpy_function(function, values, [tf.string] * 2, stateful=False)
+    return tf.ensure_shape(inputs, []), tf.ensure_shape(targets, [])
+
+
+def pair_task(part: Part, config: TaskConfig) -> seqio.Task:
+    """Registers, or finds, the Task of a part that is for training."""
+    vocabulary = load_vocabulary(config)
+    task = part.task
+    name = f"{task.name}_{digest(task.name, part.source, config, vocabulary.digest)}"
+    if name in seqio.TaskRegistry.names():
+        return seqio.TaskRegistry.get(name)
+
+    def tokens(text: tf.Tensor, length: int) -> tf.Tensor:
+        kept = vocabulary.seqio.encode_tf(text)[: length - 1]
+        return tf.concat([kept, [vocabulary.eos_id]], axis=0)
+
+    def tokenize(dataset: tf.data.Dataset) -> tf.data.Dataset:
+        return dataset.map(
+            lambda pair: {
+                "inputs": tokens(pair["inputs"], config.input_length),
+                "targets": tokens(pair["targets"], config.target_length),
+            },
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+
+    def measure(targets: list[str], predictions: list[str]) -> dict[str, float]:
+        return score(task.metrics, targets, predictions, task.labels)
+
+    feature = seqio.Feature(vocabulary.seqio, add_eos=True)
+    return seqio.TaskRegistry.add(
+        name,
+        source=PairSource(part, config),
+        preprocessors=[tokenize],
+        output_features={"inputs": feature, "targets": feature},
+        metric_fns=[measure],
+        shuffle_buffer_size=1,  # The source has shuffled.
+    )
+
+
+def pair_mixture(config: TaskConfig, sizes: Iterable[int]) -> seqio.Mixture:
+    """Registers, or finds, the Mixture of all tasks, each by its number of examples."""
+    tasks = [pair_task(part, config) for part in parts(config, "train")]
+    rates = [(task.name, float(size)) for task, size in zip(tasks, sizes, strict=True)]
+    name = "pairs_mixture_" + digest(rates)
+    if name in seqio.MixtureRegistry.names():
+        return seqio.MixtureRegistry.get(name)
+    return seqio.MixtureRegistry.add(name, rates)
+
+
+def train_pairs(
+    config: TaskConfig,
+    batch_size: int,
+    sizes: Iterable[int],
+    *,
+    shard_index: int = 0,
+    num_shards: int = 1,
+) -> BatchIterator:
+    """Training batches without end, each epoch in another order.
+
+    Batches hold what those of pre-training do; packed ones also `encoder_segment_ids`,
+    `decoder_segment_ids` and `decoder_positions`, and the same of the encoder.
+
+    Args:
+      sizes: examples of each task, as `examine` counts them.
+    """
+    mixture = pair_mixture(config, sizes)
+    lengths = {"inputs": config.input_length, "targets": config.target_length}
+    dataset = mixture.get_dataset(
+        lengths,
+        split="train",
+        shuffle=True,
+        seed=host_seed(config.seed, shard_index),
+        shard_info=seqio.ShardInfo(shard_index, num_shards),
+        num_epochs=None,
+    )
+    dataset = seqio.EncDecFeatureConverter(pack=config.pack)(dataset, lengths)
+    definition = {
+        "data": digest(config, load_vocabulary(config).digest),
+        "batch_size": batch_size,
+        "shard_index": shard_index,
+        "num_shards": num_shards,
+    }
+    return BatchIterator(
+        dataset.batch(batch_size, drop_remainder=True),
+        definition,
+        f"task.train ({config.name})",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Examined:
+    """What a look at the training examples of one part finds.
+
+    Attributes:
+      examples: how many there are.
+      looked_at: how many of them, the first ones, the rest is about.
+      cut_inputs, cut_targets: those that are too long.
+      commonest: the most common target.
+      target_words: of a target, on average.
+    """
+
+    part: Part
+    examples: int
+    looked_at: int
+    cut_inputs: int
+    cut_targets: int
+    commonest: str
+    target_words: float
+
+
+def examine(config: TaskConfig, batch_size: int = 0) -> list[Examined]:
+    """Looks at the training examples of each task: all of local tables, the first of TFDS's.
+
+    Raises:
+      DataError: a row that makes no pair, or fewer examples than a batch has.
+    """
+    vocabulary = load_vocabulary(config)
+    found = []
+    for part in parts(config, "train"):
+        cut_inputs = cut_targets = words = looked_at = 0
+        targets: collections.Counter[str] = collections.Counter()
+        pairs = (
+            read_pairs(part, config) if isinstance(part.source, str) else load_table(part, config)
+        )
+        for pair in itertools.islice(pairs, _EXAMINED):
+            looked_at += 1
+            cut_inputs += len(vocabulary.encode(pair.input)) >= config.input_length
+            cut_targets += len(vocabulary.encode(pair.target)) >= config.target_length
+            words += len(pair.target.split())
+            targets[pair.target] += 1
+        if isinstance(pairs, list):
+            examples = len(pairs)
+        else:
+            examples = _builder(part.task, config).info.splits[part.source].num_examples
+        mean_words = words / max(looked_at, 1)
+        commonest = max(targets, key=targets.__getitem__, default="")
+        found.append(
+            Examined(part, examples, looked_at, cut_inputs, cut_targets, commonest, mean_words)
+        )
+    total = sum(part.examples for part in found)
+    if total < batch_size:
+        raise DataError(
+            f"task.train = {config.train!r}: {total} training examples, but a batch of "
+            f"{batch_size}; must have at least one batch: add examples, or lower train.batch_size"
+        )
+    return found
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+    """The examples of one part, tokenised.
+
+    Attributes:
+      pairs: in the order of the data.
+      inputs, targets: token ids, their ends included, cut off where too long.
+      cut_inputs: how many were.
+    """
+
+    part: Part
+    pairs: list[Pair]
+    inputs: list[list[int]]
+    targets: list[list[int]]
+    cut_inputs: int
+
+    @property
+    def labelled(self) -> bool:
+        return all(pair.target for pair in self.pairs)
+
+
+def evaluation_sets(
+    config: TaskConfig, split: Split, limit: int | None = None
+) -> list[EvaluationSet]:
+    """The examples of a split, of each task apart.
+
+    Args:
+      limit: the most of each, evenly spread over all that there are; None for all.
+
+    Raises:
+      DataError: a row that makes no pair.
+    """
+    vocabulary: Vocabulary = load_vocabulary(config)
+
+    def tokens(text: str, length: int) -> list[int]:
+        return [*vocabulary.encode(text)[: length - 1], vocabulary.eos_id]
+
+    sets = []
+    for part in parts(config, split):
+        pairs = list(read_pairs(part, config))
+        if limit is not None and len(pairs) > limit:
+            pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
+        encoded = [vocabulary.encode(pair.input) for pair in pairs]
+        sets.append(
+            EvaluationSet(
+                part,
+                pairs,
+                [[*ids[: config.input_length - 1], vocabulary.eos_id] for ids in encoded],
+                [tokens(pair.target, config.target_length) for pair in pairs],
+                sum(len(ids) >= config.input_length for ids in encoded),
+            )
+        )
+    return sets

@@ -1,0 +1,141 @@
+"""The rows of local tables: TSV, CSV, JSON lines and Parquet, by the names of their columns."""
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from etils import epath
+
+from spade_jax.data.config import DataError
+from spade_jax.data.documents import not_utf8, read_lines
+from spade_jax.data.text_to_text import Row
+
+# Of a field of a CSV file, which Python's reader would limit to 131,072: papers are longer.
+_MOST_CHARACTERS = 2**31 - 1
+
+KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
+
+
+def read_rows(path: str, header: tuple[str, ...] = ()) -> Iterator[tuple[str, Row]]:
+    """The rows of a file, each with where it stands: `my/train.tsv, line 3`.
+
+    In TSV files quotes are letters, as in GLUE's; in CSV files they hold fields together.
+
+    Args:
+      path: its ending tells what it is, before a ".gz".
+      header: names of the columns of a TSV or CSV file whose first line has none.
+
+    Raises:
+      DataError: a file of another kind, that cannot be read, is damaged, or has no rows.
+    """
+    kind = next((k for k in KINDS if path.removesuffix(".gz").endswith(k)), None)
+    if kind is None:
+        raise DataError(f"{path}: is no table; its name must end in {', '.join(KINDS)} (or .gz)")
+    if kind == ".parquet":
+        rows = _parquet_rows(path)
+    elif kind == ".jsonl":
+        rows = _json_rows(path)
+    else:
+        rows = _delimited_rows(path, header, quoted=kind == ".csv")
+    empty = True
+    for row in rows:
+        yield row
+        empty = False
+    if empty:
+        raise DataError(f"{path}: has no rows; must have at least one")
+
+
+def _text_lines(path: str) -> Iterator[tuple[str, str]]:
+    for number, line in enumerate(read_lines(path, whole=False), start=1):
+        where = f"{path}, line {number}"
+        try:
+            yield where, line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise not_utf8(where, line, error) from None
+
+
+def _delimited_rows(path: str, header: tuple[str, ...], quoted: bool) -> Iterator[tuple[str, Row]]:
+    fields: Iterable[tuple[str, list[str]]]
+    if quoted:
+        fields = _quoted_fields(path)
+    else:
+        fields = ((where, line.split("\t")) for where, line in _text_lines(path))
+    for where, values in fields:
+        if values in ([""], []):
+            continue  # a blank line
+        if not header:
+            header = tuple(values)
+            twice = [name for name in header if header.count(name) > 1]
+            if twice:
+                raise DataError(f"{where}: names column {twice[0]!r} twice")
+            continue
+        if len(values) != len(header):
+            raise DataError(
+                f"{where}: has {len(values)} columns; must have {len(header)}, as the header has"
+            )
+        yield where, dict(zip(header, values))
+
+
+def _quoted_fields(path: str) -> Iterator[tuple[str, list[str]]]:
+    """Of a CSV file; a row may go over several lines, and stands where it ends."""
+    csv.field_size_limit(_MOST_CHARACTERS)
+    reader = csv.reader((line + "\n" for _, line in _text_lines(path)), strict=True)
+    try:
+        for values in reader:
+            yield f"{path}, line {reader.line_num}", values
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: is not CSV ({error})") from None
+
+
+def _json_rows(path: str) -> Iterator[tuple[str, Row]]:
+    for where, line in _text_lines(path):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise DataError(f"{where}: is not JSON ({error.msg} at column {error.colno})") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{where}: is a JSON {type(row).__name__}; must be an object")
+        if "\\u" in line:
+            _check_unicode(row, where)
+        yield where, row
+
+
+def _check_unicode(row: Row, where: str) -> None:
+    """Escapes such as `\\ud800` can be half a letter, which no text can be."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DataError(f"{where}: is not Unicode text ({error.reason})") from None
+
+
+def _parquet_rows(path: str) -> Iterator[tuple[str, Row]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with epath.Path(path).open("rb") as file:
+            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(1000):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield f"{path}, row {number}", row
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
+        if isinstance(error, OSError) and error.strerror:  # The system's, not pyarrow's.
+            raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+        reason = re.split(r"[.\n]", str(error))[0]
+        raise DataError(f"{path}: is damaged or no Parquet file ({reason})") from None
+
+
+def plain(value: Any) -> Any:
+    """A value of TFDS as strings, numbers and lists of them."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return value

@@ -1,0 +1,139 @@
+"""What a fine-tuned model reads and writes, as a frozen dataclass that knows no framework."""
+
+import dataclasses
+
+from spade_jax.config import ConfigError, nearest, require
+from spade_jax.data import metrics
+from spade_jax.data.text_to_text import (
+    MIXTURES,
+    SPLITS,
+    TASKS,
+    Split,
+    TextToText,
+    label_word,
+    labelled_fields,
+    plain,
+    text,
+)
+
+LOCAL = "local_pairs"
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskConfig:
+    """A task, where its rows come from, and how they become tokens.
+
+    Attributes:
+      name: one of the tasks, such as "rte" or "cnn_dailymail"; "glue" is the mixture of all of
+        GLUE, by number of examples; "local_pairs" is made of the settings below.
+      train, validation, test: tables (TSV, CSV, JSON lines, Parquet) with the task's columns:
+        paths or globs, several separated by commas or in a tuple. Of MNLI, the matched and then
+        the mismatched one. In those of a mixture "{task}" stands for the name of each task. All
+        empty: the task's data set in TFDS.
+      data_dir: the directory that TFDS prepared it in; None is TFDS's own default.
+      header: names of the columns of TSV or CSV files whose first line has none.
+      inputs, target: of "local_pairs", the columns that inputs and targets are made of. Of several
+        inputs each is headed by its name, `question: … context: …`.
+      prefix: of "local_pairs", stands before each input.
+      labels: of "local_pairs", all targets there are; unless they are numbers themselves, a class
+        number counts from 0 through them.
+      metrics: of "local_pairs", what to measure; empty is accuracy with labels, else ROUGE.
+      vocabulary, extra_ids: as in pre-training; None is the checkpoint's.
+      input_length, target_length: tokens, their ends included; what is longer is cut off.
+      pack: several short examples in one row of a training batch, which neither attention nor
+        the state space model mixes.
+      shuffle_buffer: training examples of TFDS held back for shuffling; tables are shuffled whole.
+      seed: of shuffling.
+    """
+
+    name: str = LOCAL
+    train: str | tuple[str, ...] = ""
+    validation: str | tuple[str, ...] = ""
+    test: str | tuple[str, ...] = ""
+    data_dir: str | None = None
+    header: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+    target: str = ""
+    prefix: str = ""
+    labels: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ()
+    vocabulary: str | None = None
+    extra_ids: int | None = None
+    input_length: int = 512
+    target_length: int = 64
+    pack: bool = False
+    shuffle_buffer: int = 2048
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        known = (LOCAL, *TASKS, *MIXTURES)
+        if self.name not in known:
+            raise ConfigError(f"task.name = {self.name!r}: no such task{nearest(self.name, known)}")
+        if self.name == LOCAL:
+            require(self.local, "task.train", self.train, f'must name a table for task "{LOCAL}"')
+            for setting in ("inputs", "target"):
+                value = getattr(self, setting)
+                require(bool(value), f"task.{setting}", value, "must name a column of the tables")
+            metrics.check(self.metrics, self.labels)
+            require(
+                len(set(self.labels)) == len(self.labels) != 1,
+                "task.labels",
+                self.labels,
+                "must be at least two different words, or none",
+            )
+        else:
+            for setting in ("inputs", "target", "prefix", "labels", "metrics"):
+                value = getattr(self, setting)
+                require(
+                    not value,
+                    f"task.{setting}",
+                    value,
+                    f'is of task "{LOCAL}" only; task {self.name!r} has its own',
+                )
+        require(
+            len(set(self.header)) == len(self.header),
+            "task.header",
+            self.header,
+            "must name each column once",
+        )
+        for setting, least in (
+            ("input_length", 2),
+            ("target_length", 2),
+            ("shuffle_buffer", 1),
+            ("seed", 0),
+        ):
+            value = getattr(self, setting)
+            require(value >= least, f"task.{setting}", value, f"must be at least {least}")
+
+    @property
+    def local(self) -> bool:
+        """Whether rows come from local tables."""
+        return any(self.patterns(split) for split in SPLITS)
+
+    def patterns(self, split: Split) -> tuple[str, ...]:
+        """The paths and globs of one split, one by one."""
+        value = getattr(self, split)
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(item.strip() for item in items if item.strip())
+
+    @property
+    def tasks(self) -> tuple[TextToText, ...]:
+        """The task, or those of the mixture."""
+        if self.name != LOCAL:
+            return tuple(TASKS[name] for name in MIXTURES.get(self.name, (self.name,)))
+        several = len(self.inputs) > 1
+        return (
+            TextToText(
+                LOCAL,
+                self.inputs,
+                self.target,
+                labelled_fields(self.prefix.strip(), self.inputs)
+                if several
+                else plain(self.prefix, self.inputs[0]),
+                label_word(self.labels, f"column {self.target!r}:") if self.labels else text,
+                self.metrics
+                or (("accuracy",) if self.labels else ("rouge1", "rouge2", "rougeL", "rougeLsum")),
+                self.labels,
+                prefix=self.prefix,
+            ),
+        )

@@ -1,0 +1,271 @@
+"""Pairs of texts: training batches and evaluation examples, of TFDS and of tables."""
+
+import dataclasses
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from spade_jax.data._tensorflow import tf
+from spade_jax.data.config import DataError
+from spade_jax.data.pairs import evaluation_sets, examine, load_table, parts, train_pairs
+from spade_jax.data.task_config import TaskConfig
+from spade_jax.data.vocabulary import load_vocabulary
+
+BYTES = {"vocabulary": "bytes", "extra_ids": 100}
+CLASSES = ["entailment", "not_entailment"]
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory):
+    """40 sums to train on, sorted by their targets, and 7 to evaluate on."""
+    directory = tmp_path_factory.mktemp("tables")
+    for name, count in (("train", 40), ("validation", 7)):
+        rows = [json.dumps({"question": f"{i} + {i}", "answer": 2 * i}) for i in range(count)]
+        (directory / f"{name}.jsonl").write_text("\n".join(rows) + "\n")
+    return directory
+
+
+@pytest.fixture(scope="module")
+def config(tables):
+    return TaskConfig(
+        train=f"{tables}/train.jsonl",
+        validation=f"{tables}/validation.jsonl",
+        inputs=("question",),
+        target="answer",
+        prefix="add: ",
+        input_length=32,
+        target_length=8,
+        **BYTES,
+    )
+
+
+@pytest.fixture(scope="module")
+def rte(tmp_path_factory):
+    """A data directory with TFDS's glue/rte:2.0.0, of a few rows of our own."""
+    directory = tmp_path_factory.mktemp("tfds")
+
+    def rows(count, label):
+        return tf.data.Dataset.from_tensor_slices(
+            {
+                "sentence1": [f"Premise {i}." for i in range(count)],
+                "sentence2": [f"Hypothesis {i}." for i in range(count)],
+                "label": np.array([i % 2 if label is None else label for i in range(count)]),
+                "idx": np.arange(count, dtype=np.int32),
+            }
+        )
+
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="glue",
+        config="rte",
+        version="2.0.0",
+        data_dir=directory,
+        split_datasets={
+            "train": rows(30, None),
+            "validation": rows(5, None),
+            "test": rows(4, -1),
+        },
+        features=tfds.features.FeaturesDict(
+            {
+                "sentence1": tfds.features.Text(),
+                "sentence2": tfds.features.Text(),
+                "label": tfds.features.ClassLabel(names=CLASSES),
+                "idx": np.int32,
+            }
+        ),
+    )
+    return TaskConfig("rte", data_dir=str(directory), input_length=80, target_length=20, **BYTES)
+
+
+def batches(config, batch_size, count, **hosts):
+    sizes = [part.examples for part in examine(config, batch_size)]
+    return list(itertools.islice(train_pairs(config, batch_size, sizes, **hosts), count))
+
+
+def texts(config, batches):
+    """The pairs in unpacked batches, as text."""
+    vocabulary = load_vocabulary(config)
+    return [
+        (vocabulary.decode(inputs), vocabulary.decode(targets))
+        for batch in batches
+        for inputs, targets in zip(batch["encoder_input_tokens"], batch["decoder_target_tokens"])
+    ]
+
+
+def test_an_epoch_has_each_row_once_in_an_order_of_its_own(config):
+    epochs = texts(config, batches(config, 8, 10))
+    expected = {(f"add: {i} + {i}", str(2 * i)) for i in range(40)}
+    assert set(epochs[:40]) == set(epochs[40:]) == expected
+    first = [int(target) for _, target in epochs[:40]]
+    assert first != sorted(first)
+    assert first[:8] != [int(target) for _, target in epochs[40:48]]
+    # The whole table is shuffled, however it was sorted: the first batch spans it.
+    assert max(first[:8]) - min(first[:8]) > 30
+
+
+def test_the_seed_decides_the_order(config):
+    assert texts(config, batches(config, 8, 5)) == texts(config, batches(config, 8, 5))
+    other = dataclasses.replace(config, seed=1)
+    assert texts(config, batches(config, 8, 5)) != texts(other, batches(other, 8, 5))
+
+
+def test_hosts_read_rows_of_their_own(config):
+    hosts = [texts(config, batches(config, 4, 5, shard_index=i, num_shards=2)) for i in range(2)]
+    assert not set(hosts[0]) & set(hosts[1])
+    assert len({*hosts[0], *hosts[1]}) == 40
+
+
+@pytest.mark.parametrize("pack", [False, True])
+def test_a_position_goes_on_with_the_batch_that_comes_next(config, pack):
+    config = dataclasses.replace(config, pack=pack)
+    sizes = [40]
+    iterator = train_pairs(config, 4, sizes)
+    for _ in range(7):
+        next(iterator)
+    position = iterator.get_state()
+    expected = [next(iterator) for _ in range(8)]
+    again = train_pairs(config, 4, sizes)
+    again.set_state(position)
+    for batch in expected:
+        found = next(again)
+        for name, array in batch.items():
+            np.testing.assert_array_equal(found[name], array)
+    with pytest.raises(DataError, match="was saved with batch_size = 4, but this run has 8"):
+        train_pairs(config, 8, sizes).set_state(position)
+
+
+def test_packed_rows_hold_whole_examples_side_by_side(config):
+    packed = dataclasses.replace(config, pack=True, input_length=64, target_length=32)
+    (batch,) = batches(packed, 2, 1)
+    vocabulary = load_vocabulary(packed)
+    for row in range(2):
+        segments = batch["encoder_segment_ids"][row]
+        assert segments.max() > 2
+        for segment in range(1, segments.max() + 1):
+            inside = segments == segment
+            written = batch["decoder_segment_ids"][row] == segment
+            question = vocabulary.decode(batch["encoder_input_tokens"][row, inside])
+            answer = vocabulary.decode(batch["decoder_target_tokens"][row, written])
+            number = int(question.removeprefix("add: ").split(" + ")[0])
+            assert (question, answer) == (f"add: {number} + {number}", str(2 * number))
+            positions = batch["decoder_positions"][row, written]
+            np.testing.assert_array_equal(positions, np.arange(written.sum()))
+            # Each begins with the start token, not with the end of the one before.
+            assert batch["decoder_input_tokens"][row, written][0] == 0
+
+
+def test_what_is_too_long_is_cut_and_counted(config):
+    short = dataclasses.replace(config, input_length=12, target_length=2)
+    (found,) = examine(short, 8)
+    # "add: 10 + 10" and EOS are 13 tokens; of the targets those of one digit just fit.
+    assert (found.examples, found.looked_at) == (40, 40)
+    assert (found.cut_inputs, found.cut_targets) == (30, 35)
+    (batch,) = batches(short, 40, 1)
+    assert batch["encoder_input_tokens"].shape == (40, 12)
+    ends = np.sum(batch["encoder_input_tokens"] == 1, axis=1)
+    np.testing.assert_array_equal(ends, 1)
+    (held_out,) = evaluation_sets(dataclasses.replace(config, input_length=10), "validation")
+    assert held_out.cut_inputs == 7
+    assert {len(ids) for ids in held_out.inputs} == {10}
+
+
+def test_the_first_10000_examples_speak_for_a_data_set(rte):
+    (found,) = examine(rte, 8)
+    assert (found.examples, found.looked_at, found.cut_inputs) == (30, 30, 0)
+    assert found.commonest in CLASSES
+
+
+def test_fewer_examples_than_a_batch(config):
+    with pytest.raises(DataError, match=r"40 training examples, but a batch of 41; must have at"):
+        examine(config, 41)
+
+
+def test_a_tfds_task_under_its_real_name(rte):
+    pairs = texts(rte, batches(rte, 6, 5))
+    assert set(pairs) == {
+        (f"rte sentence1: Premise {i}. sentence2: Hypothesis {i}.", CLASSES[i % 2])
+        for i in range(30)
+    }
+    (held_out,) = evaluation_sets(rte, "validation")
+    assert held_out.labelled
+    assert {pair.target for pair in held_out.pairs} == set(CLASSES)
+    (secret,) = evaluation_sets(rte, "test")
+    assert not secret.labelled
+    assert sorted(pair.number for pair in secret.pairs) == ["0", "1", "2", "3"]
+
+
+def test_the_mixture_takes_each_task_by_its_size(tmp_path):
+    sizes = {"cola": 64, "sst2": 16}
+    tasks = TaskConfig("glue", train=f"{tmp_path}/{{task}}.tsv", **BYTES).tasks
+    for task in tasks:
+        cells = [str(i) for i in range(len(task.columns))]
+        label = task.labels[0] if task.labels else "2.5"
+        header = "\t".join([*task.columns, "label"])
+        row = "\t".join([*cells, label])
+        rows = [row] * sizes.get(task.name, 4)
+        (tmp_path / f"{task.name}.tsv").write_text("\n".join([header, *rows]) + "\n")
+    config = TaskConfig(
+        "glue", train=f"{tmp_path}/{{task}}.tsv", input_length=64, target_length=20, **BYTES
+    )
+    assert [part.name for part in parts(config, "train")] == [task.name for task in tasks]
+    assert parts(config, "validation") == []
+    found = examine(config, 8)
+    assert [part.examples for part in found] == [sizes.get(task.name, 4) for task in tasks]
+    inputs = [text for text, _ in texts(config, batches(config, 100, 10))]
+    share = np.mean([text.startswith("cola") for text in inputs])
+    # 64 of 108 examples are CoLA's; three standard deviations of 1,000 draws.
+    assert abs(share - 64 / 108) < 3 * np.sqrt(0.59 * 0.41 / 1000)
+
+
+def test_mnli_is_evaluated_on_its_two_parts(tmp_path):
+    for name in ("matched", "mismatched"):
+        row = f"{name}\tyes\tneutral"
+        (tmp_path / f"{name}.tsv").write_text(f"premise\thypothesis\tlabel\n{row}\n")
+    config = TaskConfig(
+        "mnli", validation=f"{tmp_path}/matched.tsv,{tmp_path}/mismatched.tsv", **BYTES
+    )
+    matched, mismatched = evaluation_sets(config, "validation")
+    assert (matched.part.name, mismatched.part.name) == ("mnli_matched", "mnli_mismatched")
+    assert mismatched.pairs[0].input == "mnli hypothesis: yes premise: mismatched"
+    with pytest.raises(ValueError, match=r"task.validation = .* must name a table for each of"):
+        parts(dataclasses.replace(config, validation=f"{tmp_path}/matched.tsv"), "validation")
+
+
+def test_passages_of_the_shipped_text_name_one_year():
+    config = TaskConfig("sotu_year", input_length=256, target_length=8, **BYTES)
+    (part,) = parts(config, "validation")
+    pairs = load_table(part, config)
+    assert len(pairs) > 300
+    for pair in pairs:
+        assert pair.input.startswith("year: ")
+        assert set(re.findall(r"\b1[789]\d\d\b", pair.input)) == {pair.target}
+    assert parts(config, "test") == []
+
+
+def test_a_limit_takes_examples_from_everywhere(config):
+    (some,) = evaluation_sets(config, "validation", limit=3)
+    assert [pair.target for pair in some.pairs] == ["0", "4", "8"]
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ('{"question": "", "answer": 1}', r"train.jsonl, line 2: column 'question' is empty"),
+        ('{"question": "1", "answer": " "}', r"train.jsonl, line 2: column 'answer' is empty"),
+        ('{"question": "1", "reply": 1}', r"line 2: has no column 'answer', but 'question', 're"),
+        ('{"question": "1", "answer": [1]}', r"train.jsonl, line 2: \[1\] is not a text"),
+    ],
+)
+def test_a_row_that_makes_no_pair_is_named(config, tmp_path, row, message):
+    (tmp_path / "train.jsonl").write_text('{"question": "1", "answer": 2}\n' + row + "\n")
+    wrong = dataclasses.replace(config, train=f"{tmp_path}/train.jsonl")
+    with pytest.raises(DataError, match=message):
+        examine(wrong, 1)
+
+
+def test_a_data_set_that_is_not_prepared_is_said_at_once(rte):
+    with pytest.raises(DataError, match=r"task.name = 'glue/cola:2.0.0': no data set in .*build"):
+        parts(dataclasses.replace(rte, name="cola"), "train")

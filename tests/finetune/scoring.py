@@ -1,0 +1,67 @@
+"""A random model, and the evaluation of what it writes."""
+
+import json
+
+from rich.console import Console
+
+from finetune.evaluation import Evaluator
+from spade_jax.config import AttentionConfig, ModelConfig, SSMConfig, StackConfig
+from spade_jax.data.pairs import evaluation_sets
+from spade_jax.data.task_config import TaskConfig
+from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.decoding.config import DecodingConfig
+from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.sharding import make_mesh
+from spade_jax.training.step import make_trainer
+
+MODEL = ModelConfig(
+    vocab_size=360,
+    d_model=16,
+    d_ff=24,
+    encoder=StackConfig("s4+window:concat"),
+    decoder=StackConfig("full"),
+    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
+    ssm=SSMConfig(state_size=4, chunk_length=8),
+)
+DECODINGS = {
+    "greedy": DecodingConfig(max_length=6),
+    "beam": DecodingConfig(max_length=6, beams=3),
+}
+
+
+def make_sets(directory):
+    """13 inputs of 1 to 73 letters."""
+    rows = [{"in": "ab c"[i % 4] * (1 + 6 * i), "out": f"word {i}"} for i in range(13)]
+    rows = [row | {"in": "x" + row["in"]} for row in rows]
+    path = directory / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return evaluation_sets(task(path), "validation")
+
+
+def task(path):
+    return TaskConfig(
+        validation=str(path),
+        inputs=("in",),
+        target="out",
+        metrics=("rouge1", "sequence_accuracy"),
+        input_length=64,
+        target_length=10,
+        vocabulary="bytes",
+        extra_ids=100,
+    )
+
+
+def evaluation_of(sets, batch_size, decoding):
+    """Metrics and predictions of the random model."""
+    trainer = make_trainer(
+        lambda rngs: EncoderDecoder(MODEL, rngs),
+        OptimizerConfig(warmup_steps=1),
+        LossConfig(),
+        TrainConfig(steps=9, batch_size=batch_size),
+        make_mesh(MeshConfig()),
+    )
+    vocabulary = load_vocabulary(task("none"))
+    evaluator = Evaluator(trainer, decoding, vocabulary, 64, 10, Console(quiet=True))
+    params = trainer.init().params
+    return evaluator.metrics(params, sets), evaluator.predict(params, sets[0])
