@@ -56,7 +56,8 @@ class Evaluator:
     def predict(self, params: Any, examples: EvaluationSet) -> list[str]:
         """The text that the model writes for each example, in their order."""
         predictions = [""] * len(examples.pairs)
-        with Progress(console=self._console, transient=True) as progress:
+        quiet = not self._console.is_terminal
+        with Progress(console=self._console, transient=True, disable=quiet) as progress:
             bar = progress.add_task(f"predicting {examples.part.name}", total=len(predictions))
             for rows in self._batches(examples):
                 outputs = self._write(params, [examples.inputs[row] for row in rows])

@@ -25,7 +25,7 @@ from spade_jax.training.step import make_trainer
 from spade_jax.training.workdir import check_writable
 
 # What a second start in the same workdir may change, beside what the loop allows.
-_MAY_CHANGE = ("eval_only", "init_from", "task.test", "task.data_dir")
+_MAY_CHANGE = ("eval_only", "init_from", "task.test")
 
 
 def finetune(config: FinetuneConfig, workdir: Path) -> int:
@@ -97,8 +97,9 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
             _finish(config, workdir, evaluator, params, step, examine(config.task), console)
             return 0
 
-        training = examine(config.task, config.train.batch_size)
-        validation = evaluation_sets(config.task, "validation", config.eval_examples)
+        with console.status("reading the data"):
+            training = examine(config.task, config.train.batch_size)
+            validation = evaluation_sets(config.task, "validation", config.eval_examples)
         require(
             bool(validation),
             "task.validation",
@@ -130,16 +131,18 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
                 f"Stopped and saved at step {outcome.step}; the same command goes on from there."
             )
             return 0
-        if outcome.was_finished and (done := results.read_results(workdir)) is not None:
+        step = outcome.step if outcome.best_step is None else outcome.best_step
+        done = results.read_results(workdir)
+        # Those of another step are from an evaluation in between.
+        if outcome.was_finished and done is not None and done["step"] == step:
             console.print(results.results_table(done))
             console.print(
                 f"This run is finished, at step {outcome.step}. For more, raise train.steps in a "
                 "new workdir."
             )
             return 0
-        params, step = outcome.state.params, outcome.step
-        if outcome.best_step not in (None, outcome.step):
-            step = outcome.best_step
+        params = outcome.state.params
+        if step != outcome.step:
             params = checkpoints.restore_params(shapes, step)
             console.print(
                 f"Evaluating the parameters of step {step}, the best by {config.train.best_metric}."

@@ -231,11 +231,16 @@ def _two_texts(
     return tf.ensure_shape(inputs, []), tf.ensure_shape(targets, [])
 
 
+def _training(config: TaskConfig) -> TaskConfig:
+    """What of a configuration decides what training reads."""
+    return dataclasses.replace(config, validation="", test="")
+
+
 def pair_task(part: Part, config: TaskConfig) -> seqio.Task:
     """Registers, or finds, the Task of a part that is for training."""
     vocabulary = load_vocabulary(config)
     task = part.task
-    name = f"{task.name}_{digest(task.name, part.source, config, vocabulary.digest)}"
+    name = f"{task.name}_{digest(part.source, _training(config), vocabulary.digest)}"
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)
 
@@ -304,7 +309,7 @@ def train_pairs(
     )
     dataset = seqio.EncDecFeatureConverter(pack=config.pack)(dataset, lengths)
     definition = {
-        "data": digest(config, load_vocabulary(config).digest),
+        "data": digest(_training(config), load_vocabulary(config).digest),
         "batch_size": batch_size,
         "shard_index": shard_index,
         "num_shards": num_shards,
@@ -393,7 +398,7 @@ class EvaluationSet:
 
     @property
     def labelled(self) -> bool:
-        return all(pair.target for pair in self.pairs)
+        return any(pair.target for pair in self.pairs)
 
 
 def evaluation_sets(
@@ -415,6 +420,12 @@ def evaluation_sets(
     sets = []
     for part in parts(config, split):
         pairs = list(read_pairs(part, config))
+        secret = sum(not pair.target for pair in pairs)
+        if secret not in (0, len(pairs)):
+            raise DataError(
+                f"task.{split} ({part.name}): {secret} of {len(pairs)} rows have no target; must "
+                "be all or none"
+            )
         if limit is not None and len(pairs) > limit:
             pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
         encoded = [vocabulary.encode(pair.input) for pair in pairs]

@@ -299,11 +299,11 @@ _YEAR = re.compile(r"\b1[789]\d\d\b")
 
 
 def passages_with_a_year(row: Row) -> Iterator[Row]:
-    """Those passages of an address, of about a sentence, that name one year."""
+    """Those passages of an address, of about a line, that name one year."""
     if not isinstance(row.get("text"), str):
         yield row  # For `TextToText.pair` to say what is wrong with it.
         return
-    for passage in textwrap.wrap(row["text"], 120, break_long_words=False, break_on_hyphens=False):
+    for passage in textwrap.wrap(row["text"], 80, break_long_words=False, break_on_hyphens=False):
         years = set(_YEAR.findall(passage))
         if len(years) == 1:
             yield {"text": passage, "named": years.pop()}

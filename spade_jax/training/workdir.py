@@ -90,9 +90,7 @@ def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(
-        xlabel="step", ylabel="loss (nats per target token)", title="Pre-training loss"
-    )
+    axes = figure.add_subplot(xlabel="step", ylabel="loss (nats per target token)", title="Loss")
     for kind, label, style in (("train", "training", "-"), ("eval", "validation", "o-")):
         points = [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
         if points:

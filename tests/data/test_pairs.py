@@ -266,6 +266,25 @@ def test_a_row_that_makes_no_pair_is_named(config, tmp_path, row, message):
         examine(wrong, 1)
 
 
+def test_a_test_set_is_labelled_or_it_is_not(config, tmp_path):
+    rows = ['{"question": "1", "answer": 2}', '{"question": "2"}', '{"question": "3"}']
+    path = tmp_path / "test.jsonl"
+    path.write_text("\n".join(rows) + "\n")
+    with pytest.raises(DataError, match=r"task.test \(local_pairs\): 2 of 3 rows have no target;"):
+        evaluation_sets(dataclasses.replace(config, test=str(path)), "test")
+    path.write_text("\n".join(rows[1:]) + "\n")
+    (found,) = evaluation_sets(dataclasses.replace(config, test=str(path)), "test")
+    assert not found.labelled
+
+
+def test_what_is_evaluated_is_no_part_of_a_position(config):
+    position = train_pairs(config, 4, [40]).get_state()
+    other = dataclasses.replace(config, validation="elsewhere", test="elsewhere")
+    train_pairs(other, 4, [40]).set_state(position)
+    with pytest.raises(DataError, match="was saved with data = "):
+        train_pairs(dataclasses.replace(config, seed=1), 4, [40]).set_state(position)
+
+
 def test_a_data_set_that_is_not_prepared_is_said_at_once(rte):
     with pytest.raises(DataError, match=r"task.name = 'glue/cola:2.0.0': no data set in .*build"):
         parts(dataclasses.replace(rte, name="cola"), "train")

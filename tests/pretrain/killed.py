@@ -4,8 +4,9 @@ import os
 import signal
 import sys
 
+from pretrain import program
 from pretrain.__main__ import main
-from spade_jax.training import checkpoints, loop, workdir
+from spade_jax.training import checkpoints, workdir
 
 moment = sys.argv[1]
 
@@ -45,7 +46,7 @@ def save(self, step, *arguments):
 
 
 write, workdir.Records.write = workdir.Records.write, before_a_line
-evaluate, loop.evaluate = loop.evaluate, evaluation
+evaluate, program.evaluate = program.evaluate, evaluation
 begin_to_save, checkpoints.Checkpoints.save = checkpoints.Checkpoints.save, save
 finish, checkpoints._PositionHandler.finalize = checkpoints._PositionHandler.finalize, finalize
 sys.exit(main(sys.argv[2:]))
