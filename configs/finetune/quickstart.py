@@ -2,11 +2,11 @@
 
     python -m finetune --config=configs/finetune/quickstart.py --workdir=runs/finetune
 
-Begins with the pre-training quickstart's checkpoint. Passages of about a sentence from the State of
-the Union in, a year out: the encoder must mark the year's digits, wherever they stand, and the
-decoder copy them one after the other. A model this small and shortly trained can learn that, for it
-needs no knowledge of words. It takes about three minutes on two CPU cores, and ends with about 85%
-of the years right, where always writing the most common year has 1%.
+Begins with the pre-training quickstart's checkpoint. Passages of about a line from the State of the
+Union in, a year out: the encoder must mark the year's digits, wherever they stand, and the decoder
+copy them one after the other. A model this small and shortly trained can learn that, for it needs
+no knowledge of words. It takes about three minutes on two CPU cores, and ends with about 90% of the
+years right, where always writing the most common year has 1%.
 """
 
 import ml_collections
@@ -21,7 +21,7 @@ def get_config() -> ml_collections.ConfigDict:
     return to_config_dict(
         FinetuneConfig(
             init_from="runs/quickstart",
-            task=TaskConfig("sotu_year", input_length=128, target_length=8),
+            task=TaskConfig("sotu_year", input_length=96, target_length=8),
             optimizer=OptimizerConfig(
                 learning_rate=3e-3,
                 schedule="linear",
@@ -30,10 +30,10 @@ def get_config() -> ml_collections.ConfigDict:
                 learning_rates=((r".*bias/table", 3e-2), (".*", None)),
             ),
             train=TrainConfig(
-                steps=1200,
+                steps=1600,
                 batch_size=16,
-                eval_every=300,
-                checkpoint_every=300,
+                eval_every=400,
+                checkpoint_every=400,
                 keep=1,
                 best_metric="accuracy",
             ),

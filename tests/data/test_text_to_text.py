@@ -415,7 +415,7 @@ def test_a_dialogue_without_words(column):
 
 
 def test_passages_of_addresses_that_name_one_year():
-    words = "peace " * 60  # A passage holds 40 of them.
+    words = "peace " * 26  # A passage holds 13 of them.
     address = f"{words}In 1789, and again in 1789, we met. {words}Of 1800 and 1801. {words}1666"
     found = list(TASKS["sotu_year"].expand({"text": address, "year": 1802}))
     assert [row["named"] for row in found] == ["1789"]
