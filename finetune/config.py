@@ -64,7 +64,7 @@ class FinetuneConfig:
             "must be 0: predictions that are measured are not drawn at random",
         )
         require(
-            self.eval_only or self.task.local <= bool(self.task.patterns("train")),
+            self.eval_only or not self.task.local or bool(self.task.patterns("train")),
             "task.train",
             self.task.train,
             "must name a table to train on, or set eval_only",
@@ -76,21 +76,18 @@ class FinetuneConfig:
                 raise ConfigError(
                     f"new_parameters = {pattern!r}: must be a regular expression ({error})"
                 ) from None
+        require(
+            self.train.eval_batches is None,
+            "train.eval_batches",
+            self.train.eval_batches,
+            "must be None: eval_examples says how many examples are evaluated in training",
+        )
         if self.train.best_metric is not None:
             require_choice("train.best_metric", self.train.best_metric, self.metric_names())
 
     def metric_names(self) -> tuple[str, ...]:
         """What evaluations may give: loss, score, and each task's own metrics."""
-        tasks = self.task.tasks
-        sets = [
-            (name, task)
-            for task in tasks
-            for name in (
-                [f"{task.name}_{part.partition('_')[2]}" for part in task.splits["validation"]]
-                if len(task.splits["validation"]) > 1
-                else [task.name]
-            )
-        ]
+        sets = [(name, task) for task in self.task.tasks for name in task.part_names("validation")]
         prefixes = [f"{name}/" for name, _ in sets] if len(sets) > 1 else [""]
         own = [
             f"{prefix}{metric}"

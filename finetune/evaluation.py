@@ -122,7 +122,7 @@ def combine(metrics: Sequence[dict[str, float]], sets: Sequence[EvaluationSet]) 
     of the mean of a task's metrics (GLUE's), `loss` the mean over sets.
     """
     values = {"loss": statistics.fmean(m["loss"] for m in metrics)} if "loss" in metrics[0] else {}
-    for own, examples in zip(metrics, sets):
+    for own, examples in zip(metrics, sets, strict=True):
         prefix = f"{examples.part.name}/" if len(sets) > 1 else ""
         values |= {f"{prefix}{name}": value for name, value in own.items() if name != "loss"}
     by_task: dict[str, list[float]] = {}

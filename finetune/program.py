@@ -13,7 +13,16 @@ from finetune.config import FinetuneConfig
 from finetune.evaluation import Evaluator, baseline, combine, measure
 from finetune.initial import initial_state, plan, resolve_vocabulary
 from spade_jax.config import ConfigError, require
-from spade_jax.data.pairs import EvaluationSet, Examined, evaluation_sets, examine, train_pairs
+from spade_jax.data.config import DataError
+from spade_jax.data.pairs import (
+    EvaluationSet,
+    Examined,
+    check_tables,
+    evaluation_sets,
+    examine,
+    parts,
+    train_pairs,
+)
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training import loop
@@ -26,6 +35,10 @@ from spade_jax.training.workdir import check_writable
 
 # What a second start in the same workdir may change, beside what the loop allows.
 _MAY_CHANGE = ("eval_only", "init_from", "task.test")
+
+
+# What evaluation alone may change besides.
+_EVALUATION = ("decoding.", "task.train", "task.validation", "train.")
 
 
 def finetune(config: FinetuneConfig, workdir: Path) -> int:
@@ -76,7 +89,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
 
     settings = dataclasses.asdict(config)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
-    loop.check_same_run(checkpoints, settings, vocabulary.digest, (*loop.MAY_CHANGE, *_MAY_CHANGE))
+    may_change = (*loop.MAY_CHANGE, *_MAY_CHANGE, *(_EVALUATION if config.eval_only else ()))
+    loop.check_same_run(checkpoints, settings, vocabulary.digest, may_change)
     check_writable(workdir)
     evaluator = Evaluator(
         trainer,
@@ -90,16 +104,21 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         if config.eval_only:
             if checkpoints.newest is None:
                 require(start is not None, "init_from", None, "must name a run to evaluate")
-                params, step = trainer.init().params, 0
+                params, step = trainer.init().params, 0 if start is None else start.step
             else:
                 step = open_run(workdir, "workdir").step
                 params = checkpoints.restore_params(shapes, step)
-            _finish(config, workdir, evaluator, params, step, examine(config.task), console)
+            origin_of = workdir if checkpoints.newest is not None else config.init_from
+            console.print(f"Evaluating the parameters of {origin_of}, step {step}.")
+            training = examine(config.task) if _has_training(config) else []
+            _finish(config, workdir, evaluator, params, step, training, console)
             return 0
 
         with console.status("reading the data"):
             training = examine(config.task, config.train.batch_size)
             validation = evaluation_sets(config.task, "validation", config.eval_examples)
+            # What is wrong with it must not show at the end only.
+            check_tables(config.task, "test")
         require(
             bool(validation),
             "task.validation",
@@ -153,6 +172,14 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         checkpoints.close()
 
 
+def _has_training(config: FinetuneConfig) -> bool:
+    """Whether evaluation alone finds training data, which only its baseline needs."""
+    try:
+        return bool(parts(config.task, "train"))
+    except DataError:
+        return False
+
+
 def _resolve(config: FinetuneConfig, start: Run | None) -> FinetuneConfig:
     """The configuration with what it takes from the checkpoint filled in."""
     model = config.model or (start.model if start else None)
@@ -191,7 +218,7 @@ def _describe(
     """How much data there is, and how much of it is cut off."""
     task = config.task
     for found in training:
-        of = "" if found.looked_at == found.examples else f" of the first {found.looked_at:,}"
+        of = "" if found.looked_at == found.examples else f" of {found.looked_at:,} of them"
         console.print(
             f"{found.part.name}: {found.examples:,} training examples;{of} {found.cut_inputs:,} "
             f"inputs are cut off at {task.input_length} tokens, {found.cut_targets:,} targets at "
@@ -214,12 +241,14 @@ def _finish(
     console: Console,
 ) -> None:
     """Evaluates all there is; writes predictions, submissions and, last, results.json."""
+    # Where results.json is, everything is, and of one step.
+    results.remove_results(workdir)
     by_task = {found.part.task.name: found for found in training}
     splits: dict[str, Mapping[str, Any]] = {}
     files = []
     for split in ("validation", "test"):
         sets = evaluation_sets(config.task, split)
-        own, base, method = [], [], "none"
+        own, base, guessed, method = [], [], [], "none"
         for examples in sets:
             predictions = evaluator.predict(params, examples)
             path = results.predictions_path(workdir, examples, len(sets) > 1)
@@ -234,6 +263,7 @@ def _finish(
             method, guesses = baseline(examples, found)
             if guesses:
                 base.append(measure(examples, guesses))
+                guessed.append(examples)
         labelled = [examples for examples in sets if examples.labelled]
         if own:
             splits[split] = {
@@ -242,7 +272,7 @@ def _finish(
                 "cut_inputs": sum(examples.cut_inputs for examples in labelled),
                 "baseline": {
                     "method": method,
-                    "metrics": combine(base, labelled) if base else {},
+                    "metrics": combine(base, guessed) if base else {},
                 },
             }
     if not files:

@@ -94,6 +94,10 @@ def write_results(workdir: Path, results: Mapping[str, Any]) -> None:
     replace_file(workdir / "results.json", json.dumps(results, indent=2) + "\n")
 
 
+def remove_results(workdir: Path) -> None:
+    (workdir / "results.json").unlink(missing_ok=True)
+
+
 def read_results(workdir: Path) -> dict[str, Any] | None:
     path = workdir / "results.json"
     return json.loads(path.read_text()) if path.exists() else None

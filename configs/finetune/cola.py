@@ -4,8 +4,8 @@
         --workdir=runs/cola
 
 Reads glue/cola:2.0.0 of TFDS, which `tfds build glue/cola` prepares; or tables with the same
-columns: --config.task.train=train.tsv --config.task.validation=dev.tsv. One accelerator is meant;
-no score of ours to expect yet.
+columns: --config.task.train=train.tsv --config.task.validation=dev.tsv. The official ones need a
+header, see docs/finetuning.md. One accelerator is meant; no score of ours to expect yet.
 """
 
 import ml_collections

@@ -5,8 +5,8 @@ accuracy, on sentences of the training set's genres (matched) and of others (mis
         --workdir=runs/mnli
 
 Reads glue/mnli:2.0.0 of TFDS, which `tfds build glue/mnli` prepares; or tables with the same
-columns: --config.task.train=train.tsv --config.task.validation=dev.tsv. One accelerator is meant;
-no score of ours to expect yet.
+columns: --config.task.train=train.tsv --config.task.validation='dev{part}.tsv'. One accelerator is
+meant; no score of ours to expect yet.
 """
 
 import ml_collections

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import seqio
 import tensorflow_datasets as tfds
+from etils import epath
 
 from spade_jax.config import require
 from spade_jax.data import prepared
@@ -68,32 +69,37 @@ def parts(config: TaskConfig, split: Split) -> list[Part]:
         names = task.splits.get(split, ())
         sources: list[str | tuple[str, ...]] = []
         if config.local:
-            files = [
-                tuple(glob_files([pattern], f"task.{split}"))
-                for pattern in _patterns(config, task, split)
-            ]
-            require(
-                len(names) < 2 or len(files) in (0, len(names)),
-                f"task.{split}",
-                getattr(config, split),
-                f"must name a table for each of {', '.join(names)}",
-            )
-            if files:
-                sources = list(files) if len(names) > 1 else [tuple(itertools.chain(*files))]
+            sources = _tables(config, task, split)
         elif task.tfds is None:
             sources = [(str(SHIPPED_TEXT / f"sotu.{name}.jsonl.gz"),) for name in names]
         else:
             there = _builder(task, config).info.splits
-            sources = [name for name in names if name in there]
-        for number, source in enumerate(sources):
-            kind = names[number].partition("_")[2] if len(names) > 1 else ""
-            name = f"{task.name}_{kind}" if kind else task.name
-            found.append(Part(name, task, split, number, source))
+            sources = [name if name in there else () for name in names]
+        for number, (name, source) in enumerate(zip(task.part_names(split), sources)):
+            if source:
+                found.append(Part(name, task, split, number, source))
     return found
 
 
-def _patterns(config: TaskConfig, task: TextToText, split: Split) -> list[str]:
-    return [pattern.replace("{task}", task.name) for pattern in config.patterns(split)]
+def _tables(config: TaskConfig, task: TextToText, split: Split) -> list[str | tuple[str, ...]]:
+    """The files of each of a task's parts."""
+    setting, names = f"task.{split}", task.splits.get(split, ())
+    patterns = [pattern.replace("{task}", task.name) for pattern in config.patterns(split)]
+    if not patterns or not names:
+        return []
+    if len(names) == 1:
+        return [tuple(glob_files([p.replace("{part}", "") for p in patterns], setting))]
+    if len(patterns) == 1 and "{part}" in patterns[0]:
+        # Of validation_matched it is "_matched", as in the names of MNLI's own files.
+        kinds = [name.removeprefix(split) for name in names]
+        patterns = [patterns[0].replace("{part}", kind) for kind in kinds]
+    require(
+        len(patterns) == len(names),
+        setting,
+        getattr(config, split),
+        f"must name a table for each of {', '.join(names)}, or have {{part}} in its name",
+    )
+    return [tuple(glob_files([pattern], setting)) for pattern in patterns]
 
 
 def _builder(task: TextToText, config: TaskConfig) -> tfds.core.DatasetBuilder:
@@ -113,8 +119,7 @@ def read_pairs(part: Part, config: TaskConfig) -> Iterator[Pair]:
       DataError: a row that makes none, with where it stands.
     """
     if isinstance(part.source, tuple):
-        for path in part.source:
-            yield from _read_file(path, part.task, config, labelled=part.split != "test")
+        yield from _read_tables(part, config)
         return
     rows = _builder(part.task, config).as_dataset(
         split=part.source, read_config=tfds.ReadConfig(try_autocache=False)
@@ -125,12 +130,25 @@ def read_pairs(part: Part, config: TaskConfig) -> Iterator[Pair]:
         yield _pair(row, where, number, part.task, labelled=part.split != "test")
 
 
-def _read_file(path: str, task: TextToText, config: TaskConfig, labelled: bool) -> Iterator[Pair]:
+def _read_tables(part: Part, config: TaskConfig) -> Iterator[Pair]:
+    task = part.task
     number = 0
-    for where, row in read_rows(path, config.header):
-        for piece in task.expand(row):
-            yield _pair(piece, where, number, task, labelled)
-            number += 1
+    for path in part.source:
+        for where, row in read_rows(path, config.header, task.columns):
+            for piece in task.expand(row):
+                yield _pair(piece, where, number, task, labelled=part.split != "test")
+                number += 1
+
+
+def check_tables(config: TaskConfig, split: Split) -> None:
+    """Reads the tables of a split through.
+
+    Raises:
+      DataError: a row that makes no pair.
+    """
+    for part in parts(config, split):
+        if isinstance(part.source, tuple):
+            collections.deque(read_pairs(part, config), maxlen=0)
 
 
 def _pair(row: Row, where: str, number: int, task: TextToText, labelled: bool) -> Pair:
@@ -138,18 +156,25 @@ def _pair(row: Row, where: str, number: int, task: TextToText, labelled: bool) -
         text, target = task.pair(row, labelled=labelled)
     except RowError as error:
         raise DataError(f"{where}: {error}") from None
-    index = row.get("idx", row.get("index", number))
-    return Pair(str(index), text, target)
+    index = str(row.get("idx", row.get("index", number)))
+    if task.submission and not index.isdecimal():
+        raise DataError(f"{where}: index {index!r} is not a whole number; a submission needs one")
+    return Pair(index, text, target)
 
 
 def load_table(part: Part, config: TaskConfig) -> list[Pair]:
     """All pairs of local tables: held in memory, so that training can take them in any order."""
     assert isinstance(part.source, tuple)
-    return _load_table(part.task.name, part.source, part.split, config)
+    states = [epath.Path(path).stat() for path in part.source]
+    versions = tuple((state.length, state.mtime) for state in states)
+    return _load_table(part.task.name, part.source, part.split, config, versions)
 
 
 @functools.lru_cache(maxsize=32)
-def _load_table(name: str, files: tuple[str, ...], split: Split, config: TaskConfig) -> list[Pair]:
+def _load_table(
+    name: str, files: tuple[str, ...], split: Split, config: TaskConfig, versions: tuple
+) -> list[Pair]:
+    """`versions` make sure that files which have changed are read again."""
     task = next(task for task in config.tasks if task.name == name)
     return list(read_pairs(Part(name, task, split, 0, files), config))
 
@@ -308,8 +333,14 @@ def train_pairs(
         num_epochs=None,
     )
     dataset = seqio.EncDecFeatureConverter(pack=config.pack)(dataset, lengths)
+    tables = [
+        load_table(part, config)
+        for part in parts(config, "train")
+        if isinstance(part.source, tuple)
+    ]
     definition = {
-        "data": digest(_training(config), load_vocabulary(config).digest),
+        # A position is made of row numbers: in other tables they would mean other rows.
+        "data": digest(_training(config), load_vocabulary(config).digest, tables),
         "batch_size": batch_size,
         "shard_index": shard_index,
         "num_shards": num_shards,
@@ -327,8 +358,8 @@ class Examined:
 
     Attributes:
       examples: how many there are.
-      looked_at: how many of them, the first ones, the rest is about.
-      cut_inputs, cut_targets: those that are too long.
+      looked_at: how many of them were tokenised.
+      cut_inputs, cut_targets: those of them that are too long.
       commonest: the most common target.
       target_words: of a target, on average.
     """
@@ -351,25 +382,29 @@ def examine(config: TaskConfig, batch_size: int = 0) -> list[Examined]:
     vocabulary = load_vocabulary(config)
     found = []
     for part in parts(config, "train"):
-        cut_inputs = cut_targets = words = looked_at = 0
-        targets: collections.Counter[str] = collections.Counter()
-        pairs = (
-            read_pairs(part, config) if isinstance(part.source, str) else load_table(part, config)
-        )
-        for pair in itertools.islice(pairs, _EXAMINED):
-            looked_at += 1
-            cut_inputs += len(vocabulary.encode(pair.input)) >= config.input_length
-            cut_targets += len(vocabulary.encode(pair.target)) >= config.target_length
-            words += len(pair.target.split())
-            targets[pair.target] += 1
-        if isinstance(pairs, list):
-            examples = len(pairs)
-        else:
+        if isinstance(part.source, str):
+            pairs = list(itertools.islice(read_pairs(part, config), _EXAMINED))
             examples = _builder(part.task, config).info.splits[part.source].num_examples
-        mean_words = words / max(looked_at, 1)
-        commonest = max(targets, key=targets.__getitem__, default="")
+        else:
+            pairs = load_table(part, config)
+            examples = len(pairs)
+        # Evenly spread, for tables are often sorted.
+        sample = pairs[:: max(1, -(-len(pairs) // _EXAMINED))]
+        targets = collections.Counter(pair.target for pair in pairs)
         found.append(
-            Examined(part, examples, looked_at, cut_inputs, cut_targets, commonest, mean_words)
+            Examined(
+                part,
+                examples,
+                looked_at=len(sample),
+                cut_inputs=_count_longer(
+                    vocabulary, (p.input for p in sample), config.input_length
+                ),
+                cut_targets=_count_longer(
+                    vocabulary, (p.target for p in sample), config.target_length
+                ),
+                commonest=max(targets, key=targets.__getitem__, default=""),
+                target_words=sum(len(p.target.split()) for p in pairs) / max(len(pairs), 1),
+            )
         )
     total = sum(part.examples for part in found)
     if total < batch_size:
@@ -378,6 +413,11 @@ def examine(config: TaskConfig, batch_size: int = 0) -> list[Examined]:
             f"{batch_size}; must have at least one batch: add examples, or lower train.batch_size"
         )
     return found
+
+
+def _count_longer(vocabulary: Vocabulary, texts: Iterable[str], length: int) -> int:
+    """Texts that are longer than `length` tokens, with their end."""
+    return sum(len(vocabulary.encode(text)) >= length for text in texts)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,9 @@ _MOST_CHARACTERS = 2**31 - 1
 KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
 
 
-def read_rows(path: str, header: tuple[str, ...] = ()) -> Iterator[tuple[str, Row]]:
+def read_rows(
+    path: str, header: tuple[str, ...] = (), columns: tuple[str, ...] = ()
+) -> Iterator[tuple[str, Row]]:
     """The rows of a file, each with where it stands: `my/train.tsv, line 3`.
 
     In TSV files quotes are letters, as in GLUE's; in CSV files they hold fields together.
@@ -26,6 +28,7 @@ def read_rows(path: str, header: tuple[str, ...] = ()) -> Iterator[tuple[str, Ro
     Args:
       path: its ending tells what it is, before a ".gz".
       header: names of the columns of a TSV or CSV file whose first line has none.
+      columns: a first line that holds all of these is a header even so.
 
     Raises:
       DataError: a file of another kind, that cannot be read, is damaged, or has no rows.
@@ -38,7 +41,7 @@ def read_rows(path: str, header: tuple[str, ...] = ()) -> Iterator[tuple[str, Ro
     elif kind == ".jsonl":
         rows = _json_rows(path)
     else:
-        rows = _delimited_rows(path, header, quoted=kind == ".csv")
+        rows = _delimited_rows(path, header, columns, quoted=kind == ".csv")
     empty = True
     for row in rows:
         yield row
@@ -56,16 +59,20 @@ def _text_lines(path: str) -> Iterator[tuple[str, str]]:
             raise not_utf8(where, line, error) from None
 
 
-def _delimited_rows(path: str, header: tuple[str, ...], quoted: bool) -> Iterator[tuple[str, Row]]:
+def _delimited_rows(
+    path: str, header: tuple[str, ...], columns: tuple[str, ...], quoted: bool
+) -> Iterator[tuple[str, Row]]:
     fields: Iterable[tuple[str, list[str]]]
     if quoted:
         fields = _quoted_fields(path)
     else:
         fields = ((where, line.split("\t")) for where, line in _text_lines(path))
+    begun = False
     for where, values in fields:
         if values in ([""], []):
             continue  # a blank line
-        if not header:
+        first, begun = not begun, True
+        if first and (not header or (columns and {*columns} <= {*values})):
             header = tuple(values)
             twice = [name for name in header if header.count(name) > 1]
             if twice:

@@ -27,11 +27,11 @@ class TaskConfig:
       name: one of the tasks, such as "rte" or "cnn_dailymail"; "glue" is the mixture of all of
         GLUE, by number of examples; "local_pairs" is made of the settings below.
       train, validation, test: tables (TSV, CSV, JSON lines, Parquet) with the task's columns:
-        paths or globs, several separated by commas or in a tuple. Of MNLI, the matched and then
-        the mismatched one. In those of a mixture "{task}" stands for the name of each task. All
-        empty: the task's data set in TFDS.
+        paths or globs, several separated by commas or in a tuple. "{task}" stands for the name of
+        each task of a mixture, "{part}" for MNLI's "_matched" and "_mismatched" and for nothing
+        elsewhere. All empty: the task's data set in TFDS.
       data_dir: the directory that TFDS prepared it in; None is TFDS's own default.
-      header: names of the columns of TSV or CSV files whose first line has none.
+      header: names of the columns of TSV or CSV files whose first line does not have them.
       inputs, target: of "local_pairs", the columns that inputs and targets are made of. Of several
         inputs each is headed by its name, `question: … context: …`.
       prefix: of "local_pairs", stands before each input.

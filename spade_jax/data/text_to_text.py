@@ -5,6 +5,7 @@ TensorFlow: rows come from TFDS and from local files alike.
 """
 
 import dataclasses
+import math
 import re
 import struct
 import textwrap
@@ -62,6 +63,13 @@ class TextToText:
     prefix: str = ""
     may_be_empty: tuple[str, ...] = ()
 
+    def part_names(self, split: Split) -> tuple[str, ...]:
+        """What the parts of a split are called: "rte"; "mnli_matched" and "mnli_mismatched"."""
+        names = self.splits.get(split, ())
+        if len(names) < 2:
+            return (self.name,) * len(names)
+        return tuple(self.name + name.removeprefix(split) for name in names)
+
     def pair(self, row: Row, *, labelled: bool = True) -> tuple[str, str]:
         """The input and the target of a row.
 
@@ -102,6 +110,8 @@ class TextToText:
 def _is_empty(value: Any) -> bool:
     if isinstance(value, str):
         return not value.strip()
+    if isinstance(value, float):
+        return math.isnan(value)  # What pandas writes into Parquet for a cell without a number.
     return value is None or (isinstance(value, list) and all(map(_is_empty, value)))
 
 

@@ -52,7 +52,8 @@ def main(argv: Sequence[str]) -> int:
         if options.input == "-":
             decode_lines(options, sys.stdin, sys.stdout, total=None)
             return 0
-        lines = Path(options.input).read_text(encoding="utf-8").splitlines()
+        with Path(options.input).open(encoding="utf-8") as file:
+            lines = list(file)
         decode_lines(options, lines, sys.stdout, total=len(lines))
         return 0
 

@@ -55,7 +55,8 @@ def quiet_imports() -> Iterator[None]:
 
 
 def exit_status(program: Callable[[], int], file: str) -> int:
-    """What `program` returns; or, with one line that says why, 2 for a wrong setting, else 1.
+    """What `program` returns; or, with one line that says why, 2 for a wrong setting, 130 for
+    Ctrl-C, else 1.
 
     Args:
       file: what an error of the operating system that names no file is about.
@@ -71,6 +72,9 @@ def exit_status(program: Callable[[], int], file: str) -> int:
     except OSError as error:
         print(f"error: {error.filename or file}: {error.strerror}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command starts again", file=sys.stderr)
+        return 130
 
 
 def parse(

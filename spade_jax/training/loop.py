@@ -32,7 +32,6 @@ MAY_CHANGE = (
     "train.eval_batches",
     "train.checkpoint_every",
     "train.keep",
-    "train.best_metric",
     "train.patience",
     "train.log_every",
     "mesh.",

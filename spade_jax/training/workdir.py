@@ -108,5 +108,5 @@ def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -
 def replace_file(path: Path, text: str) -> None:
     """Writes a file so that an interruption leaves either the old or the new one."""
     temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)

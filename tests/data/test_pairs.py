@@ -207,11 +207,17 @@ def test_the_mixture_takes_each_task_by_its_size(tmp_path):
         row = "\t".join([*cells, label])
         rows = [row] * sizes.get(task.name, 4)
         (tmp_path / f"{task.name}.tsv").write_text("\n".join([header, *rows]) + "\n")
+        for kind in ("_matched", "_mismatched") if task.name == "mnli" else ("",):
+            (tmp_path / f"{task.name}.dev{kind}.tsv").write_text(f"{header}\n{row}\n")
     config = TaskConfig(
         "glue", train=f"{tmp_path}/{{task}}.tsv", input_length=64, target_length=20, **BYTES
     )
     assert [part.name for part in parts(config, "train")] == [task.name for task in tasks]
     assert parts(config, "validation") == []
+    held_out = dataclasses.replace(config, validation=f"{tmp_path}/{{task}}.dev{{part}}.tsv")
+    names = [examples.part.name for examples in evaluation_sets(held_out, "validation")]
+    assert len(names) == len(set(names)) == 10
+    assert {"mnli_matched", "mnli_mismatched", "rte"} <= set(names)
     found = examine(config, 8)
     assert [part.examples for part in found] == [sizes.get(task.name, 4) for task in tasks]
     inputs = [text for text, _ in texts(config, batches(config, 100, 10))]
@@ -243,6 +249,37 @@ def test_passages_of_the_shipped_text_name_one_year():
         assert pair.input.startswith("year: ")
         assert set(re.findall(r"\b1[789]\d\d\b", pair.input)) == {pair.target}
     assert parts(config, "test") == []
+
+
+def test_a_header_is_seen_where_there_is_one(tmp_path):
+    """CoLA's training file has none; a file with the task's columns has."""
+    (tmp_path / "train.tsv").write_text("gj04\t1\t\tA sentence.\n")
+    (tmp_path / "test.tsv").write_text("index\tsentence\n7\tAnother.\n")
+    header = ("source", "label", "star", "sentence")
+    files = {"train": f"{tmp_path}/train.tsv", "test": f"{tmp_path}/test.tsv"}
+    config = TaskConfig("cola", header=header, **files, **BYTES)
+    (part,) = parts(config, "train")
+    assert load_table(part, config)[0][1:] == ("cola sentence: A sentence.", "acceptable")
+    (secret,) = evaluation_sets(config, "test")
+    assert secret.pairs == [("7", "cola sentence: Another.", "")]
+
+
+def test_a_table_that_has_changed_is_read_again_and_is_other_data(config, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"question": "1", "answer": 2}\n' * 4)
+    changing = dataclasses.replace(config, train=str(path))
+    position = train_pairs(changing, 2, [4]).get_state()
+    path.write_text('{"question": "1", "answer": 2}\n' * 5)
+    assert examine(changing)[0].examples == 5
+    with pytest.raises(DataError, match="was saved with data = "):
+        train_pairs(changing, 2, [5]).set_state(position)
+
+
+def test_an_index_that_no_submission_could_have(tmp_path):
+    (tmp_path / "test.tsv").write_text("index\tsentence\nseven\tAnother.\n")
+    config = TaskConfig("cola", test=f"{tmp_path}/test.tsv", **BYTES)
+    with pytest.raises(DataError, match=r"test.tsv, line 2: index 'seven' is not a whole number"):
+        evaluation_sets(config, "test")
 
 
 def test_a_limit_takes_examples_from_everywhere(config):

@@ -221,7 +221,6 @@ def test_forms_of_a_label(label):
         ("²", "'²'"),
         ("Equivalent", "'Equivalent'"),
         (True, "'True'"),
-        (float("nan"), "'nan'"),
         ("1" * 5000, "'1+'"),
     ],
 )
@@ -296,7 +295,7 @@ def test_a_missing_column_is_named_with_those_of_the_file():
         pair("cola", {})
 
 
-@pytest.mark.parametrize("empty", ["", " \t", None, [], ["", " "]])
+@pytest.mark.parametrize("empty", ["", " \t", None, float("nan"), [], ["", " "]])
 def test_empty_columns(empty):
     for labelled in (True, False):
         with pytest.raises(RowError, match=r"^column 'sentence2' is empty$"):
@@ -415,11 +414,11 @@ def test_a_dialogue_without_words(column):
 
 
 def test_passages_of_addresses_that_name_one_year():
-    words = "peace " * 26  # A passage holds 13 of them.
-    address = f"{words}In 1789, and again in 1789, we met. {words}Of 1800 and 1801. {words}1666"
+    words = "peace " * 26  # Two passages of 13 each.
+    address = f"{words}In 1789, and again in 1789, we met. {words * 2}1800 and 1801. {words}1666"
     found = list(TASKS["sotu_year"].expand({"text": address, "year": 1802}))
     assert [row["named"] for row in found] == ["1789"]
-    assert "In 1789, and again in 1789, we met." in found[0]["text"]
+    assert found[0]["text"].startswith("1789, and again in 1789, we met.")
     assert pair("sotu_year", found[0]) == (f"year: {found[0]['text']}", "1789")
 
 

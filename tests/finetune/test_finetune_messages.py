@@ -40,6 +40,8 @@ def test_help_needs_neither_jax_nor_tensorflow():
         (["--config.task.inputs=('txet',)"], "has no column 'txet', but 'text', 'label'"),
         (["--config.task.labels=('no', 'maybe')"], "line 1: column 'label': 'yes' is no label"),
         (["--config.task.train=nowhere.tsv"], "task.train = 'nowhere.tsv': no such file"),
+        (["--config.task.test=nowhere.tsv"], "task.test = 'nowhere.tsv': no such file"),
+        (["--config.train.eval_batches=2"], "train.eval_batches = 2: must be None: eval_examples"),
         (["--config.train.batch_size=64"], "25 training examples, but a batch of 64"),
         (["--config.new_parameters=('(',)"], "new_parameters = '(': must be a regular expr"),
         (["--config.mesh.data=3"], "must multiply to the 1 cpu device(s) here"),
