@@ -1,10 +1,15 @@
 """The configuration of a fine-tuning run."""
 
 import dataclasses
-import re
 from typing import Literal
 
-from spade_jax.config import ConfigError, ModelConfig, require, require_choice, require_literals
+from spade_jax.config import (
+    ModelConfig,
+    require,
+    require_choice,
+    require_literals,
+    require_pattern,
+)
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
@@ -15,8 +20,9 @@ class FinetuneConfig:
     """All that a run depends on.
 
     Attributes:
-      init_from: workdir of the run whose parameters this one begins with, as those of its newest
-        checkpoint. None begins with random ones; then `model` must be set.
+      init_from: workdir of the run whose parameters this one begins with: those that are best by
+        its `train.best_metric`, or else its newest. None begins with random ones; then `model`
+        must be set.
       task: the data. Its vocabulary must be the checkpoint's.
       model: None is the checkpoint's.
       dropout_rate, dtype: of the model; None leaves them as they are.
@@ -70,12 +76,7 @@ class FinetuneConfig:
             "must name a table to train on, or set eval_only",
         )
         for pattern in self.new_parameters:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise ConfigError(
-                    f"new_parameters = {pattern!r}: must be a regular expression ({error})"
-                ) from None
+            require_pattern("new_parameters", pattern)
         require(
             self.train.eval_batches is None,
             "train.eval_batches",

@@ -82,14 +82,14 @@ def plan(start: Run, shapes: Any, new_parameters: Sequence[str]) -> Plan:
 
 
 def initial_state(
-    start: Run, plan: Plan, shapes: Any, init: Callable[[], TrainState]
+    start: Run, origin: Plan, shapes: Any, init: Callable[[], TrainState]
 ) -> TrainState:
     """A fresh train state with the parameters of a checkpoint, laid out as `shapes` say."""
     state = init()
     wanted = {
         path: leaf
         for path, leaf in flatten_dict(shapes).items()
-        if "/".join(map(str, path)) in plan.loaded
+        if "/".join(map(str, path)) in origin.loaded
     }
     loaded = start.checkpoints.restore_params(unflatten_dict(wanted), start.step)
     return state._replace(params=unflatten_dict(flatten_dict(state.params) | flatten_dict(loaded)))

@@ -41,6 +41,16 @@ def require_choice(setting: str, value: Any, choices: Iterable[str]) -> None:
         )
 
 
+def require_pattern(setting: str, pattern: str) -> None:
+    """Raises ConfigError unless `pattern` is a regular expression."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(
+            f"{setting} = {pattern!r}: must be a regular expression ({error})"
+        ) from None
+
+
 def require_literals(config: Any, prefix: str) -> None:
     """Checks every field of a dataclass that is annotated with `Literal` choices."""
     for name, hint in typing.get_type_hints(type(config)).items():

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import functools
+import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from spade_jax.data import prepared
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError
 from spade_jax.data.metrics import score
-from spade_jax.data.pipeline import BatchIterator, host_seed
+from spade_jax.data.pipeline import BatchIterator, iterate
 from spade_jax.data.rows import plain, read_rows
 from spade_jax.data.sources import SHIPPED_TEXT, glob_files
 from spade_jax.data.task_config import TaskConfig
@@ -324,31 +325,21 @@ def train_pairs(
     """
     mixture = pair_mixture(config, sizes)
     lengths = {"inputs": config.input_length, "targets": config.target_length}
-    dataset = mixture.get_dataset(
-        lengths,
-        split="train",
-        shuffle=True,
-        seed=host_seed(config.seed, shard_index),
-        shard_info=seqio.ShardInfo(shard_index, num_shards),
-        num_epochs=None,
-    )
-    dataset = seqio.EncDecFeatureConverter(pack=config.pack)(dataset, lengths)
-    tables = [
-        load_table(part, config)
-        for part in parts(config, "train")
-        if isinstance(part.source, tuple)
-    ]
-    definition = {
-        # A position is made of row numbers: in other tables they would mean other rows.
-        "data": digest(_training(config), load_vocabulary(config).digest, tables),
-        "batch_size": batch_size,
-        "shard_index": shard_index,
-        "num_shards": num_shards,
-    }
-    return BatchIterator(
-        dataset.batch(batch_size, drop_remainder=True),
-        definition,
-        f"task.train ({config.name})",
+    # A position is made of row numbers: in other tables they would mean other rows.
+    tables = hashlib.sha256()
+    for part in parts(config, "train"):
+        if isinstance(part.source, tuple):
+            for pair in load_table(part, config):
+                tables.update(repr(pair).encode("utf-8"))
+    return iterate(
+        mixture,
+        lambda dataset: seqio.EncDecFeatureConverter(pack=config.pack)(dataset, lengths),
+        batch_size,
+        seed=config.seed,
+        data=digest(_training(config), load_vocabulary(config).digest, tables.hexdigest()),
+        where=f"task.train ({config.name})",
+        shard_index=shard_index,
+        num_shards=num_shards,
     )
 
 

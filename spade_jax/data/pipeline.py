@@ -11,7 +11,7 @@ import json
 import pathlib
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -57,30 +57,54 @@ def train_batches(
     _require_shard(batch_size, shard_index, num_shards)
     _check_sources(config, "train")
     mixture = denoising_mixture(config)
-    shard = seqio.ShardInfo(shard_index, num_shards)
-    _require_a_batch(config, batch_size, shard)
+    _require_a_batch(config, batch_size, seqio.ShardInfo(shard_index, num_shards))
+    return iterate(
+        mixture,
+        lambda dataset: _converted(dataset, config),
+        batch_size,
+        seed=config.seed,
+        data=digest(config, load_vocabulary(config).digest),
+        where=name_sources(task.source for task in mixture.tasks),
+        shard_index=shard_index,
+        num_shards=num_shards,
+    )
+
+
+def iterate(
+    mixture: seqio.Mixture,
+    convert: Callable[[tf.data.Dataset], tf.data.Dataset],
+    batch_size: int,
+    *,
+    seed: int,
+    data: str,
+    where: str,
+    shard_index: int,
+    num_shards: int,
+) -> "BatchIterator":
+    """Batches of a mixture's training examples without end.
+
+    Args:
+      convert: examples -> what the model takes.
+      data: a name for the data; positions in other data are refused.
+      where: what messages about its reading begin with.
+    """
+    # Hosts differ in their examples, and so may differ in seed: else row i of every host would be
+    # masked alike.
+    own_seed = int(np.random.SeedSequence([seed, shard_index]).generate_state(1)[0] >> 1)
     dataset = mixture.get_dataset(
         split="train",
         shuffle=True,
-        seed=host_seed(config.seed, shard_index),
-        shard_info=shard,
+        seed=own_seed,
+        shard_info=seqio.ShardInfo(shard_index, num_shards),
         num_epochs=None,
     )
     definition = {
-        "data": digest(config, load_vocabulary(config).digest),
+        "data": data,
         "batch_size": batch_size,
         "shard_index": shard_index,
         "num_shards": num_shards,
     }
-    where = name_sources(task.source for task in mixture.tasks)
-    return BatchIterator(
-        _converted(dataset, config).batch(batch_size, drop_remainder=True), definition, where
-    )
-
-
-def host_seed(seed: int, shard_index: int) -> int:
-    """A seed for each host: were they equal, row i of every host would be masked alike."""
-    return int(np.random.SeedSequence([seed, shard_index]).generate_state(1)[0] >> 1)
+    return BatchIterator(convert(dataset).batch(batch_size, drop_remainder=True), definition, where)
 
 
 def validation_batches(

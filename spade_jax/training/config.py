@@ -1,10 +1,9 @@
 """How a model is trained, as frozen dataclasses that know no framework, with their checks."""
 
 import dataclasses
-import re
 from typing import Literal
 
-from spade_jax.config import ConfigError, require, require_literals
+from spade_jax.config import require, require_literals, require_pattern
 
 RateTable = tuple[tuple[str, float | None], ...]
 
@@ -103,12 +102,7 @@ class OptimizerConfig:
         )
         for name in ("learning_rates", "weight_decays"):
             for pattern, rate in getattr(self, name):
-                try:
-                    re.compile(pattern)
-                except re.error as error:
-                    raise ConfigError(
-                        f"optimizer.{name} = {pattern!r}: must be a regular expression ({error})"
-                    ) from None
+                require_pattern(f"optimizer.{name}", pattern)
                 require(
                     rate is None or rate >= 0,
                     f"optimizer.{name}[{pattern!r}]",
