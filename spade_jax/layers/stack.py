@@ -1,7 +1,7 @@
 """A stack of layers from its pattern, with equal layers stacked and scanned."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,11 @@ from spade_jax.config import LayerSpec, ModelConfig, StackConfig, require
 from spade_jax.layers.attention import RelativeBias
 from spade_jax.layers.linear import Norm, dropout, normal, split_key
 from spade_jax.layers.spade import SpadeLayer
-from spade_jax.layers.stepwise import Cache, MixerStep
+from spade_jax.layers.stepwise import Cache
+
+StackStep = Callable[
+    [jax.Array, jax.Array, jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]
+]
 
 
 class Stack(nnx.Module):
@@ -135,8 +139,10 @@ class Stack(nnx.Module):
         *,
         encoded: jax.Array | None = None,
         encoded_segment_ids: jax.Array | None = None,
-    ) -> tuple[MixerStep, Cache]:
-        """The causal stack token by token: see `MixerStep`; x are embeddings.
+    ) -> tuple[StackStep, Cache]:
+        """The causal stack token by token: (x, index, segment_ids, positions, cache) -> (y, cache).
+
+        As `MixerStep`, where x are embeddings and positions [b, 1] those in the segments.
 
         Runs of equal layers are taken apart once, here: a scan would copy their caches each time.
 
@@ -159,10 +165,14 @@ class Stack(nnx.Module):
         ]
 
         def token(
-            x: jax.Array, index: jax.Array, segment_ids: jax.Array, cache: Cache
+            x: jax.Array,
+            index: jax.Array,
+            segment_ids: jax.Array,
+            positions: jax.Array,
+            cache: Cache,
         ) -> tuple[jax.Array, Cache]:
             if self.position_table is not None:
-                x = x + self.position_table[...][index].astype(x.dtype)[None, None]
+                x = x + _look_up(self.position_table[...], x, positions)
             if self.embedding_norm is not None:
                 x = self.embedding_norm(x)
             after = []

@@ -22,6 +22,7 @@ class Step(Protocol):
         index: jax.Array,
         cache: Cache,
         segment_ids: jax.Array | None = None,
+        positions: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache]: ...
 
 
@@ -49,6 +50,7 @@ class EncoderDecoder(nnx.Module):
         decoder_tokens: jax.Array,
         *,
         encoder_segment_ids: jax.Array | None = None,
+        encoder_positions: jax.Array | None = None,
         decoder_segment_ids: jax.Array | None = None,
         decoder_positions: jax.Array | None = None,
         dropout_key: jax.Array | None = None,
@@ -60,10 +62,11 @@ class EncoderDecoder(nnx.Module):
           decoder_tokens: int [b, t], the targets shifted right.
           encoder_segment_ids: [b, l]; 0 is padding, else the example in a packed row. None: no
             padding and one example a row.
+          encoder_positions: [b, l], positions within the segments; None is 0, 1, …. Only learned
+            positions need them.
           decoder_segment_ids: [b, t], likewise; a decoder segment attends to the encoder's segment
             of the same number.
-          decoder_positions: [b, t], positions within the segments; None is 0, 1, …. Only learned
-            positions need them.
+          decoder_positions: [b, t], likewise.
           dropout_key: None drops nothing.
 
         Returns:
@@ -73,7 +76,10 @@ class EncoderDecoder(nnx.Module):
             (None, None) if dropout_key is None else jax.random.split(dropout_key)
         )
         encoded = self.encode(
-            encoder_tokens, segment_ids=encoder_segment_ids, dropout_key=encoder_key
+            encoder_tokens,
+            segment_ids=encoder_segment_ids,
+            positions=encoder_positions,
+            dropout_key=encoder_key,
         )
         return self.decode(
             decoder_tokens,
@@ -89,10 +95,16 @@ class EncoderDecoder(nnx.Module):
         tokens: jax.Array,
         *,
         segment_ids: jax.Array | None = None,
+        positions: jax.Array | None = None,
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
         """int [b, l] -> [b, l, d]."""
-        return self.encoder(self._embed(tokens), segment_ids=segment_ids, dropout_key=dropout_key)
+        return self.encoder(
+            self._embed(tokens),
+            segment_ids=segment_ids,
+            positions=positions,
+            dropout_key=dropout_key,
+        )
 
     def decode(
         self,
@@ -132,9 +144,10 @@ class EncoderDecoder(nnx.Module):
           rows_each: how many decoder rows, one after the other, read each row of the encoder.
 
         Returns:
-          A function (tokens int [n], index, cache, segment_ids [n]) -> (logits float32 [n, v],
-          cache), and the first cache, whose arrays are [n, ...], n = b * rows_each. index, an
-          int32 scalar, counts the tokens before; segment_ids are 1 unless given.
+          A function (tokens int [n], index, cache, segment_ids [n], positions [n]) -> (logits
+          float32 [n, v], cache), and the first cache, whose arrays are [n, ...], n = b * rows_each.
+          index, an int32 scalar, counts the tokens before; segment_ids are 1 unless given, and
+          positions within the segments, which only learned positions need, are index.
 
         Raises:
           ConfigError: a length beyond the decoder's table of positions.
@@ -149,10 +162,14 @@ class EncoderDecoder(nnx.Module):
             index: jax.Array,
             cache: Cache,
             segment_ids: jax.Array | None = None,
+            positions: jax.Array | None = None,
         ) -> tuple[jax.Array, Cache]:
             if segment_ids is None:
                 segment_ids = jnp.ones((rows,), jnp.int32)
-            y, cache = step(self._embed(tokens[:, None]), index, segment_ids[:, None], cache)
+            if positions is None:
+                positions = jnp.broadcast_to(index, (rows,))
+            x = self._embed(tokens[:, None])
+            y, cache = step(x, index, segment_ids[:, None], positions[:, None], cache)
             return self._logits(y)[:, 0], cache
 
         return token, start

@@ -78,6 +78,7 @@ def token_sums(
         encoder_tokens,
         batch["decoder_input_tokens"],
         encoder_segment_ids=batch.get("encoder_segment_ids", (encoder_tokens != 0).astype(int)),
+        encoder_positions=batch.get("encoder_positions"),
         decoder_segment_ids=batch.get("decoder_segment_ids", (targets != 0).astype(int)),
         decoder_positions=batch.get("decoder_positions"),
         dropout_key=dropout_key,

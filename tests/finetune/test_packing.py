@@ -5,6 +5,7 @@ import json
 
 import jax
 import numpy as np
+import pytest
 from flax import nnx
 from scoring import MODEL
 
@@ -15,7 +16,19 @@ from spade_jax.training.config import LossConfig
 from spade_jax.training.step import token_sums
 
 
-def test_packed_and_unpacked_examples_give_the_same_loss_and_gradients(tmp_path):
+LEARNED = {"positions": "learned", "max_positions": 64}
+MODELS = {
+    "relative": MODEL,
+    "learned": dataclasses.replace(
+        MODEL,
+        encoder=dataclasses.replace(MODEL.encoder, **LEARNED),
+        decoder=dataclasses.replace(MODEL.decoder, **LEARNED),
+    ),
+}
+
+
+@pytest.mark.parametrize("positions", MODELS)
+def test_packed_and_unpacked_examples_give_the_same_loss_and_gradients(tmp_path, positions):
     rows = [{"in": "ab"[i % 2] * (3 + i), "out": f"w{i}"} for i in range(6)]
     path = tmp_path / "rows.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -36,7 +49,7 @@ def test_packed_and_unpacked_examples_give_the_same_loss_and_gradients(tmp_path)
     segments = other["decoder_segment_ids"]
     assert segments.max() >= 6
     other["decoder_loss_weights"] = other["decoder_loss_weights"] * (segments <= 6)
-    graph, state = nnx.split(EncoderDecoder(MODEL, nnx.Rngs(0)))
+    graph, state = nnx.split(EncoderDecoder(MODELS[positions], nnx.Rngs(0)))
 
     def loss_and_gradients(batch):
         def loss(state):

@@ -47,6 +47,13 @@ def tokens(seed, *shape):
     return np.random.default_rng(seed).integers(1, VOCAB, shape, dtype=np.int32)
 
 
+def positions_in(segments):
+    """0, 1, … from the beginning of each segment on, [b, l]."""
+    index = np.arange(segments.shape[1])
+    begins = np.diff(segments, axis=1, prepend=0) != 0
+    return (index - np.maximum.accumulate(np.where(begins, index, 0), axis=1)).astype(np.int32)
+
+
 def both(config, *, segments=None, input_segments=None, length=TARGETS):
     """Logits [b, t, v] of the whole decoder, and token by token."""
     graph, state = nnx.split(EncoderDecoder(config, nnx.Rngs(0)))
@@ -55,28 +62,44 @@ def both(config, *, segments=None, input_segments=None, length=TARGETS):
     @jax.jit
     def compute(state):
         model = nnx.merge(graph, state)
-        encoded = model.encode(inputs, segment_ids=input_segments)
+        packed = input_segments is not None
+        encoded = model.encode(
+            inputs,
+            segment_ids=input_segments,
+            positions=positions_in(input_segments) if packed else None,
+        )
         at_once = model.decode(
-            targets, encoded, segment_ids=segments, encoded_segment_ids=input_segments
+            targets,
+            encoded,
+            segment_ids=segments,
+            positions=None if segments is None else positions_in(segments),
+            encoded_segment_ids=input_segments,
         )
         step, cache = model.stepwise(encoded, length=length, encoded_segment_ids=input_segments)
 
         def token(carry, inputs):
             index, cache = carry
-            logits, cache = step(inputs[0], index, cache, inputs[1])
+            logits, cache = step(inputs[0], index, cache, *inputs[1:])
             return (index + 1, cache), logits
 
-        by_token = jnp.ones((BATCH, TARGETS), jnp.int32) if segments is None else segments
-        arguments = (jnp.asarray(targets.T), jnp.asarray(by_token).T)
+        by_token = () if segments is None else (segments, positions_in(segments))
+        arguments = tuple(jnp.asarray(array).T for array in (targets, *by_token))
         _, logits = jax.lax.scan(token, (jnp.int32(0), cache), arguments)
         return at_once, jnp.swapaxes(logits, 0, 1)
 
     return compute(state)
 
 
-@pytest.mark.parametrize("decoder", ["2*full", "window, full"])
+@pytest.mark.parametrize(
+    "decoder",
+    [
+        StackConfig("2*full"),
+        StackConfig("window, full"),
+        StackConfig("full", positions="learned", max_positions=TARGETS),
+    ],
+)
 def test_token_by_token_is_at_once(decoder):
-    config = dataclasses.replace(CONFIG, decoder=StackConfig(decoder))
+    config = dataclasses.replace(CONFIG, decoder=decoder)
     at_once, by_token = both(config, segments=SEGMENTS, input_segments=INPUT_SEGMENTS)
     counted = SEGMENTS != 0
     np.testing.assert_allclose(by_token[counted], at_once[counted], atol=2e-5)
@@ -109,7 +132,8 @@ def test_stacks_with_a_state_space(layers, changes):
 
         def token(carry, inputs):
             index, cache = carry
-            y, cache = step(inputs[0][:, None], index, inputs[1][:, None], cache)
+            position = jnp.full((BATCH, 1), index)
+            y, cache = step(inputs[0][:, None], index, inputs[1][:, None], position, cache)
             return (index + 1, cache), y[:, 0]
 
         arguments = (jnp.swapaxes(x, 0, 1), segments.T)

@@ -28,6 +28,7 @@ class StandIn(nnx.Module):
         *,
         encoder_segment_ids=None,
         decoder_segment_ids=None,
+        encoder_positions=None,
         decoder_positions=None,
         dropout_key=None,
     ):
