@@ -3,15 +3,9 @@
 import dataclasses
 from typing import Literal
 
-from spade_jax.config import (
-    ModelConfig,
-    require,
-    require_choice,
-    require_literals,
-    require_pattern,
-)
+from spade_jax.config import ModelConfig, require, require_literals, require_pattern
 from spade_jax.data.task_config import TaskConfig
-from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.config import BeamConfig
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 
 
@@ -22,13 +16,13 @@ class FinetuneConfig:
     Attributes:
       init_from: workdir of the run whose parameters this one begins with: those that are best by
         its `train.best_metric`, or else its newest. None begins with random ones; then `model`
-        must be set.
+        must be set. A run that goes on needs it no more.
       task: the data. Its vocabulary must be the checkpoint's.
       model: None is the checkpoint's.
       dropout_rate, dtype: of the model; None leaves them as they are.
       new_parameters: regular expressions of whole parameter paths that need not be in the
         checkpoint, and then begin at random. All others must be.
-      decoding: how predictions are written; `max_length` is `task.target_length`.
+      decoding: how predictions are written, of at most `task.target_length` tokens.
       eval_examples: of each evaluation set, the most that are evaluated during training; the end
         evaluates all.
       eval_only: evaluates the run's best parameters, or those of `init_from` where it has none,
@@ -45,7 +39,7 @@ class FinetuneConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-    decoding: DecodingConfig = dataclasses.field(default_factory=DecodingConfig)
+    decoding: BeamConfig = dataclasses.field(default_factory=BeamConfig)
     eval_examples: int | None = None
     eval_only: bool = False
 
@@ -64,16 +58,16 @@ class FinetuneConfig:
             "must be at least 1, or None for all",
         )
         require(
-            self.decoding.temperature == 0.0,
-            "decoding.temperature",
-            self.decoding.temperature,
-            "must be 0: predictions that are measured are not drawn at random",
-        )
-        require(
             self.eval_only or not self.task.local or bool(self.task.patterns("train")),
             "task.train",
             self.task.train,
             "must name a table to train on, or set eval_only",
+        )
+        require(
+            self.eval_only or any("train" in task.splits for task in self.task.tasks),
+            "task.name",
+            self.task.name,
+            "has no training examples; set eval_only, and init_from to a run that can predict it",
         )
         for pattern in self.new_parameters:
             require_pattern("new_parameters", pattern)
@@ -83,16 +77,3 @@ class FinetuneConfig:
             self.train.eval_batches,
             "must be None: eval_examples says how many examples are evaluated in training",
         )
-        if self.train.best_metric is not None:
-            require_choice("train.best_metric", self.train.best_metric, self.metric_names())
-
-    def metric_names(self) -> tuple[str, ...]:
-        """What evaluations may give: loss, score, and each task's own metrics."""
-        sets = [(name, task) for task in self.task.tasks for name in task.part_names("validation")]
-        prefixes = [f"{name}/" for name, _ in sets] if len(sets) > 1 else [""]
-        own = [
-            f"{prefix}{metric}"
-            for prefix, (_, task) in zip(prefixes, sets)
-            for metric in task.metrics
-        ]
-        return ("loss", "score", *own)

@@ -1,5 +1,6 @@
 """Predictions for whole evaluation sets, and what they are worth."""
 
+import dataclasses
 import itertools
 import statistics
 from collections.abc import Iterator, Sequence
@@ -8,15 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from spade_jax.data.metrics import score
 from spade_jax.data.pairs import EvaluationSet, Examined
 from spade_jax.data.vocabulary import Vocabulary
-from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.config import BeamConfig, DecodingConfig
 from spade_jax.decoding.generate import bucket_length, make_generator
 from spade_jax.training import sharding
 from spade_jax.training.evaluation import evaluate
+from spade_jax.training.screen import progress
 from spade_jax.training.step import Trainer
 
 
@@ -32,7 +33,7 @@ class Evaluator:
     def __init__(
         self,
         trainer: Trainer,
-        decoding: DecodingConfig,
+        decoding: BeamConfig,
         vocabulary: Vocabulary,
         input_length: int,
         target_length: int,
@@ -44,26 +45,26 @@ class Evaluator:
         self._input_length = input_length
         self._target_length = target_length
         self._console = console
-        self._write = make_generator(
+        self._generate = make_generator(
             trainer.model,
-            decoding,
+            DecodingConfig(**dataclasses.asdict(decoding), max_length=target_length),
             end_id=vocabulary.eos_id,
             vocab_size=vocabulary.size,
             batch_size=self._batch_size,
+            input_length=input_length,
             place=lambda tokens: jax.device_put(tokens, sharding.batch_sharding(trainer.mesh)),
         )
 
     def predict(self, params: Any, examples: EvaluationSet) -> list[str]:
         """The text that the model writes for each example, in their order."""
         predictions = [""] * len(examples.pairs)
-        quiet = not self._console.is_terminal
-        with Progress(console=self._console, transient=True, disable=quiet) as progress:
-            bar = progress.add_task(f"predicting {examples.part.name}", total=len(predictions))
+        what = f"predicting {examples.part.name}, {examples.part.split}"
+        with progress(self._console, what, len(predictions)) as advance:
             for rows in self._batches(examples):
-                outputs = self._write(params, [examples.inputs[row] for row in rows])
+                outputs = self._generate(params, [examples.inputs[row] for row in rows])
                 for row, output in zip(rows, outputs):
                     predictions[row] = self._vocabulary.decode(output).strip()
-                progress.advance(bar, len(rows))
+                advance(len(rows))
         return predictions
 
     def loss(self, params: Any, examples: EvaluationSet) -> float:
@@ -75,11 +76,16 @@ class Evaluator:
 
     def metrics(self, params: Any, sets: Sequence[EvaluationSet]) -> dict[str, float]:
         """Loss, each set's metrics, and their mean as `score`; see `combine`."""
+        return self.measure(params, sets, [self.predict(params, examples) for examples in sets])
+
+    def measure(
+        self, params: Any, sets: Sequence[EvaluationSet], predictions: Sequence[Sequence[str]]
+    ) -> dict[str, float]:
+        """As `metrics`, of predictions that are there."""
         return combine(
             [
-                {"loss": self.loss(params, examples)}
-                | measure(examples, self.predict(params, examples))
-                for examples in sets
+                {"loss": self.loss(params, examples)} | measure(examples, own)
+                for examples, own in zip(sets, predictions, strict=True)
             ],
             sets,
         )
@@ -94,7 +100,7 @@ class Evaluator:
         """Batches as `Trainer.eval_step` takes them."""
         for rows in self._batches(examples):
             longest = max(len(examples.inputs[row]) for row in rows)
-            length = min(bucket_length(longest), self._input_length)
+            length = bucket_length(longest, self._input_length)
             inputs = np.zeros((self._batch_size, length), np.int32)
             targets = np.zeros((self._batch_size, self._target_length), np.int32)
             for i, row in enumerate(rows):
@@ -115,15 +121,29 @@ def measure(examples: EvaluationSet, predictions: Sequence[str]) -> dict[str, fl
     return score(task.metrics, targets, predictions, task.labels)
 
 
+def prefixes(sets: Sequence[EvaluationSet]) -> list[str]:
+    """What the metrics of each set begin with: those of several sets are `set/metric`."""
+    return [f"{examples.part.name}/" if len(sets) > 1 else "" for examples in sets]
+
+
+def metric_names(sets: Sequence[EvaluationSet]) -> tuple[str, ...]:
+    """What `Evaluator.metrics` gives of these sets."""
+    own = (
+        f"{prefix}{metric}"
+        for prefix, examples in zip(prefixes(sets), sets)
+        for metric in examples.part.task.metrics
+    )
+    return ("loss", *own, "score")
+
+
 def combine(metrics: Sequence[dict[str, float]], sets: Sequence[EvaluationSet]) -> dict[str, float]:
     """Metrics of several sets under one roof.
 
-    Names of several sets are `set/metric`, those of one set plain. `score` is the mean over tasks
-    of the mean of a task's metrics (GLUE's), `loss` the mean over sets.
+    `score` is the mean over tasks of the mean of a task's metrics (GLUE's), `loss` the mean over
+    sets.
     """
     values = {"loss": statistics.fmean(m["loss"] for m in metrics)} if "loss" in metrics[0] else {}
-    for own, examples in zip(metrics, sets, strict=True):
-        prefix = f"{examples.part.name}/" if len(sets) > 1 else ""
+    for own, prefix in zip(metrics, prefixes(sets), strict=True):
         values |= {f"{prefix}{name}": value for name, value in own.items() if name != "loss"}
     by_task: dict[str, list[float]] = {}
     for own, examples in zip(metrics, sets):
@@ -133,15 +153,13 @@ def combine(metrics: Sequence[dict[str, float]], sets: Sequence[EvaluationSet]) 
     return values
 
 
-def baseline(examples: EvaluationSet, training: Examined | None) -> tuple[str, list[str]]:
+def baseline(examples: EvaluationSet, training: Examined) -> tuple[str, list[str]]:
     """What one writes who has learned nothing: the name of the method, and its predictions.
 
     Measured by ROUGE that is the input's beginning, as many words as a target has in training on
     average; else the target most common in training.
     """
     task = examples.part.task
-    if training is None:
-        return "none", []
     if not any(metric.startswith("rouge") for metric in task.metrics):
         return "most common target", [training.commonest] * len(examples.pairs)
     words = max(1, round(training.target_words))

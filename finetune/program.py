@@ -10,9 +10,9 @@ from rich.console import Console
 
 from finetune import results
 from finetune.config import FinetuneConfig
-from finetune.evaluation import Evaluator, baseline, combine, measure
+from finetune.evaluation import Evaluator, baseline, combine, measure, metric_names
 from finetune.initial import initial_state, plan, resolve_vocabulary
-from spade_jax.config import ConfigError, require
+from spade_jax.config import require, require_choice
 from spade_jax.data.config import DataError
 from spade_jax.data.pairs import (
     EvaluationSet,
@@ -23,11 +23,12 @@ from spade_jax.data.pairs import (
     parts,
     train_pairs,
 )
+from spade_jax.data.text_to_text import Split
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training import loop
 from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.run import Run, open_run
+from spade_jax.training.run import Run, open_run, run_of
 from spade_jax.training.screen import make_console, parameter_overview
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
@@ -40,6 +41,9 @@ _MAY_CHANGE = ("eval_only", "init_from", "task.test")
 # What evaluation alone may change besides.
 _EVALUATION = ("decoding.", "task.train", "task.validation", "train.")
 
+# What is evaluated at the end.
+_EVALUATED: tuple[Split, ...] = ("validation", "test")
+
 
 def finetune(config: FinetuneConfig, workdir: Path) -> int:
     """Runs to the end, or until a signal; returns the exit status.
@@ -49,17 +53,24 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
       RunError: a run that cannot go on.
     """
     console = make_console()
-    start = None if config.init_from is None else open_run(Path(config.init_from), "init_from")
+    checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
+    begun = checkpoints.newest is not None
+    start = None
+    if begun:
+        start = run_of(checkpoints)
+    elif config.init_from is not None:
+        start = open_run(Path(config.init_from), "init_from")
     config = _resolve(config, start)
     model_config = config.model
     assert model_config is not None
     vocabulary = load_vocabulary(config.task)
-    require(
-        start is None or start.vocabulary_digest == vocabulary.digest,
-        "task.vocabulary",
-        config.task.vocabulary,
-        f"is another vocabulary than that of {config.init_from}; must be the same",
-    )
+    if start is not None:
+        require(
+            start.vocabulary_digest == vocabulary.digest,
+            "task.vocabulary",
+            config.task.vocabulary,
+            f"is another vocabulary than that of {start.workdir}; must be the same",
+        )
     require(
         vocabulary.size <= model_config.vocab_size,
         "model.vocab_size",
@@ -72,7 +83,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         config.decoding.beams,
         f"must be at most {vocabulary.size}, the size of the vocabulary",
     )
-    _check_lengths(config)
+    model_config.require_lengths(config.task.input_length, config.task.target_length)
 
     mesh = make_mesh(config.mesh)
 
@@ -81,17 +92,9 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
 
     trainer = make_trainer(create, config.optimizer, config.loss, config.train, mesh)
     shapes = trainer.state_shapes.params
-    if start is not None:
-        origin, fresh = plan(start, shapes, config.new_parameters), trainer.init
-        trainer = dataclasses.replace(
-            trainer, init=lambda: initial_state(start, origin, shapes, fresh)
-        )
-
     settings = dataclasses.asdict(config)
-    checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     may_change = (*loop.MAY_CHANGE, *_MAY_CHANGE, *(_EVALUATION if config.eval_only else ()))
     loop.check_same_run(checkpoints, settings, vocabulary.digest, may_change)
-    check_writable(workdir)
     evaluator = Evaluator(
         trainer,
         config.decoding,
@@ -100,42 +103,48 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         config.task.target_length,
         console,
     )
-    try:
-        if config.eval_only:
-            if checkpoints.newest is None:
-                require(start is not None, "init_from", None, "must name a run to evaluate")
-                params, step = trainer.init().params, 0 if start is None else start.step
-            else:
-                step = open_run(workdir, "workdir").step
-                params = checkpoints.restore_params(shapes, step)
-            origin_of = workdir if checkpoints.newest is not None else config.init_from
-            console.print(f"Evaluating the parameters of {origin_of}, step {step}.")
-            training = examine(config.task) if _has_training(config) else []
-            _finish(config, workdir, evaluator, params, step, training, console)
-            return 0
+    if config.eval_only:
+        require(start is not None, "init_from", None, "must name a run to evaluate")
+        assert start is not None
+        params = start.checkpoints.restore_params(shapes, start.step)
+        check_writable(workdir)
+        console.print(f"Evaluating the parameters of {start.workdir}, step {start.step}.")
+        training = examine(config.task) if _has_training(config) else []
+        _finish(config, workdir, evaluator, params, start.step, training, console)
+        return 0
 
-        with console.status("reading the data"):
-            training = examine(config.task, config.train.batch_size)
-            validation = evaluation_sets(config.task, "validation", config.eval_examples)
-            # What is wrong with it must not show at the end only.
-            check_tables(config.task, "test")
-        require(
-            bool(validation),
-            "task.validation",
-            config.task.validation,
-            "must name a table to evaluate on",
+    origin = None
+    if start is not None and not begun:
+        origin, fresh = plan(start, shapes, config.new_parameters), trainer.init
+        trainer = dataclasses.replace(
+            trainer, init=lambda: initial_state(start, origin, shapes, fresh)
         )
-        data = loop.Data(
-            train=train_pairs(
-                config.task, config.train.batch_size, [part.examples for part in training]
-            ),
-            evaluate=lambda params: evaluator.metrics(params, validation),
-            vocabulary_digest=vocabulary.digest,
-        )
-        if start is not None and checkpoints.newest is None:
-            console.print(origin.table())
-        console.print(parameter_overview(shapes, trainer.trainable))
-        _describe(config, training, validation, console)
+    check_writable(workdir)
+    with console.status("reading the data"):
+        training = examine(config.task)
+        validation = evaluation_sets(config.task, "validation", config.eval_examples)
+        # What is wrong with it must not show at the end only.
+        check_tables(config.task, "test")
+    require(
+        bool(validation),
+        "task.validation",
+        config.task.validation,
+        "must name a table to evaluate on",
+    )
+    if config.train.best_metric is not None:
+        require_choice("train.best_metric", config.train.best_metric, metric_names(validation))
+    data = loop.Data(
+        train=train_pairs(
+            config.task, config.train.batch_size, [part.examples for part in training]
+        ),
+        evaluate=lambda params: evaluator.metrics(params, validation),
+        vocabulary_digest=vocabulary.digest,
+    )
+    if origin is not None:
+        console.print(origin.table())
+    console.print(parameter_overview(shapes, trainer.trainable))
+    _describe(config, training, validation, console)
+    try:
         outcome = loop.run(
             trainer,
             config.train,
@@ -146,19 +155,11 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
             console=console,
         )
         if not outcome.finished:
-            console.print(
-                f"Stopped and saved at step {outcome.step}; the same command goes on from there."
-            )
             return 0
         step = outcome.step if outcome.best_step is None else outcome.best_step
         done = results.read_results(workdir)
-        # Those of another step are from an evaluation in between.
-        if outcome.was_finished and done is not None and done["step"] == step:
+        if done is not None and (done["step"], done["sources"]) == (step, _sources(config)):
             console.print(results.results_table(done))
-            console.print(
-                f"This run is finished, at step {outcome.step}. For more, raise train.steps in a "
-                "new workdir."
-            )
             return 0
         params = outcome.state.params
         if step != outcome.step:
@@ -186,27 +187,7 @@ def _resolve(config: FinetuneConfig, start: Run | None) -> FinetuneConfig:
     assert model is not None  # One of the two is there, or the configuration is none.
     changes: dict[str, Any] = {"dropout_rate": config.dropout_rate, "dtype": config.dtype}
     model = dataclasses.replace(model, **{k: v for k, v in changes.items() if v is not None})
-    return dataclasses.replace(
-        config,
-        model=model,
-        task=resolve_vocabulary(config.task, start),
-        decoding=dataclasses.replace(config.decoding, max_length=config.task.target_length),
-    )
-
-
-def _check_lengths(config: FinetuneConfig) -> None:
-    assert config.model is not None
-    for stack, length in (
-        ("encoder", config.task.input_length),
-        ("decoder", config.task.target_length),
-    ):
-        positions = getattr(config.model, stack).max_positions
-        require(
-            positions is None or positions >= length,
-            f"task.{'input' if stack == 'encoder' else 'target'}_length",
-            length,
-            f"must be at most {positions}, the learned positions of the model's {stack}",
-        )
+    return dataclasses.replace(config, model=model, task=resolve_vocabulary(config.task, start))
 
 
 def _describe(
@@ -231,6 +212,17 @@ def _describe(
         )
 
 
+def _sources(config: FinetuneConfig) -> dict[str, dict[str, str | list[str]]]:
+    """What the end evaluates: the TFDS split or the tables of each set."""
+    return {
+        split: {
+            part.name: part.source if isinstance(part.source, str) else [*part.source]
+            for part in parts(config.task, split)
+        }
+        for split in _EVALUATED
+    }
+
+
 def _finish(
     config: FinetuneConfig,
     workdir: Path,
@@ -241,45 +233,51 @@ def _finish(
     console: Console,
 ) -> None:
     """Evaluates all there is; writes predictions, submissions and, last, results.json."""
+    sources = _sources(config)
+    require(
+        any(sources.values()),
+        "task.validation",
+        config.task.validation,
+        "must name a table to evaluate",
+    )
     # Where results.json is, everything is, and of one step.
     results.remove_results(workdir)
-    by_task = {found.part.task.name: found for found in training}
-    splits: dict[str, Mapping[str, Any]] = {}
-    files = []
-    for split in ("validation", "test"):
+    files: list[Path] = []
+    splits = {}
+    for split in _EVALUATED:
         sets = evaluation_sets(config.task, split)
-        own, base, guessed, method = [], [], [], "none"
-        for examples in sets:
-            predictions = evaluator.predict(params, examples)
-            path = results.predictions_path(workdir, examples, len(sets) > 1)
-            results.write_predictions(path, examples, predictions)
-            files.append(path)
-            submission = results.write_submission(workdir / "submission", examples, predictions)
-            files += [] if submission is None else [submission]
-            if not examples.labelled:
-                continue
-            own.append({"loss": evaluator.loss(params, examples)} | measure(examples, predictions))
-            found = by_task.get(examples.part.task.name)
-            method, guesses = baseline(examples, found)
-            if guesses:
-                base.append(measure(examples, guesses))
-                guessed.append(examples)
-        labelled = [examples for examples in sets if examples.labelled]
-        if own:
-            splits[split] = {
-                "metrics": combine(own, labelled),
-                "examples": sum(len(examples.pairs) for examples in labelled),
-                "cut_inputs": sum(examples.cut_inputs for examples in labelled),
-                "baseline": {
-                    "method": method,
-                    "metrics": combine(base, guessed) if base else {},
-                },
-            }
-    if not files:
-        raise ConfigError(
-            f"task.validation = {config.task.validation!r}: must name a table to evaluate"
-        )
-    summary = {"task": config.task.name, "step": step, "splits": splits}
+        predictions = [evaluator.predict(params, examples) for examples in sets]
+        files += results.write_split(workdir, sets, predictions)
+        labelled = {examples.part.name for examples in sets if examples.labelled}
+        if labelled:
+            own = [p for s, p in zip(sets, predictions) if s.part.name in labelled]
+            sets = [s for s in sets if s.part.name in labelled]
+            splits[split] = _measured(evaluator, params, sets, own, training)
+    summary = {"task": config.task.name, "step": step, "sources": sources, "splits": splits}
     results.write_results(workdir, summary)
-    console.print(results.results_table(summary))
+    if splits:
+        console.print(results.results_table(summary))
     console.print(f"written: {', '.join(map(str, files))} and {workdir / 'results.json'}")
+
+
+def _measured(
+    evaluator: Evaluator,
+    params: Any,
+    sets: Sequence[EvaluationSet],
+    predictions: Sequence[Sequence[str]],
+    training: Sequence[Examined],
+) -> Mapping[str, Any]:
+    """One split's entry in results.json: the model's metrics and the baseline's."""
+    by_task = {found.part.task.name: found for found in training}
+    known = [examples for examples in sets if examples.part.task.name in by_task]
+    guesses = [baseline(examples, by_task[examples.part.task.name]) for examples in known]
+    guessed = [measure(examples, texts) for examples, (_, texts) in zip(known, guesses)]
+    return {
+        "metrics": evaluator.measure(params, sets, predictions),
+        "examples": sum(len(examples.pairs) for examples in sets),
+        "cut_inputs": sum(examples.cut_inputs for examples in sets),
+        "baseline": {
+            "method": " or ".join(dict.fromkeys(method for method, _ in guesses)) or "none",
+            "metrics": combine(guessed, known) if known else {},
+        },
+    }

@@ -10,7 +10,7 @@ import ml_collections
 
 from finetune.config import FinetuneConfig
 from spade_jax.data.task_config import TaskConfig
-from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.config import BeamConfig
 from spade_jax.training.command_line import to_config_dict
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 
@@ -24,7 +24,7 @@ _ADAFACTOR = OptimizerConfig(
 )
 
 
-def _recipe(task: TaskConfig, train: TrainConfig, decoding: DecodingConfig) -> FinetuneConfig:
+def _recipe(task: TaskConfig, train: TrainConfig, decoding: BeamConfig) -> FinetuneConfig:
     return FinetuneConfig(
         init_from="runs/base",
         task=task,
@@ -49,7 +49,7 @@ def glue(task: str, steps: int) -> ml_collections.ConfigDict:
                 keep=1,
                 best_metric="score",
             ),
-            DecodingConfig(),
+            BeamConfig(),
         )
     )
 
@@ -66,6 +66,6 @@ def summarization(task: str, input_length: int, steps: int) -> ml_collections.Co
             keep=1,
             best_metric="rougeLsum",
         ),
-        DecodingConfig(beams=4, length_penalty=0.6),
+        BeamConfig(beams=4, length_penalty=0.6),
     )
     return to_config_dict(dataclasses.replace(config, eval_examples=512))

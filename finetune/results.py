@@ -11,13 +11,24 @@ from spade_jax.data.pairs import EvaluationSet
 from spade_jax.training.workdir import replace_file
 
 # The leaderboard takes label words of these tasks, class numbers of the others.
-_SUBMITTED_AS_WORDS = ("mnli", "qnli", "rte")
+_SUBMITTED_AS_WORDS = ("mnli", "ax", "qnli", "rte")
 
 
-def predictions_path(workdir: Path, examples: EvaluationSet, several: bool) -> Path:
-    """`predictions-SPLIT.jsonl`, of several sets of a split `predictions-SPLIT-SET.jsonl`."""
-    name = f"-{examples.part.name}" if several else ""
-    return workdir / f"predictions-{examples.part.split}{name}.jsonl"
+def write_split(
+    workdir: Path, sets: Sequence[EvaluationSet], predictions: Sequence[Sequence[str]]
+) -> list[Path]:
+    """Writes the predictions of a split's sets, and submissions; returns the files.
+
+    `predictions-SPLIT.jsonl`, of several sets of a split `predictions-SPLIT-SET.jsonl`.
+    """
+    files = []
+    for examples, own in zip(sets, predictions, strict=True):
+        name = f"-{examples.part.name}" if len(sets) > 1 else ""
+        path = workdir / f"predictions-{examples.part.split}{name}.jsonl"
+        write_predictions(path, examples, own)
+        submission = write_submission(workdir / "submission", examples, own)
+        files += [path] if submission is None else [path, submission]
+    return files
 
 
 def write_predictions(path: Path, examples: EvaluationSet, predictions: Sequence[str]) -> None:

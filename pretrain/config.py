@@ -31,14 +31,4 @@ class PretrainConfig:
             self.samples,
             f"must be at most train.batch_size = {self.train.batch_size}",
         )
-        for stack, length in (
-            ("encoder", self.data.input_length),
-            ("decoder", self.data.decoder_length),
-        ):
-            positions = getattr(self.model, stack).max_positions
-            require(
-                positions is None or positions >= length,
-                f"model.{stack}.max_positions",
-                positions,
-                f"must be at least {length}, the length of its sequences in the data",
-            )
+        self.model.require_lengths(self.data.input_length, self.data.decoder_length)

@@ -85,16 +85,7 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
         )
     finally:
         checkpoints.close()
-    if outcome.was_finished:
-        console.print(
-            f"This run is finished: all {outcome.step} steps are done. For more, raise "
-            "train.steps in a new workdir."
-        )
-        return 0
-    if not outcome.finished:
-        console.print(
-            f"Stopped and saved at step {outcome.step}; the same command goes on from there."
-        )
+    if outcome.was_finished or not outcome.finished:
         return 0
     if config.samples:
         batch = next(iter(validation))

@@ -429,6 +429,19 @@ class ModelConfig:
     def head_dim(self) -> int:
         return self.attention.head_dim or self.d_model // self.attention.num_heads
 
+    def require_lengths(self, encoder: int, decoder: int) -> None:
+        """Raises ConfigError where sequences are longer than a table of learned positions."""
+        for name, stack, length in (
+            ("encoder", self.encoder, encoder),
+            ("decoder", self.decoder, decoder),
+        ):
+            require(
+                stack.max_positions is None or stack.max_positions >= length,
+                f"model.{name}.max_positions",
+                stack.max_positions,
+                f"must be at least {length}, the length of its sequences in the data",
+            )
+
 
 # d_model, d_ff, layers of each stack, heads, head size, SSM state, radius: the widths of T5 v1.1.
 _SIZES = {

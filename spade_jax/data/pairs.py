@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import seqio
 import tensorflow_datasets as tfds
 from etils import epath
@@ -18,7 +19,7 @@ from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError
 from spade_jax.data.metrics import score
 from spade_jax.data.pipeline import BatchIterator, iterate
-from spade_jax.data.rows import plain, read_rows
+from spade_jax.data.rows import python_value, read_rows
 from spade_jax.data.sources import SHIPPED_TEXT, glob_files
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.tasks import digest
@@ -127,7 +128,7 @@ def read_pairs(part: Part, config: TaskConfig) -> Iterator[Pair]:
     )
     for number, row in enumerate(rows.as_numpy_iterator()):
         where = f"{part.task.tfds}, {part.source} {number}"
-        row = {column: plain(value) for column, value in row.items()}
+        row = {column: python_value(value) for column, value in row.items()}
         yield _pair(row, where, number, part.task, labelled=part.split != "test")
 
 
@@ -237,7 +238,7 @@ class PairSource(seqio.DataSource):
         )
 
         def pair(*values: Any) -> tuple[bytes, bytes]:
-            row = {column: plain(value) for column, value in zip(columns, values)}
+            row = {column: python_value(value) for column, value in zip(columns, values)}
             made = _pair(row, f"{task.tfds}, {self._part.source}", 0, task, labelled=True)
             return made.input.encode("utf-8"), made.target.encode("utf-8")
 
@@ -322,7 +323,16 @@ def train_pairs(
 
     Args:
       sizes: examples of each task, as `examine` counts them.
+
+    Raises:
+      DataError: fewer examples than a batch has.
     """
+    sizes = list(sizes)
+    if sum(sizes) < batch_size:
+        raise DataError(
+            f"task.train = {config.train!r}: {sum(sizes)} training examples, but a batch of "
+            f"{batch_size}; must have at least one batch: add examples, or lower train.batch_size"
+        )
     mixture = pair_mixture(config, sizes)
     lengths = {"inputs": config.input_length, "targets": config.target_length}
     # A position is made of row numbers: in other tables they would mean other rows.
@@ -364,11 +374,11 @@ class Examined:
     target_words: float
 
 
-def examine(config: TaskConfig, batch_size: int = 0) -> list[Examined]:
+def examine(config: TaskConfig) -> list[Examined]:
     """Looks at the training examples of each task: all of local tables, the first of TFDS's.
 
     Raises:
-      DataError: a row that makes no pair, or fewer examples than a batch has.
+      DataError: a row that makes no pair.
     """
     vocabulary = load_vocabulary(config)
     found = []
@@ -397,12 +407,6 @@ def examine(config: TaskConfig, batch_size: int = 0) -> list[Examined]:
                 target_words=sum(len(p.target.split()) for p in pairs) / max(len(pairs), 1),
             )
         )
-    total = sum(part.examples for part in found)
-    if total < batch_size:
-        raise DataError(
-            f"task.train = {config.train!r}: {total} training examples, but a batch of "
-            f"{batch_size}; must have at least one batch: add examples, or lower train.batch_size"
-        )
     return found
 
 
@@ -417,14 +421,14 @@ class EvaluationSet:
 
     Attributes:
       pairs: in the order of the data.
-      inputs, targets: token ids, their ends included, cut off where too long.
+      inputs, targets: int32 token ids, their ends included, cut off where too long.
       cut_inputs: how many were.
     """
 
     part: Part
     pairs: list[Pair]
-    inputs: list[list[int]]
-    targets: list[list[int]]
+    inputs: list[np.ndarray]
+    targets: list[np.ndarray]
     cut_inputs: int
 
     @property
@@ -445,8 +449,14 @@ def evaluation_sets(
     """
     vocabulary: Vocabulary = load_vocabulary(config)
 
-    def tokens(text: str, length: int) -> list[int]:
-        return [*vocabulary.encode(text)[: length - 1], vocabulary.eos_id]
+    def tokens(texts: Iterable[str], length: int) -> tuple[list[np.ndarray], int]:
+        """Those of each text, and how many were too long."""
+        kept, cut = [], 0
+        for text in texts:
+            ids = vocabulary.encode(text)
+            cut += len(ids) >= length
+            kept.append(np.array([*ids[: length - 1], vocabulary.eos_id], np.int32))
+        return kept, cut
 
     sets = []
     for part in parts(config, split):
@@ -459,14 +469,7 @@ def evaluation_sets(
             )
         if limit is not None and len(pairs) > limit:
             pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
-        encoded = [vocabulary.encode(pair.input) for pair in pairs]
-        sets.append(
-            EvaluationSet(
-                part,
-                pairs,
-                [[*ids[: config.input_length - 1], vocabulary.eos_id] for ids in encoded],
-                [tokens(pair.target, config.target_length) for pair in pairs],
-                sum(len(ids) >= config.input_length for ids in encoded),
-            )
-        )
+        inputs, cut_inputs = tokens((pair.input for pair in pairs), config.input_length)
+        targets, _ = tokens((pair.target for pair in pairs), config.target_length)
+        sets.append(EvaluationSet(part, pairs, inputs, targets, cut_inputs))
     return sets

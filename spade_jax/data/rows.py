@@ -34,8 +34,11 @@ def read_rows(
       DataError: a file of another kind, that cannot be read, is damaged, or has no rows.
     """
     kind = next((k for k in KINDS if path.removesuffix(".gz").endswith(k)), None)
-    if kind is None:
-        raise DataError(f"{path}: is no table; its name must end in {', '.join(KINDS)} (or .gz)")
+    if kind is None or path.endswith(".parquet.gz"):
+        raise DataError(
+            f"{path}: is no table; its name must end in {', '.join(KINDS)} (all but the last also "
+            "with .gz)"
+        )
     if kind == ".parquet":
         rows = _parquet_rows(path)
     elif kind == ".jsonl":
@@ -137,12 +140,12 @@ def _parquet_rows(path: str) -> Iterator[tuple[str, Row]]:
         raise DataError(f"{path}: is damaged or no Parquet file ({reason})") from None
 
 
-def plain(value: Any) -> Any:
+def python_value(value: Any) -> Any:
     """A value of TFDS as strings, numbers and lists of them."""
     if isinstance(value, bytes):
         return value.decode("utf-8")
     if hasattr(value, "tolist"):
-        return plain(value.tolist())
+        return python_value(value.tolist())
     if isinstance(value, list):
-        return [plain(item) for item in value]
+        return [python_value(item) for item in value]
     return value

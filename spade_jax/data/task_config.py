@@ -1,6 +1,8 @@
 """What a fine-tuned model reads and writes, as a frozen dataclass that knows no framework."""
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 from spade_jax.config import ConfigError, nearest, require
 from spade_jax.data import metrics
@@ -12,7 +14,8 @@ from spade_jax.data.text_to_text import (
     TextToText,
     label_word,
     labelled_fields,
-    plain,
+    number,
+    prefixed,
     text,
 )
 
@@ -122,6 +125,12 @@ class TaskConfig:
         if self.name != LOCAL:
             return tuple(TASKS[name] for name in MIXTURES.get(self.name, (self.name,)))
         several = len(self.inputs) > 1
+        where = f"column {self.target!r}:"
+        write_target: Callable[[Any], str] = text
+        if self.labels:
+            write_target = label_word(self.labels, where)
+        elif {"pearson", "spearman"} & {*self.metrics}:
+            write_target = number(where)
         return (
             TextToText(
                 LOCAL,
@@ -129,8 +138,8 @@ class TaskConfig:
                 self.target,
                 labelled_fields(self.prefix.strip(), self.inputs)
                 if several
-                else plain(self.prefix, self.inputs[0]),
-                label_word(self.labels, f"column {self.target!r}:") if self.labels else text,
+                else prefixed(self.prefix, self.inputs[0]),
+                write_target,
                 self.metrics
                 or (("accuracy",) if self.labels else ("rouge1", "rouge2", "rougeL", "rougeLsum")),
                 self.labels,

@@ -138,9 +138,21 @@ def labelled_fields(prefix: str, columns: Sequence[str]) -> Callable[[Row], str]
     return write
 
 
-def plain(prefix: str, column: str) -> Callable[[Row], str]:
+def prefixed(prefix: str, column: str) -> Callable[[Row], str]:
     """The prefix and the text of one column."""
     return lambda row: prefix + text(row[column])
+
+
+def number(where: str) -> Callable[[Any], str]:
+    """A finite number, as it stands."""
+
+    def write(value: Any) -> str:
+        word = text(value).strip()
+        if not _is_number(word) or not math.isfinite(float(word)):
+            raise RowError(f"{where} {word!r:.60} is not a finite number, as correlations need")
+        return word
+
+    return write
 
 
 def label_word(labels: tuple[str, ...], where: str) -> Callable[[Any], str]:
@@ -221,7 +233,7 @@ def _summary(
     name: str, document: str, summary: str, tfds: str, validation: str = "validation", **more: Any
 ) -> TextToText:
     settings: dict[str, Any] = {
-        "write_input": plain("summarize: ", document),
+        "write_input": prefixed("summarize: ", document),
         "may_be_empty": (document,),
     }
     return TextToText(
@@ -239,6 +251,7 @@ def _summary(
 
 _SENTENCES = ("sentence1", "sentence2")
 _ENTAILMENT = ("entailment", "not_entailment")
+_MNLI_LABELS = ("entailment", "neutral", "contradiction")
 
 GLUE = (
     _glue("cola", ("sentence",), ("unacceptable", "acceptable"), "CoLA.tsv", ("matthews",)),
@@ -270,7 +283,7 @@ GLUE = (
     _glue(
         "mnli",
         ("hypothesis", "premise"),
-        ("entailment", "neutral", "contradiction"),
+        _MNLI_LABELS,
         ("MNLI-m.tsv", "MNLI-mm.tsv"),
         aliases={
             "premise": ("sentence1",),
@@ -286,6 +299,17 @@ GLUE = (
     _glue("qnli", ("question", "sentence"), _ENTAILMENT, "QNLI.tsv"),
     _glue("rte", _SENTENCES, _ENTAILMENT, "RTE.tsv"),
     _glue("wnli", _SENTENCES, _ENTAILMENT[::-1], "WNLI.tsv"),
+)
+
+# GLUE's diagnostic set: written as MNLI's, whose model predicts it (Raffel et al. 2020).
+AX = _glue(
+    "ax",
+    ("hypothesis", "premise"),
+    _MNLI_LABELS,
+    "AX.tsv",
+    aliases={"premise": ("sentence1",), "hypothesis": ("sentence2",)},
+    write_input=labelled_fields("mnli", ("hypothesis", "premise")),
+    splits={"test": ("test",)},
 )
 
 SUMMARIES = (
@@ -324,12 +348,12 @@ SOTU_YEAR = TextToText(
     "sotu_year",
     ("text",),
     "named",
-    plain("year: ", "text"),
+    prefixed("year: ", "text"),
     text,
     ("accuracy",),
     splits={"train": ("train",), "validation": ("validation",)},
     expand=passages_with_a_year,
 )
 
-TASKS: Mapping[str, TextToText] = {task.name: task for task in (*GLUE, *SUMMARIES, SOTU_YEAR)}
+TASKS: Mapping[str, TextToText] = {task.name: task for task in (*GLUE, AX, *SUMMARIES, SOTU_YEAR)}
 MIXTURES: Mapping[str, tuple[str, ...]] = {"glue": tuple(task.name for task in GLUE)}

@@ -107,6 +107,7 @@ def decode_lines(
         run.vocabulary,
         f"is not what {options.checkpoint} was trained with",
     )
+    input_length = options.input_length or run.input_length
     mesh = sharding.make_mesh(MeshConfig())
     require(
         options.batch_size % mesh.size == 0,
@@ -122,11 +123,10 @@ def decode_lines(
         end_id=vocabulary.eos_id,
         vocab_size=vocabulary.size,
         batch_size=options.batch_size,
+        input_length=input_length,
         place=lambda tokens: jax.device_put(tokens, sharding.batch_sharding(mesh)),
     )
     key = jax.random.key(options.seed) if options.temperature > 0 else None
-    input_length = options.input_length or run.input_length
-
     cut = 0
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("decoding", total=total)

@@ -36,32 +36,44 @@ class SamplingConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DecodingConfig(SamplingConfig):
-    """How outputs are written.
+class BeamConfig:
+    """How the likeliest output is looked for.
 
     Attributes:
-      max_length: the most tokens of an output, with its end.
-      beams: hypotheses of beam search; 1 writes one token after the other, as the temperature says.
+      beams: hypotheses of beam search; 1 takes one token after the other.
       length_penalty: the exponent alpha of beam search's `length_penalty`.
     """
 
-    max_length: int = 128
     beams: int = 1
     length_penalty: float = 0.6
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.max_length >= 1, "decoding.max_length", self.max_length, "must be at least 1")
         require(self.beams >= 1, "decoding.beams", self.beams, "must be at least 1")
-        require(
-            self.beams == 1 or self.temperature == 0.0,
-            "decoding.temperature",
-            self.temperature,
-            f"must be 0 with decoding.beams = {self.beams}: beam search draws nothing",
-        )
         require(
             self.length_penalty >= 0.0,
             "decoding.length_penalty",
             self.length_penalty,
             "must be at least 0",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class DecodingConfig(SamplingConfig, BeamConfig):
+    """How outputs are written.
+
+    Attributes:
+      max_length: the most tokens of an output, with its end.
+    """
+
+    max_length: int = 128
+
+    def __post_init__(self) -> None:
+        SamplingConfig.__post_init__(self)
+        BeamConfig.__post_init__(self)
+        require(self.max_length >= 1, "decoding.max_length", self.max_length, "must be at least 1")
+        require(
+            self.beams == 1 or self.temperature == 0.0,
+            "decoding.temperature",
+            self.temperature,
+            f"must be 0 with decoding.beams = {self.beams}: beam search draws nothing",
         )

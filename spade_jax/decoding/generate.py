@@ -81,6 +81,7 @@ def make_generator(
     end_id: int,
     vocab_size: int,
     batch_size: int,
+    input_length: int,
     place: Callable[[np.ndarray], jax.Array] = jnp.asarray,
 ) -> Callable[..., np.ndarray]:
     """A function that writes outputs for inputs of unequal lengths, compiled once a bucket.
@@ -88,6 +89,7 @@ def make_generator(
     Args:
       model: makes the model of parameters.
       batch_size: rows of every batch; a smaller one is filled up.
+      input_length: the most tokens of an input.
       place: puts a batch [batch_size, l] on the devices.
 
     Returns:
@@ -104,7 +106,8 @@ def make_generator(
     def write(
         params: Any, inputs: Sequence[Sequence[int]], key: jax.Array | None = None
     ) -> np.ndarray:
-        tokens = np.zeros((batch_size, bucket_length(max(map(len, inputs)))), np.int32)
+        length = bucket_length(max(map(len, inputs)), input_length)
+        tokens = np.zeros((batch_size, length), np.int32)
         for row in range(batch_size):
             # The last input again and again: what fills up the batch ends when that one does.
             sequence = inputs[min(row, len(inputs) - 1)]
@@ -114,6 +117,7 @@ def make_generator(
     return write
 
 
-def bucket_length(length: int) -> int:
-    """The length that inputs of this length are filled up to: the next power of two."""
-    return max(_SHORTEST_BUCKET, 1 << (length - 1).bit_length())
+def bucket_length(length: int, longest: int) -> int:
+    """The length that inputs of this length are filled up to: the next power of two, or `longest`,
+    the most that there are."""
+    return min(max(_SHORTEST_BUCKET, 1 << (length - 1).bit_length()), longest)

@@ -13,9 +13,7 @@ from spade_jax.layers.linear import Norm, dropout, normal, split_key
 from spade_jax.layers.spade import SpadeLayer
 from spade_jax.layers.stepwise import Cache
 
-StackStep = Callable[
-    [jax.Array, jax.Array, jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]
-]
+StackStep = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]
 
 
 class Stack(nnx.Module):

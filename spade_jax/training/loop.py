@@ -79,7 +79,8 @@ class Outcome:
     Attributes:
       state: the train state.
       step: updates done.
-      finished: the run is at its end, and evaluated; otherwise a signal stopped it.
+      finished: the run is at its end, and evaluated; otherwise a signal stopped it, perhaps
+        there.
       was_finished: it was already at the start.
       evaluation: metrics of the step, or None where it was not evaluated.
       best_step: the step with the best value of `TrainConfig.best_metric`, or None.
@@ -104,8 +105,8 @@ def check_same_run(
         return
     about = checkpoints.about()
     before, now = _flat(about["settings"]), _flat(settings)
-    if now.get("optimizer.schedule") in ("constant", "inverse_sqrt"):
-        may_change += ("train.steps",)  # Those do not look at the end.
+    if _looks_at_no_end(settings):
+        may_change += ("train.steps",)
     differing = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
         for name in dict.fromkeys([*before, *now])
@@ -123,6 +124,11 @@ def check_same_run(
             f"(digest {about['vocabulary'][:12]}) than data.vocabulary now gives (digest "
             f"{vocabulary_digest[:12]}); use another workdir or the same vocabulary file"
         )
+
+
+def _looks_at_no_end(settings: Mapping[str, Any]) -> bool:
+    """Whether no update depends on how many there are."""
+    return _flat(settings).get("optimizer.schedule") in ("constant", "inverse_sqrt")
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
@@ -181,16 +187,19 @@ def run(
         console.print(f"Going on from the checkpoint of step {step}.")
     records = Records(workdir, step, settings)
 
-    def outcome(was_finished: bool) -> Outcome:
+    def outcome(finished: bool, was_finished: bool) -> Outcome:
         evaluated = records.evaluations
-        finished = step in evaluated and (step >= config.steps or stale(evaluated, config))
         best = best_step(evaluated, config)
         return Outcome(state, step, finished, was_finished, evaluated.get(step), best)
 
-    at_start = outcome(was_finished=True)
-    if at_start.finished:
+    evaluated = records.evaluations
+    if step in evaluated and (step >= config.steps or stale(evaluated, config)):
         records.close()
-        return at_start
+        console.print(
+            f"This run is finished, at step {step}. For more, raise train.steps"
+            f"{'' if _looks_at_no_end(settings) else ' in a new workdir'}."
+        )
+        return outcome(finished=True, was_finished=True)
 
     saved_step = step
     pending: Callable[[], None] | None = None
@@ -265,7 +274,11 @@ def run(
                 pending()
             pending = _later(report, step, tokens, measured)
         checkpoints.wait()
-    return outcome(was_finished=False)
+        # Also where the signal came with the last evaluation: who called this has more to do.
+        stop = stopped()
+    if stop:
+        console.print(f"Stopped and saved at step {step}; the same command goes on from there.")
+    return outcome(finished=not stop, was_finished=False)
 
 
 def best_step(evaluations: Mapping[int, Mapping[str, float]], config: TrainConfig) -> int | None:

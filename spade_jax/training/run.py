@@ -15,12 +15,14 @@ class Run:
     """What a workdir holds.
 
     Attributes:
+      workdir: where it is.
       step: of the checkpoint that is best by the run's `train.best_metric`, or else the newest.
       model: the model's configuration.
       vocabulary, extra_ids, input_length: settings of the run's data.
       vocabulary_digest: equal for equal vocabularies.
     """
 
+    workdir: Path
     checkpoints: Checkpoints
     step: int
     model: ModelConfig
@@ -31,14 +33,14 @@ class Run:
 
 
 def open_run(workdir: Path, setting: str) -> Run:
-    """Looks at the checkpoints of a workdir.
+    """The run of another workdir.
 
     Args:
       setting: what named the workdir, for the message.
 
     Raises:
-      ConfigError: there are none.
-      CheckpointError: there are some, but none can be read.
+      ConfigError: it has no checkpoints.
+      CheckpointError: it has some, but none can be read.
     """
     checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
     if checkpoints.newest is None:
@@ -46,6 +48,13 @@ def open_run(workdir: Path, setting: str) -> Run:
             f"{setting} = {str(workdir)!r}: holds no checkpoint; must be the workdir of a run, in "
             "which there is a directory `checkpoints`"
         )
+    return run_of(checkpoints)
+
+
+def run_of(checkpoints: Checkpoints) -> Run:
+    """The run that left checkpoints, of which at least one can be read."""
+    assert checkpoints.newest is not None
+    workdir = checkpoints.directory.parent
     about = checkpoints.about()
     settings = about["settings"]
     data = settings.get("data") or settings["task"]  # of pre-training, of fine-tuning
@@ -56,6 +65,7 @@ def open_run(workdir: Path, setting: str) -> Run:
     }
     best = best_step(evaluations, from_dict(TrainConfig, settings["train"]))
     return Run(
+        workdir,
         checkpoints,
         checkpoints.newest if best is None else best,
         from_dict(ModelConfig, settings["model"]),

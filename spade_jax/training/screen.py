@@ -1,8 +1,9 @@
 """What one sees of a run: the overview of parameters and the progress line."""
 
+import contextlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,29 @@ class ProgressLine:
     def close(self) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+@contextlib.contextmanager
+def progress(console: Console, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """How much of `total` is done: a bar on a terminal, elsewhere a line every few seconds.
+
+    Yields:
+      A function that takes how many more are.
+    """
+    done = 0
+    last_line = time.monotonic()
+
+    def advance(count: int) -> None:
+        nonlocal done, last_line
+        done += count
+        bar.advance(task, count)
+        if not console.is_terminal and time.monotonic() - last_line >= _PLAIN_LINE_SECONDS:
+            last_line = time.monotonic()
+            console.print(f"{what}: {done:,} of {total:,}")
+
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(what, total=total)
+        yield advance
 
 
 def make_console() -> Console:

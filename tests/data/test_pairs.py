@@ -7,16 +7,14 @@ import re
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
+from prepared_rte import CLASSES, prepare_rte
 
-from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError
 from spade_jax.data.pairs import evaluation_sets, examine, load_table, parts, train_pairs
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.vocabulary import load_vocabulary
 
 BYTES = {"vocabulary": "bytes", "extra_ids": 100}
-CLASSES = ["entailment", "not_entailment"]
 
 
 @pytest.fixture(scope="module")
@@ -45,43 +43,13 @@ def config(tables):
 
 @pytest.fixture(scope="module")
 def rte(tmp_path_factory):
-    """A data directory with TFDS's glue/rte:2.0.0, of a few rows of our own."""
     directory = tmp_path_factory.mktemp("tfds")
-
-    def rows(count, label):
-        return tf.data.Dataset.from_tensor_slices(
-            {
-                "sentence1": [f"Premise {i}." for i in range(count)],
-                "sentence2": [f"Hypothesis {i}." for i in range(count)],
-                "label": np.array([i % 2 if label is None else label for i in range(count)]),
-                "idx": np.arange(count, dtype=np.int32),
-            }
-        )
-
-    tfds.dataset_builders.store_as_tfds_dataset(
-        name="glue",
-        config="rte",
-        version="2.0.0",
-        data_dir=directory,
-        split_datasets={
-            "train": rows(30, None),
-            "validation": rows(5, None),
-            "test": rows(4, -1),
-        },
-        features=tfds.features.FeaturesDict(
-            {
-                "sentence1": tfds.features.Text(),
-                "sentence2": tfds.features.Text(),
-                "label": tfds.features.ClassLabel(names=CLASSES),
-                "idx": np.int32,
-            }
-        ),
-    )
+    prepare_rte(directory)
     return TaskConfig("rte", data_dir=str(directory), input_length=80, target_length=20, **BYTES)
 
 
 def batches(config, batch_size, count, **hosts):
-    sizes = [part.examples for part in examine(config, batch_size)]
+    sizes = [part.examples for part in examine(config)]
     return list(itertools.islice(train_pairs(config, batch_size, sizes, **hosts), count))
 
 
@@ -159,7 +127,7 @@ def test_packed_rows_hold_whole_examples_side_by_side(config):
 
 def test_what_is_too_long_is_cut_and_counted(config):
     short = dataclasses.replace(config, input_length=12, target_length=2)
-    (found,) = examine(short, 8)
+    (found,) = examine(short)
     # "add: 10 + 10" and EOS are 13 tokens; of the targets those of one digit just fit.
     assert (found.examples, found.looked_at) == (40, 40)
     assert (found.cut_inputs, found.cut_targets) == (30, 35)
@@ -173,14 +141,14 @@ def test_what_is_too_long_is_cut_and_counted(config):
 
 
 def test_the_first_10000_examples_speak_for_a_data_set(rte):
-    (found,) = examine(rte, 8)
+    (found,) = examine(rte)
     assert (found.examples, found.looked_at, found.cut_inputs) == (30, 30, 0)
     assert found.commonest in CLASSES
 
 
 def test_fewer_examples_than_a_batch(config):
     with pytest.raises(DataError, match=r"40 training examples, but a batch of 41; must have at"):
-        examine(config, 41)
+        train_pairs(config, 41, [40])
 
 
 def test_a_tfds_task_under_its_real_name(rte):
@@ -218,7 +186,7 @@ def test_the_mixture_takes_each_task_by_its_size(tmp_path):
     names = [examples.part.name for examples in evaluation_sets(held_out, "validation")]
     assert len(names) == len(set(names)) == 10
     assert {"mnli_matched", "mnli_mismatched", "rte"} <= set(names)
-    found = examine(config, 8)
+    found = examine(config)
     assert [part.examples for part in found] == [sizes.get(task.name, 4) for task in tasks]
     inputs = [text for text, _ in texts(config, batches(config, 100, 10))]
     share = np.mean([text.startswith("cola") for text in inputs])
@@ -300,7 +268,7 @@ def test_a_row_that_makes_no_pair_is_named(config, tmp_path, row, message):
     (tmp_path / "train.jsonl").write_text('{"question": "1", "answer": 2}\n' + row + "\n")
     wrong = dataclasses.replace(config, train=f"{tmp_path}/train.jsonl")
     with pytest.raises(DataError, match=message):
-        examine(wrong, 1)
+        examine(wrong)
 
 
 def test_a_test_set_is_labelled_or_it_is_not(config, tmp_path):

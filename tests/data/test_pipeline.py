@@ -11,7 +11,7 @@ import sys
 import numpy as np
 import pytest
 import seqio
-from conftest import make_documents, write_lines
+from corpora import make_documents, write_lines
 
 from spade_jax.data import sources
 from spade_jax.data._tensorflow import tf

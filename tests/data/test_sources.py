@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import seqio
 import tensorflow_datasets as tfds
-from conftest import make_documents, write_lines
+from corpora import make_documents, write_lines
 
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError, SourceConfig

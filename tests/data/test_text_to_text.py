@@ -20,7 +20,7 @@ from spade_jax.data.text_to_text import (
     TextToText,
     label_word,
     labelled_fields,
-    plain,
+    prefixed,
     rounded_score,
     text,
 )
@@ -29,7 +29,7 @@ A, B = "The cat sat.", "A cat sat down."
 BOTH = f"sentence1: {A} sentence2: {B}"
 SENTENCES = {"sentence1": A, "sentence2": B}
 QUESTIONS = {"question1": "Who sat?", "question2": "What sat?"}
-FREE = TextToText("free", ("in",), "out", plain("", "in"), text, ("rouge1",))
+FREE = TextToText("free", ("in",), "out", prefixed("", "in"), text, ("rouge1",))
 
 
 def pair(task: str, row: dict, **options) -> tuple[str, str]:
@@ -336,8 +336,8 @@ def test_inputs_of_several_columns_are_headed_by_their_names():
 
 
 def test_inputs_of_one_column_stand_behind_their_prefix_as_they_are():
-    assert plain("summarize: ", "in")({"in": " One.\nTwo. "}) == "summarize:  One.\nTwo. "
-    assert plain("", "in")({"in": 7.0}) == "7"
+    assert prefixed("summarize: ", "in")({"in": " One.\nTwo. "}) == "summarize:  One.\nTwo. "
+    assert prefixed("", "in")({"in": 7.0}) == "7"
 
 
 def test_an_alias_counts_only_where_the_column_itself_is_missing():

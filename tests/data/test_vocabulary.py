@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import WORDS, make_documents, write_lines
+from corpora import WORDS, make_documents, write_lines
 
 from spade_jax.config import ConfigError
 from spade_jax.data.config import DataConfig, DataError, SourceConfig

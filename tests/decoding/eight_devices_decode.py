@@ -43,6 +43,7 @@ for name, settings in (("greedy", {}), ("beam", {"beams": 2})):
             end_id=1,
             vocab_size=24,
             batch_size=8,
+            input_length=64,
             place=place,
         )
         written.append(write(where, inputs).tolist())

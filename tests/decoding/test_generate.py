@@ -69,7 +69,9 @@ def generator(model, batch_size=5, **settings):
         return nnx.merge(graph, params)
 
     config = DecodingConfig(max_length=10, **settings)
-    write = make_generator(make, config, end_id=END, vocab_size=VOCAB, batch_size=batch_size)
+    write = make_generator(
+        make, config, end_id=END, vocab_size=VOCAB, batch_size=batch_size, input_length=200
+    )
     return write, traced
 
 
@@ -118,7 +120,9 @@ def test_batches_make_no_difference_and_a_bucket_is_compiled_once(model, inputs,
 
 
 def test_buckets():
-    assert [bucket_length(n) for n in (1, 32, 33, 64, 65, 1000)] == [32, 32, 64, 64, 128, 1024]
+    lengths = [bucket_length(n, 1500) for n in (1, 32, 33, 64, 65, 1000, 1100)]
+    assert lengths == [32, 32, 64, 64, 128, 1024, 1500]
+    assert bucket_length(5, 20) == 20
 
 
 def test_meaningless_tokens_are_never_written(model, inputs):

@@ -9,7 +9,7 @@ from spade_jax.config import AttentionConfig, ModelConfig, SSMConfig, StackConfi
 from spade_jax.data.pairs import evaluation_sets
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.vocabulary import load_vocabulary
-from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.config import BeamConfig
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.sharding import make_mesh
@@ -25,8 +25,8 @@ MODEL = ModelConfig(
     ssm=SSMConfig(state_size=4, chunk_length=8),
 )
 DECODINGS = {
-    "greedy": DecodingConfig(max_length=6),
-    "beam": DecodingConfig(max_length=6, beams=3),
+    "greedy": BeamConfig(),
+    "beam": BeamConfig(beams=3),
 }
 
 

@@ -35,7 +35,7 @@ def test_help_needs_neither_jax_nor_tensorflow():
         (["--config.task.target_length=1"], "task.target_length = 1: must be at least 2"),
         (["--config.decoding.beams=0"], "decoding.beams = 0: must be at least 1"),
         (["--config.decoding.beams=400"], "decoding.beams = 400: must be at most 359, the size"),
-        (["--config.decoding.temperature=0.5"], "decoding.temperature = 0.5: must be 0"),
+        (["--config.decoding.temperature=0.5"], "config.decoding.temperature: no such setting"),
         (["--config.task.extra_ids=10"], "is another vocabulary than that of"),
         (["--config.task.inputs=('txet',)"], "has no column 'txet', but 'text', 'label'"),
         (["--config.task.labels=('no', 'maybe')"], "line 1: column 'label': 'yes' is no label"),
@@ -44,6 +44,11 @@ def test_help_needs_neither_jax_nor_tensorflow():
         (["--config.train.eval_batches=2"], "train.eval_batches = 2: must be None: eval_examples"),
         (["--config.train.batch_size=64"], "25 training examples, but a batch of 64"),
         (["--config.new_parameters=('(',)"], "new_parameters = '(': must be a regular expr"),
+        (
+            ["--config.task.labels=()", "--config.task.metrics=('pearson',)"],
+            "is not a finite number",
+        ),
+        (["--config.task.train=rows.parquet.gz"], "task.train = 'rows.parquet.gz': no such file"),
         (["--config.mesh.data=3"], "must multiply to the 1 cpu device(s) here"),
     ],
 )
@@ -68,6 +73,14 @@ def test_a_tfds_data_set_that_is_not_there_is_said_within_seconds(arguments, tmp
     said = capsys.readouterr().err
     assert "task.name = 'glue/rte:2.0.0': no data set in" in said
     assert "with `tfds build glue/rte` for instance" in said
+
+
+def test_a_task_without_training_examples(arguments, tmp_path, capsys):
+    bare = tmp_path / "mnli.py"
+    bare.write_text("from finetune.recipes import glue\nget_config = lambda: glue('mnli', 10)\n")
+    options = [f"--config={bare}", "--config.task.name=ax", f"--workdir={tmp_path / 'run'}"]
+    assert main([*options, arguments[1]]) == 2
+    assert "task.name = 'ax': has no training examples; set eval_only" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_model(arguments, tmp_path, capsys):

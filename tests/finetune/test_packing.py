@@ -15,7 +15,6 @@ from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training.config import LossConfig
 from spade_jax.training.step import token_sums
 
-
 LEARNED = {"positions": "learned", "max_positions": 64}
 MODELS = {
     "relative": MODEL,

@@ -148,7 +148,10 @@ def test_a_finished_run_says_so(finished, capsys):
     workdir, arguments = finished
     metrics = (workdir / "metrics.jsonl").read_text()
     assert main(arguments) == 0
-    assert "This run is finished: all 2 steps are done." in capsys.readouterr().out
+    assert (
+        "This run is finished, at step 2. For more, raise train.steps in a new workdir."
+        in capsys.readouterr().out
+    )
     assert (workdir / "metrics.jsonl").read_text() == metrics
 
 
