@@ -465,3 +465,9 @@ def test_an_address_without_text_is_left_for_pair_to_reject(gap, message):
     (row,) = TASKS["sotu_year"].expand({"year": 1790, **gap})
     with pytest.raises(RowError, match=message):
         pair("sotu_year", row)
+
+
+def test_the_diagnostic_set_is_written_as_mnli():
+    row = {"index": "3", "sentence1": "P.", "sentence2": "H."}
+    assert pair("ax", row, labelled=False) == ("mnli hypothesis: H. premise: P.", "")
+    assert "ax" not in MIXTURES["glue"]

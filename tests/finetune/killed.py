@@ -7,7 +7,7 @@ import sys
 from finetune import results
 from finetune.__main__ import main
 from finetune.evaluation import Evaluator
-from spade_jax.training import workdir
+from spade_jax.training import checkpoints, workdir
 
 moment = sys.argv[1]
 evaluations = 0
@@ -32,6 +32,19 @@ def write(self, kind, step, values):
     add_line(self, kind, step, values)
 
 
+def finalize(self, directory):
+    if moment == "while a checkpoint is written":
+        kill()
+    end_save(self, directory)
+
+
+def replace_file(path, text):
+    if moment == "while predictions are written" and path.name == "predictions-test.jsonl":
+        path.with_name(f".{path.name}").write_text(text[: len(text) // 2])
+        kill()
+    put_in_place(path, text)
+
+
 def write_results(*arguments):
     if moment == "before the results are written":
         kill()
@@ -40,5 +53,10 @@ def write_results(*arguments):
 
 begin_to_predict, Evaluator.predict = Evaluator.predict, predict
 add_line, workdir.Records.write = workdir.Records.write, write
+end_save, checkpoints._PositionHandler.finalize = (
+    checkpoints._PositionHandler.finalize,
+    finalize,
+)
+put_in_place, results.replace_file = results.replace_file, replace_file
 finish, results.write_results = results.write_results, write_results
 sys.exit(main(sys.argv[2:]))

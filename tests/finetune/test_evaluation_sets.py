@@ -84,6 +84,7 @@ def test_baselines():
             "entailment " * 2 + "not_entailment",
         ),
         ("mnli_mismatched", 1, ["neutral"] * 3, "MNLI-mm.tsv", "neutral " * 3),
+        ("ax", 0, ["neutral", "?", "contradiction"], "AX.tsv", "neutral entailment contradiction"),
         ("stsb", 0, ["3.8", "7", "none"], "STS-B.tsv", "3.800 5.000 0.000"),
     ],
 )

@@ -1,7 +1,9 @@
 """Runs of the program from a pre-trained checkpoint to predictions; stopped, and started again."""
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,14 +13,18 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
+from prepared_rte import CLASSES, prepare_rte
 
 from finetune.__main__ import main
-from spade_jax.training.workdir import read_metrics
+from finetune.evaluation import Evaluator
+from spade_jax.training.workdir import Records, read_metrics
 
 HERE = Path(__file__).parent
 MOMENTS = (
     "in the middle of the second evaluation",
     "between two checkpoints",
+    "while a checkpoint is written",
+    "while predictions are written",
     "before the results are written",
 )
 
@@ -129,7 +135,7 @@ def test_a_finished_run_says_so_and_can_be_evaluated_again(whole, arguments, cap
         assert path.read_bytes() == files[path]
 
 
-def test_killed_at_three_moments_it_ends_with_the_same_bits(whole, arguments, tmp_path):
+def test_killed_at_any_moment_it_ends_with_the_same_bits(whole, arguments, tmp_path):
     for moment in MOMENTS:
         killed = subprocess.run(
             [sys.executable, HERE / "killed.py", moment, *arguments, f"--workdir={tmp_path}"],
@@ -145,3 +151,99 @@ def test_killed_at_three_moments_it_ends_with_the_same_bits(whole, arguments, tm
     assert metrics(tmp_path) == metrics(whole[0])
     for name in ("results.json", "predictions-validation.jsonl", "predictions-test.jsonl"):
         assert (tmp_path / name).read_bytes() == (whole[0] / name).read_bytes()
+
+
+def stop_at(monkeypatch, step, kind):
+    """SIGTERM comes when a line of metrics is written."""
+    write = Records.write
+
+    def write_and_stop(self, written_kind, written_step, values):
+        write(self, written_kind, written_step, values)
+        if (written_kind, written_step) == (kind, step):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(Records, "write", write_and_stop)
+
+
+def test_a_signal_stops_it_and_it_goes_on_without_what_it_began_with(
+    whole, arguments, tmp_path, monkeypatch, capsys
+):
+    command = [*arguments, f"--workdir={tmp_path}"]
+    for step, kind, goes_on in ((5, "train", False), (12, "eval", True)):
+        with monkeypatch.context() as patch:
+            stop_at(patch, step, kind)
+            assert main([*command, *(["--config.init_from=gone"] if goes_on else [])]) == 0
+        said = capsys.readouterr().out
+        # The step after the one whose line is written is on its way.
+        assert f"Stopped and saved at step {min(step + 1, 12)}; the same command goes on" in said
+        assert not (tmp_path / "results.json").exists()
+    assert main([*command, "--config.init_from=gone"]) == 0
+    assert metrics(tmp_path) == metrics(whole[0])
+    assert (tmp_path / "results.json").read_bytes() == (whole[0] / "results.json").read_bytes()
+
+
+def test_it_ends_early_and_with_its_best_parameters(arguments, tmp_path, monkeypatch, capsys):
+    """Evaluations in training say that it gets worse and worse; what they really find is kept."""
+    found = []
+    evaluate = Evaluator.metrics
+
+    def worse_and_worse(self, params, sets):
+        found.append(evaluate(self, params, sets))
+        return found[-1] | {"loss": float(len(found))}
+
+    monkeypatch.setattr(Evaluator, "metrics", worse_and_worse)
+    early = ["--config.train.best_metric=loss", "--config.train.patience=2"]
+    every = ["--config.eval_examples=None", f"--workdir={tmp_path}"]
+    assert main([*arguments, *early, *every]) == 0
+    lines = [line for line in metrics(tmp_path) if line["kind"] == "eval"]
+    assert [(line["step"], line["loss"]) for line in lines] == [(3, 1.0), (6, 2.0), (9, 3.0)]
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["step"] == 3
+    assert results["splits"]["validation"]["metrics"] == found[0]
+    assert found[0]["loss"] != found[2]["loss"]
+    assert "Evaluating the parameters of step 3, the best by loss." in capsys.readouterr().out
+
+
+def test_evaluation_alone_in_a_workdir_of_its_own(whole, arguments, tmp_path, capsys):
+    options = [f"--config.init_from={whole[0]}", "--config.eval_only=True"]
+    assert main([*arguments, *options, f"--workdir={tmp_path}"]) == 0
+    best = json.loads((whole[0] / "results.json").read_text())
+    assert json.loads((tmp_path / "results.json").read_text()) == best
+    said = capsys.readouterr().out
+    assert f"Evaluating the parameters of {whole[0]}, step {best['step']}." in said
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_finished_run_predicts_another_test_set(whole, arguments, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(whole[0], workdir)
+    other = tmp_path / "other.jsonl"
+    other.write_text('{"text": "number 7"}\n')
+    assert main([*arguments, f"--config.task.test={other}", f"--workdir={workdir}"]) == 0
+    assert [row["input"] for row in predictions(workdir, "test")] == ["which: number 7"]
+    assert (workdir / "metrics.jsonl").read_bytes() == (whole[0] / "metrics.jsonl").read_bytes()
+
+
+def test_a_task_of_tfds_under_its_real_name(pretrained, tmp_path, capsys):
+    prepare_rte(tmp_path / "data")
+    recipe = tmp_path / "rte.py"
+    recipe.write_text("from finetune.recipes import glue\nget_config = lambda: glue('rte', 4)\n")
+    options = ["--config.train.batch_size=4", "--config.task.input_length=80"]
+    places = [f"--config.task.data_dir={tmp_path / 'data'}", f"--workdir={tmp_path / 'run'}"]
+    start = f"--config.init_from={pretrained}"
+    assert main([f"--config={recipe}", start, *options, *places]) == 0
+    assert "rte: 30 training examples" in capsys.readouterr().out
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert results["sources"] == {"validation": {"rte": "validation"}, "test": {"rte": "test"}}
+    assert list(results["splits"]) == ["validation"]
+    assert results["splits"]["validation"]["examples"] == 5
+    rows = predictions(tmp_path / "run", "validation")
+    # TFDS says in which order.
+    assert {(row["input"], row["target"]) for row in rows} == {
+        (f"rte sentence1: Premise {i}. sentence2: Hypothesis {i}.", CLASSES[i % 2])
+        for i in range(5)
+    }
+    submission = (tmp_path / "run" / "submission" / "RTE.tsv").read_text().splitlines()
+    assert submission[0] == "index\tprediction"
+    assert [line.split("\t")[0] for line in submission[1:]] == ["0", "1", "2", "3"]
+    assert {line.split("\t")[1] for line in submission[1:]} <= {*CLASSES}
