@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spade_jax import partition
 from spade_jax.config import LayerSpec, ModelConfig, StackConfig, require
 from spade_jax.layers.attention import RelativeBias
 from spade_jax.layers.linear import Norm, dropout, normal, split_key
@@ -33,6 +34,8 @@ class Stack(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.config, self.specs = config, stack.specs
+        # A decoder is short; every shard of the encoder's sequence reads all of it.
+        self.axes = ("batch", None if cross_attention else "length", None)
         self.position_table = (
             None
             if stack.max_positions is None
@@ -93,7 +96,7 @@ class Stack(nnx.Module):
             x = x + _look_up(self.position_table[...], x, positions)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
-        x = dropout(x, config.dropout_rate, keys[0])
+        x = partition.constrain(dropout(x, config.dropout_rate, keys[0]), *self.axes)
 
         biases = {}
         if self.relative_bias is not None:
@@ -115,7 +118,8 @@ class Stack(nnx.Module):
 
             def step(x, inputs, graph=graph):
                 layer_state, key = inputs
-                return run_layer(nnx.merge(graph, layer_state), x, key), None
+                x = run_layer(nnx.merge(graph, layer_state), x, key)
+                return partition.constrain(x, *self.axes), None
 
             if config.remat != "none":
                 step = jax.checkpoint(step, policy=_POLICIES[config.remat], prevent_cse=False)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spade_jax import partition
 from spade_jax.config import ModelConfig
 from spade_jax.layers.linear import normal
 from spade_jax.layers.stack import Stack
@@ -179,13 +180,16 @@ class EncoderDecoder(nnx.Module):
         if self.config.scale_logits:
             y = y * jnp.asarray(self.config.d_model**-0.5, y.dtype)
         matrix = self.embedding if self.output is None else self.output
-        return jnp.einsum(
+        logits = jnp.einsum(
             "btd,vd->btv",
             y,
             matrix.astype(y.dtype),
             precision=matmul_precision(y.dtype),
             preferred_element_type=jnp.float32,
         )
+        return partition.constrain(logits, "batch", None, "vocab")
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
-        return jnp.take(self.embedding[...], tokens, axis=0, mode="clip").astype(self.config.dtype)
+        # Put together where it is used, as other parameters are, and not its rows for each token.
+        table = partition.constrain(self.embedding[...], "vocab", None)
+        return jnp.take(table, tokens, axis=0, mode="clip").astype(self.config.dtype)

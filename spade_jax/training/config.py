@@ -199,24 +199,33 @@ class TrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """The devices, as a grid.
+    """The devices, as a grid; the sizes of its axes are the strategy.
+
+    One of the sizes may be -1: as many as the others leave.
 
     Attributes:
-      data: rows that hold the same parameters.
-      fsdp: columns over which each parameter and its optimiser slots are spread.
-        Batches are spread over both. One of the two may be -1: as many as there are devices.
+      data: copies of the parameters, each with rows of its own.
+      fsdp: pieces of each parameter and its optimiser slots; the batch is cut into as many.
+      tensor: pieces of each layer's heads and features, and of the vocabulary.
+      sequence: pieces of the encoder's sequences.
       platform: "default" is the best that JAX finds here; another must be there.
     """
 
     data: int = 1
     fsdp: int = -1
+    tensor: int = 1
+    sequence: int = 1
     platform: Literal["default", "cpu", "gpu", "tpu"] = "default"
 
     def __post_init__(self) -> None:
         require_literals(self, "mesh")
-        for name in ("data", "fsdp"):
-            size = getattr(self, name)
+        sizes = {name: getattr(self, name) for name in ("data", "fsdp", "tensor", "sequence")}
+        for name, size in sizes.items():
             require(size == -1 or size > 0, f"mesh.{name}", size, "must be at least 1, or -1")
+        rest = [f"mesh.{name}" for name, size in sizes.items() if size == -1]
         require(
-            not self.data == self.fsdp == -1, "mesh.data", self.data, "cannot be -1 with mesh.fsdp"
+            len(rest) < 2,
+            " and ".join(rest),
+            -1,
+            "must be numbers but for one, which takes what the others leave",
         )

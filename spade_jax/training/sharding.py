@@ -1,4 +1,7 @@
-"""One mesh of all devices, and where parameters, optimiser slots and batches lie on it."""
+"""One mesh of all devices, and where parameters, optimiser slots and batches lie on it.
+
+Which axis of an array goes where is `partition.RULES`.
+"""
 
 import math
 from typing import Any
@@ -8,33 +11,15 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from spade_jax.config import ConfigError, nearest, require
+from spade_jax import partition
+from spade_jax.config import ConfigError, ModelConfig, require
 from spade_jax.training.config import MeshConfig, TrainConfig
 
 Tree = Any
 
-# Mesh axes over which a batch is spread.
-BATCH_AXES = ("data", "fsdp")
-
-# Where a logical axis of a parameter lies: the mesh axis that spreads it, or None for replicated.
-PARAMETER_AXES: dict[str, str | None] = {
-    "embed": "fsdp",
-    "vocab": None,
-    "positions": None,
-    "heads": None,
-    "buckets": None,
-    "mlp": None,
-    "norm": None,
-    "ssm_copies": None,
-    "ssm_features": None,
-    "ssm_state": None,
-    "ssm_directions": None,
-    "complex": None,
-}
-
 
 def make_mesh(config: MeshConfig) -> Mesh:
-    """All devices of the platform as a `data` by `fsdp` grid.
+    """All devices of the platform as a grid with `partition.MESH_AXES`.
 
     Raises:
       ConfigError: the platform is not there, or the sizes do not multiply to the device count.
@@ -46,7 +31,8 @@ def make_mesh(config: MeshConfig) -> Mesh:
             f"mesh.platform = {config.platform!r}: there is no such device here "
             f"({str(error).splitlines()[0]})"
         ) from None
-    sizes = {"data": config.data, "fsdp": config.fsdp}
+    sizes = {name: getattr(config, name) for name in partition.MESH_AXES}
+    asked = " x ".join(f"{name} {size}" for name, size in sizes.items())
     fixed = math.prod(size for size in sizes.values() if size != -1)
     for name, size in sizes.items():
         if size == -1:
@@ -54,7 +40,7 @@ def make_mesh(config: MeshConfig) -> Mesh:
     require(
         math.prod(sizes.values()) == len(devices),
         "mesh",
-        f"data {config.data} x fsdp {config.fsdp}",
+        asked,
         f"must multiply to the {len(devices)} {devices[0].platform} device(s) here",
     )
     return jax.make_mesh(
@@ -67,18 +53,60 @@ def make_mesh(config: MeshConfig) -> Mesh:
 
 def check_batch(config: TrainConfig, mesh: Mesh) -> None:
     """Raises ConfigError unless every device gets equally many sequences of a microbatch."""
-    shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+    shards = partition.shards("batch", mesh)
     require(
         config.batch_size % (config.microbatches * shards) == 0,
         "train.batch_size",
         config.batch_size,
-        f"must be a multiple of {config.microbatches} microbatches x {shards} devices",
+        f"must be a multiple of {config.microbatches} microbatches x {shards} shards of the batch, "
+        f"mesh.data {mesh.shape['data']} x mesh.fsdp {mesh.shape['fsdp']}",
+    )
+
+
+def check_model(config: ModelConfig, input_length: int, mesh: Mesh) -> None:
+    """Raises ConfigError unless the mesh can share out heads, and inputs of this length."""
+    heads, tensor = config.attention.num_heads, partition.shards("heads", mesh)
+    require(
+        heads % tensor == 0,
+        "mesh.tensor",
+        tensor,
+        f"must divide model.attention.num_heads = {heads}",
+    )
+    shards = partition.shards("length", mesh)
+    if shards == 1:
+        return
+    require(
+        all(spec.local_mixer == "window" for spec in config.encoder.specs),
+        "model.encoder.layers",
+        config.encoder.layers,
+        f"must have window attention alone with mesh.sequence = {shards}: full attention needs the "
+        "whole sequence",
+    )
+    require(
+        config.ssm.convolution == "chunked",
+        "model.ssm.convolution",
+        config.ssm.convolution,
+        f'must be "chunked" with mesh.sequence = {shards}',
+    )
+    require(
+        input_length % (shards * config.ssm.chunk_length) == 0,
+        "mesh.sequence",
+        shards,
+        f"must cut inputs of {input_length} tokens into equal shards of whole chunks, of "
+        f"model.ssm.chunk_length = {config.ssm.chunk_length} tokens each",
+    )
+    require(
+        input_length // shards > config.attention.radius,
+        "mesh.sequence",
+        shards,
+        f"must cut inputs of {input_length} tokens into shards longer than "
+        f"model.attention.radius = {config.attention.radius}",
     )
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Of every array [b, ...] of a batch."""
-    return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+    return NamedSharding(mesh, partition.partition_spec(("batch",)))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -99,20 +127,15 @@ def parameter_spec(
     Raises:
       ConfigError: an axis that the table lacks, or a length that the mesh axis does not divide.
     """
-    spec: list[str | None] = [None] * (len(shape) - len(axes))
-    for axis, length in zip(axes, shape[len(spec) :]):
-        if axis not in PARAMETER_AXES:
-            raise ConfigError(f"parameter {path}: axis {axis!r}{nearest(axis, PARAMETER_AXES)}")
-        mesh_axis = PARAMETER_AXES[axis]
-        if mesh_axis in spec:  # A mesh axis can spread one axis of an array only.
-            mesh_axis = None
+    names = (*[None] * (len(shape) - len(axes)), *axes)
+    spec = partition.partition_spec(names)
+    for axis, length, mesh_axis in zip(names, shape, spec):
         if mesh_axis is not None and length % mesh.shape[mesh_axis] != 0:
             raise ConfigError(
                 f"mesh.{mesh_axis} = {mesh.shape[mesh_axis]}: must divide axis {axis!r} of "
                 f"{path}, which is {length} long"
             )
-        spec.append(mesh_axis)
-    return PartitionSpec(*spec)
+    return spec
 
 
 def slot_spec(

@@ -10,8 +10,9 @@ import numpy as np
 import optax
 from flax import nnx
 from flax.traverse_util import unflatten_dict
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
+from spade_jax import partition
 from spade_jax.training import sharding
 from spade_jax.training.config import LossConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.optimizer import join, make_optimizer
@@ -190,7 +191,8 @@ def make_trainer(
 
         def objective(trainable: Tree, part: Batch, key: jax.Array) -> tuple[jax.Array, TokenSums]:
             model = nnx.merge(graphdef, join(trainable, frozen))
-            sums = token_sums(model, part, loss_config, key)
+            with partition.on_mesh(mesh):
+                sums = token_sums(model, part, loss_config, key)
             return sums.loss + sums.z_loss, sums
 
         def accumulate(total: Tree, part: tuple[jax.Array, Batch]) -> tuple[Tree, None]:
@@ -204,7 +206,7 @@ def make_trainer(
             # Each part takes rows from every device: no row moves between devices.
             parts = array.reshape(-1, config.microbatches, *array.shape[1:]).swapaxes(0, 1)
             return jax.lax.with_sharding_constraint(
-                parts, NamedSharding(mesh, PartitionSpec(None, sharding.BATCH_AXES))
+                parts, NamedSharding(mesh, partition.partition_spec((None, "batch")))
             )
 
         zeros = (
@@ -232,7 +234,8 @@ def make_trainer(
         return TrainState(state.step + 1, params, opt_state), metrics
 
     def eval_step(params: Tree, batch: Batch) -> TokenSums:
-        return token_sums(nnx.merge(graphdef, params), batch, LossConfig(), None)
+        with partition.on_mesh(mesh):
+            return token_sums(nnx.merge(graphdef, params), batch, LossConfig(), None)
 
     return Trainer(
         mesh=mesh,

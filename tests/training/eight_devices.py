@@ -10,6 +10,7 @@ from stand_in import VOCAB, StandIn, batch
 
 from spade_jax.config import AttentionConfig, SSMConfig, StackConfig, preset
 from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.partition import MESH_AXES
 from spade_jax.training import sharding
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.step import make_trainer
@@ -46,9 +47,7 @@ def train(mesh):
 
 model, optimizer = sys.argv[1:3]
 assert jax.device_count() == 8
-one = jax.make_mesh(
-    (1, 1), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2, devices=jax.devices()[:1]
-)
+one = jax.make_mesh((1,) * 4, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=jax.devices()[:1])
 _, expected, expected_losses = train(one)
 report = []
 for data, fsdp in json.loads(sys.argv[3]):

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,26 +10,28 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from spade_jax.config import ConfigError
+from spade_jax.config import ConfigError, StackConfig, preset
+from spade_jax.partition import MESH_AXES
 from spade_jax.training.config import MeshConfig, TrainConfig
 from spade_jax.training.sharding import (
     check_batch,
+    check_model,
     make_mesh,
     optimizer_shardings,
     parameter_spec,
     slot_spec,
 )
 
-MESH = AbstractMesh((2, 4), ("data", "fsdp"), axis_types=(AxisType.Auto,) * 2)
+MESH = AbstractMesh((2, 4, 1, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 4)
 
 
 @pytest.mark.parametrize(
     ("shape", "axes", "spec"),
     [
-        ((32, 8), ("vocab", "embed"), P(None, "fsdp")),
+        ((32, 8), ("vocab", "embed"), P("tensor", "fsdp")),
         ((8,), ("embed",), P("fsdp")),
         ((5, 8, 8), ("embed", "embed"), P(None, "fsdp", None)),
-        ((3,), ("vocab",), P(None)),
+        ((3,), ("norm",), P(None)),
     ],
 )
 def test_parameters_lie_by_their_axes(shape, axes, spec):
@@ -36,7 +39,7 @@ def test_parameters_lie_by_their_axes(shape, axes, spec):
 
 
 def test_an_axis_without_a_rule_is_rejected():
-    with pytest.raises(ConfigError, match="parameter a/w: axis 'embedd'; did you mean 'embed'"):
+    with pytest.raises(ConfigError, match="axis 'embedd': has no rule; did you mean 'embed'"):
         parameter_spec("a/w", (8,), ("embedd",), MESH)
 
 
@@ -71,13 +74,13 @@ def test_factored_slots_are_sharded():
 
 def test_batches_must_divide_over_devices_and_microbatches():
     check_batch(TrainConfig(steps=1, batch_size=16, microbatches=2), MESH)
-    with pytest.raises(ConfigError, match=r"train.batch_size = 24: .* 2 microbatches x 8 devices"):
+    with pytest.raises(ConfigError, match=r"train.batch_size = 24: .* 2 microbatches x 8 shards"):
         check_batch(TrainConfig(steps=1, batch_size=24, microbatches=2), MESH)
 
 
 def test_mesh_sizes_must_fit_the_devices():
-    assert dict(make_mesh(MeshConfig()).shape) == {"data": 1, "fsdp": 1}
-    with pytest.raises(ConfigError, match=r"data 3 x fsdp -1.* the 1 cpu device"):
+    assert dict(make_mesh(MeshConfig()).shape) == dict.fromkeys(MESH_AXES, 1)
+    with pytest.raises(ConfigError, match=r"data 3 x fsdp -1 x tensor 1 .* the 1 cpu device"):
         make_mesh(MeshConfig(data=3))
 
 
@@ -105,3 +108,69 @@ def test_eight_devices_give_what_one_gives(model, optimizer, meshes, on_eight_de
         assert mesh["as_planned"]
         assert mesh["slot_shards"] == [8]
         np.testing.assert_array_equal(mesh["local_embedding"], [16, width // mesh["fsdp"]])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "changes", "length", "message"),
+    [
+        ((1, 1, 3, 1), {}, 64, r"mesh.tensor = 3: must divide model.attention.num_heads = 4"),
+        ((1, 1, 1, 2), {"encoder": StackConfig("s4+full:add")}, 64, "must have window attention"),
+        ((1, 1, 1, 3), {}, 1024, "mesh.sequence = 3: must cut inputs of 1024 tokens into equal"),
+        ((1, 1, 1, 8), {}, 512, "must cut inputs of 512 tokens into shards longer than .* = 100"),
+    ],
+)
+def test_models_must_divide_over_the_mesh(sizes, changes, length, message):
+    config = preset("tiny", vocab_size=384, **changes)
+    wide = dataclasses.replace(config.attention, radius=100)
+    mesh = AbstractMesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 4)
+    with pytest.raises(ConfigError, match=message):
+        check_model(dataclasses.replace(config, attention=wide), length, mesh)
+    check_model(config, 1024, MESH)
+
+
+STRATEGIES = {
+    "data": [8, 1, 1, 1],
+    "fsdp": [1, 8, 1, 1],
+    "fsdp + tensor": [1, 4, 2, 1],
+    "fsdp + tensor + sequence": [1, 2, 2, 2],
+    "data + fsdp + tensor": [2, 2, 2, 1],
+    "data + sequence": [2, 1, 1, 4],
+    "tensor + sequence": [1, 1, 2, 4],
+}
+
+
+QUICK = ["fsdp + tensor + sequence", "data + sequence"]
+
+
+@pytest.fixture(
+    scope="module", params=[QUICK, pytest.param(list(STRATEGIES), marks=pytest.mark.slow)]
+)
+def strategies(request, on_eight_devices, tmp_path_factory):
+    """What training with each strategy gives, by name, and how checkpoints moved between them."""
+    sizes = json.dumps([STRATEGIES[name] for name in request.param])
+    directory = tmp_path_factory.mktemp("checkpoints")
+    report = on_eight_devices(Path(__file__).with_name("strategies.py"), sizes, str(directory))
+    return dict(zip(request.param, report["meshes"], strict=True)), report
+
+
+def test_strategies_give_what_one_device_gives(strategies):
+    """Losses, gradients of the first step, and the state after three."""
+    for name, seen in strategies[0].items():
+        assert seen["loss_error"] < 1e-5, name
+        assert seen["gradient_error"] < 1e-5, name
+        assert seen["state_error"] < 1e-5, name
+        assert seen["as_planned"], name
+
+
+def test_no_activation_is_gathered_along_the_sequence(strategies):
+    cut = {name: seen for name, seen in strategies[0].items() if "sequence" in name}
+    assert len(cut) >= 2
+    for name, seen in cut.items():
+        assert seen["permutes"] > 0, name
+        assert seen["longest_gathered"] < strategies[1]["input_length"], name
+
+
+def test_checkpoints_move_between_any_two_strategies(strategies):
+    by_name, report = strategies
+    assert report["moves"] == len(by_name) ** 2
+    assert report["moves_exact"] == report["moves"]

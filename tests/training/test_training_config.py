@@ -31,7 +31,7 @@ TRAIN = TrainConfig(steps=10, batch_size=8)
         (TRAIN, {"keep": 0}, "train.keep = 0"),
         (TRAIN, {"eval_batches": 0}, "train.eval_batches = 0"),
         (TRAIN, {"microbatches": 3}, "train.batch_size = 8: must be a multiple of .* = 3"),
-        (MeshConfig(), {"data": -1}, "mesh.data = -1"),
+        (MeshConfig(), {"data": -1}, "mesh.data and mesh.fsdp = -1"),
         (MeshConfig(), {"fsdp": 0}, "mesh.fsdp = 0"),
         (MeshConfig(), {"platform": "gpus"}, "did you mean 'gpu'"),
     ],

@@ -1,10 +1,14 @@
 """Sliding-window attention in blocks: time and memory linear in the length."""
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from spade_jax import partition
 from spade_jax.config import require
 from spade_jax.ops.full_attention import full_attention
 from spade_jax.ops.softmax_attention import softmax_attention
@@ -50,6 +54,9 @@ def window_attention(
     segment. Each block of queries attends to its own block of keys and to the neighbouring ones,
     a span of blocks at a time: there is never an array of l x l.
 
+    Where the ambient mesh cuts sequences, each shard fetches a block of keys and values from its
+    neighbours and nothing else. Dropout is then drawn anew for each shard.
+
     Args:
       query_blhk: [b, l, h, k], already scaled; any length.
       key_blhk, value_blhk: [b, l, h, k].
@@ -57,7 +64,8 @@ def window_attention(
       causal: see none to the right.
       segment_ids: int [b, l], in any order; 0 is padding, which sees nothing and is never seen.
         None: all of one segment.
-      bias: float32 [h, block, keys], added to the scores; see `window_relative_positions`.
+      bias: float32 [h, block, keys], added to the scores; a function of the relative position
+        alone, see `window_relative_positions`.
       dropout_rate: which share of the probabilities to drop.
       dropout_key: needed where the rate is not zero.
 
@@ -66,7 +74,7 @@ def window_attention(
 
     Raises:
       ConfigError: a radius below 1, a bias of another shape, a dropout rate outside [0, 1) or
-        without a key.
+        without a key; shards of the sequence that are shorter than a block, or not equal.
     """
     relative = window_relative_positions(radius, causal)
     block, keys = relative.shape
@@ -77,6 +85,26 @@ def window_attention(
         None if bias is None else bias.shape,
         f"must be [h, block, keys] = {(heads, block, keys)} for radius = {radius}",
     )
+    shards = partition.sequence_shards()
+    require(
+        shards == 1 or (length % shards == 0 and length // shards >= block),
+        "mesh.sequence",
+        shards,
+        f"must cut the {length} tokens of a sequence into equal shards of at least {block}, the "
+        f"window's radius {radius} and one",
+    )
+    if shards > 1:
+        return _on_shards(
+            query_blhk,
+            key_blhk,
+            value_blhk,
+            segment_ids,
+            bias,
+            dropout_key,
+            radius=radius,
+            causal=causal,
+            dropout_rate=dropout_rate,
+        )
     if length <= block:  # All are within reach of each other.
         return full_attention(
             query_blhk,
@@ -91,13 +119,107 @@ def window_attention(
         )
     if segment_ids is None:
         segment_ids = jnp.ones((1, length), jnp.int32)
-    blocks = -(-length // block)
-    spans = -(-blocks // max(1, _SPAN // block))
-    span = -(-blocks // spans) * block
-    query_sbhlk, key_sbhlk, value_sbhlk = (
-        _spans(array.swapaxes(1, 2), spans, span) for array in (query_blhk, key_blhk, value_blhk)
+    return _in_spans(
+        query_blhk,
+        key_blhk,
+        value_blhk,
+        segment_ids,
+        bias,
+        dropout_key,
+        radius=radius,
+        causal=causal,
+        dropout_rate=dropout_rate,
+        before=_no_neighbour,
+        after=_no_neighbour,
     )
-    segments_sb1l = _spans(segment_ids[:, None, :], spans, span)
+
+
+# The block of an array [b, h, l, ...] next to it; what a shard of a sequence fetches.
+Neighbour = Callable[[Array], Array]
+
+
+def _no_neighbour(block_bhlk: Array) -> Array:
+    return jnp.zeros_like(block_bhlk)
+
+
+def _on_shards(
+    query_blhk: Array,
+    key_blhk: Array,
+    value_blhk: Array,
+    segment_ids: Array | None,
+    bias: Array | None,
+    dropout_key: Array | None,
+    **settings: Any,
+) -> Array:
+    """`_in_spans` of each shard of the sequence."""
+    if segment_ids is None:
+        segment_ids = jnp.ones(query_blhk.shape[:2], jnp.int32)
+
+    def attend(query, key, value, segment_ids, bias, dropout_key):
+        if dropout_key is not None:
+            for axis in partition.MESH_AXES:
+                dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis))
+        return _in_spans(
+            query,
+            key,
+            value,
+            segment_ids,
+            bias,
+            dropout_key,
+            **settings,
+            before=partition.from_shard_before,
+            after=lambda block: partition.from_shard_before(block, -1),
+        )
+
+    tokens = ("batch", "length", "heads", None)
+    attend = partition.on_each_device(
+        attend, (tokens, tokens, tokens, ("batch", "length"), ("heads",), ()), tokens
+    )
+    return attend(query_blhk, key_blhk, value_blhk, segment_ids, bias, dropout_key)
+
+
+def _in_spans(
+    query_blhk: Array,
+    key_blhk: Array,
+    value_blhk: Array,
+    segment_ids: Array,
+    bias: Array | None,
+    dropout_key: Array | None,
+    *,
+    radius: int,
+    causal: bool,
+    dropout_rate: float,
+    before: Neighbour,
+    after: Neighbour,
+) -> Array:
+    """`window_attention`, where `before` and `after` turn the last and the first block of keys into
+    those that lie before and after them all."""
+    relative = window_relative_positions(radius, causal)
+    block, keys = relative.shape
+    length = query_blhk.shape[1]
+    blocks = -(-length // block)
+    # A span, unless it is the only one, must be as long as what its last block reads beyond it.
+    spans = -(-blocks // max(2, _SPAN // block))
+    span = -(-blocks // spans) * block
+
+    def around(array_bhlk: Array) -> Array:
+        """[b, h, l, ...] to [spans, b, h, span and its neighbours, ...]."""
+        near = [before(array_bhlk[:, :, -block:]), array_bhlk]
+        if not causal:
+            near.append(after(array_bhlk[:, :, :block]))
+        beyond = keys - block
+        extended = jnp.concatenate(near, axis=2)
+        extended = _filled_up(extended, spans * span + beyond)
+        rest = extended[None, :, :, spans * span :]
+        within = _spans(extended[:, :, : spans * span], spans, span)
+        following = rest
+        if spans > 1:
+            following = jnp.concatenate([within[1:, :, :, :beyond], rest])
+        return jnp.concatenate([within, following], axis=3)
+
+    key_bhlk, value_bhlk = key_blhk.swapaxes(1, 2), value_blhk.swapaxes(1, 2)
+    query_sbhlk = _spans(_filled_up(query_blhk.swapaxes(1, 2), spans * span), spans, span)
+    segments_sb1l = _spans(_filled_up(segment_ids[:, None, :], spans * span), spans, span)
     in_window = (np.abs(relative) <= radius) & (not causal or relative <= 0)
 
     def attend(arrays: tuple[Array, Array, Array, Array, Array, Array | None]) -> Array:
@@ -122,10 +244,10 @@ def window_attention(
         jax.checkpoint(attend, prevent_cse=False),
         (
             query_sbhlk,
-            _with_neighbours(key_sbhlk, block, causal),
-            _with_neighbours(value_sbhlk, block, causal),
+            around(key_bhlk),
+            around(value_bhlk),
             segments_sb1l,
-            _with_neighbours(segments_sb1l, block, causal),
+            around(segment_ids[:, None, :]),
             None if dropout_key is None else jax.random.split(dropout_key, spans),
         ),
     )
@@ -133,20 +255,16 @@ def window_attention(
     return attended_bhlk.swapaxes(1, 2)
 
 
-def _spans(array: Array, spans: int, span: int) -> Array:
-    """[b, h, l, ...] to [spans, b, h, span, ...], filled up with zeros."""
+def _filled_up(array: Array, length: int) -> Array:
+    """[b, h, l, ...] with zeros behind up to a length."""
     padding = [(0, 0)] * array.ndim
-    padding[2] = (0, spans * span - array.shape[2])
-    padded = jnp.pad(array, padding)
-    return jnp.moveaxis(padded.reshape(*array.shape[:2], spans, span, *array.shape[3:]), 2, 0)
+    padding[2] = (0, length - array.shape[2])
+    return jnp.pad(array, padding)
 
 
-def _with_neighbours(spans: Array, block: int, causal: bool) -> Array:
-    """Puts the block before each span in front of it, and unless `causal` the one after behind."""
-    nothing = jnp.zeros_like(spans[:1, :, :, :block])
-    before = jnp.concatenate([nothing, spans[:-1, :, :, -block:]])
-    after = jnp.concatenate([spans[1:, :, :, :block], nothing])
-    return jnp.concatenate([before, spans] + ([] if causal else [after]), axis=3)
+def _spans(array: Array, spans: int, span: int) -> Array:
+    """[b, h, spans * span, ...] to [spans, b, h, span, ...]."""
+    return jnp.moveaxis(array.reshape(*array.shape[:2], spans, span, *array.shape[3:]), 2, 0)
 
 
 def _blocks(array: Array, block: int, width: int) -> Array:

@@ -8,17 +8,21 @@ padding and segments, and all three give the same numbers: docs/mathematics.md s
 
 Inside, a *stream* is an input with a readout of its own that goes through the same (A, B): the
 reversed sequence is one, and so is the delayed one that cuts a kernel off.
+
+On a mesh each device runs its own rows, features and piece of the sequence. Pieces run from a state
+of zeros; then states are handed on from piece to piece, and nothing else.
 Shape letters: s streams, b batch, l length, c channels, d features, n state size, t block length,
 m blocks.
 """
 
 from collections.abc import Callable
-from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from spade_jax.config import require_choice
+from spade_jax import partition
+from spade_jax.config import require, require_choice
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.kernel import block_operators, delayed_readout, kernel
 from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum, like
@@ -55,58 +59,209 @@ def convolve(
       y [b, l, channels, d], of no meaning where there is padding.
 
     Raises:
-      ConfigError: another method.
+      ConfigError: another method; on a mesh that cuts sequences, a method other than "chunked", or
+        shards that are not equal and whole chunks long.
     """
     require_choice("model.ssm.convolution", method, METHODS)
+    shards = partition.sequence_shards()
+    rows, length, features = u.shape
+    if shards > 1:
+        require(
+            method == "chunked",
+            "model.ssm.convolution",
+            method,
+            f'must be "chunked" with mesh.sequence = {shards}',
+        )
+        require(
+            length % (shards * chunk_length) == 0,
+            "mesh.sequence",
+            shards,
+            f"must cut the {length} tokens of a sequence into equal shards of whole chunks, of "
+            f"model.ssm.chunk_length = {chunk_length} tokens each",
+        )
+
+    def run(
+        system: DiscreteStateSpace, c: jax.Array, u: jax.Array, segment_ids: jax.Array | None
+    ) -> jax.Array:
+        return _convolve(
+            system,
+            c,
+            u,
+            segment_ids,
+            method=method,
+            chunk_length=chunk_length,
+            bidirectional=bidirectional,
+            max_kernel_length=max_kernel_length,
+            shards=shards,
+        )
+
+    mesh = partition.ambient_mesh()
+    divides = mesh is not None and (
+        rows % partition.shards("batch", mesh) == 0
+        and features % partition.shards("ssm_features", mesh) == 0
+    )
+    if divides:
+        # Left to itself, XLA gathers what goes into an FFT, and states on every device.
+        run = partition.on_each_device(
+            run,
+            (
+                ("ssm_features",),
+                (None, "ssm_features", None),
+                ("batch", "length", "ssm_features"),
+                ("batch", "length"),
+            ),
+            ("batch", "length", None, "ssm_features"),
+        )
+    else:
+        require(
+            shards == 1,
+            "mesh",
+            None if mesh is None else dict(mesh.shape),
+            f"must divide the {rows} rows and {features} features, for it cuts sequences",
+        )
+    return run(system, c, u, segment_ids)
+
+
+def _convolve(
+    system: DiscreteStateSpace,
+    c: jax.Array,
+    u: jax.Array,
+    segment_ids: jax.Array | None,
+    *,
+    method: str,
+    chunk_length: int,
+    bidirectional: bool,
+    max_kernel_length: int | None,
+    shards: int,
+) -> jax.Array:
+    """`convolve`, of one of several shards of the sequence."""
+    line = _Line(shards, (1, -1) if bidirectional else (1,))
     runs = None
     if segment_ids is not None:
         u = u * (segment_ids != 0).astype(u.dtype)[..., None]
-        runs = _runs(segment_ids)[None]
+        runs = _runs(segment_ids, shards)[None]
     streams, readouts = u[None], c[None]
     if bidirectional:
         runs = None if runs is None else jnp.concatenate([runs, runs[:, :, ::-1]])
-        backward = _delay(u[None, :, ::-1], 1, None if runs is None else runs[1:])
+        backward = _delay(
+            u[None, :, ::-1], 1, None if runs is None else runs[1:], _Line(shards, (-1,))
+        )
         streams = jnp.concatenate([streams, backward])
         readouts = c.reshape(2, -1, *c.shape[1:])
 
-    length = u.shape[1]
+    length = u.shape[1] * shards
     cut = max_kernel_length is not None and max_kernel_length < length
     if method == "fft":
         taps = kernel(system, readouts, min(length, max_kernel_length or length))
-        y = _fft(taps, streams, runs)
+        y = (fft_convolve if runs is None else _fft_runs)(
+            *((taps, streams) if runs is None else (taps, streams, runs))
+        )
     else:
         if cut:
             assert max_kernel_length is not None
             # What lies beyond the last tap is what the same state space, read as C A^max, makes
             # of the input of that many tokens ago.
             beyond = -delayed_readout(system, readouts, max_kernel_length)
-            streams = jnp.concatenate([streams, _delay(streams, max_kernel_length, runs)])
+            streams = jnp.concatenate([streams, _delay(streams, max_kernel_length, runs, line)])
             readouts = jnp.concatenate([readouts, beyond])
             runs = None if runs is None else jnp.concatenate([runs, runs])
-        run = _reference if method == "reference" else partial(_chunked, chunk_length=chunk_length)
-        y = run(system, readouts, streams, runs)
+            line = _Line(shards, line.directions * 2)
+        if method == "reference":
+            y = _reference(system, readouts, streams, runs)
+        else:
+            y = _chunked(system, readouts, streams, runs, line, chunk_length=chunk_length)
         if cut:
             y = y.reshape(2, -1, *y.shape[1:]).sum(axis=0)
     return y[0] + y[1, :, ::-1] if bidirectional else y[0]
 
 
-def _runs(segment_ids: jax.Array) -> jax.Array:
+class _Line(NamedTuple):
+    """The shards of a sequence, one after the other, as streams go through them.
+
+    Attributes:
+      shards: how many there are.
+      directions: of each stream, 1 from left to right or -1.
+    """
+
+    shards: int
+    directions: tuple[int, ...]
+
+    def earlier(self, x: jax.Array, distance: int) -> jax.Array:
+        """x [s, ...] of the shard so many places earlier in each stream; zeros where none is."""
+        if distance == 0:
+            return x
+        if distance >= self.shards:
+            return jnp.zeros_like(x)
+        return jnp.stack(
+            [
+                partition.from_shard_before(x[stream], direction * distance)
+                for stream, direction in enumerate(self.directions)
+            ]
+        )
+
+    def entering(self, left: jax.Array, keep: jax.Array, transition: Dense | Diagonal) -> jax.Array:
+        """The states [d, s, b, n] that enter a shard: by what the shards before, begun with zeros,
+        end with.
+
+        A scan in log2(shards) rounds: after each, `left` is what twice as many shards leave.
+
+        Args:
+          left: [d, s, b, n], the states that this shard ends with.
+          keep: [s, b], 0 where a run ends within the shard, or on its way in.
+          transition: A to the power of the shard's length.
+        """
+        if self.shards == 1:
+            return jnp.zeros_like(left)
+        left_s = jnp.moveaxis(left, 1, 0)
+        distance = 1
+        while distance < self.shards:
+            earlier = jnp.moveaxis(self.earlier(left_s, distance), 0, 1)
+            carried = _kept(_by_feature(transition.apply, earlier), keep)
+            left_s = left_s + jnp.moveaxis(carried, 1, 0)
+            keep = keep * self.earlier(keep, distance)
+            transition = transition.power(2)
+            distance *= 2
+        return jnp.moveaxis(self.earlier(left_s, 1), 0, 1)
+
+
+def _runs(segment_ids: jax.Array, shards: int) -> jax.Array:
     """Numbers the segments of each row from left to right, [b, l]; padding counts to the left."""
+    tokens = segment_ids != 0
     positions = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)
-    last_token = jax.lax.cummax(jnp.where(segment_ids != 0, positions, 0), axis=1)
+    last_token = jax.lax.cummax(jnp.where(tokens, positions, 0), axis=1)
     filled = jnp.take_along_axis(segment_ids, last_token, axis=1)
-    border = jnp.pad(filled[:, 1:] != filled[:, :-1], ((0, 0), (1, 0)))
-    return jnp.cumsum(border, axis=1, dtype=jnp.int32)
+    before = filled[:, :1]
+    if shards > 1:
+        # The segment of the last token in any shard before, which padding here counts to.
+        last = jax.lax.all_gather(filled[:, -1] * tokens.any(axis=1), "sequence")
+        places = jnp.arange(shards)[:, None]
+        earlier = places < jax.lax.axis_index("sequence")
+        where = jnp.max(jnp.where(earlier & (last != 0), places, -1), axis=0)
+        before = jnp.where(where < 0, 0, jnp.take_along_axis(last, where[None], axis=0)[0])[:, None]
+        begun = jnp.cumsum(tokens, axis=1) > 0
+        filled = jnp.where(begun, filled, before)
+    border = jnp.concatenate([before, filled[:, :-1]], axis=1) != filled
+    runs = jnp.cumsum(border, axis=1, dtype=jnp.int32)
+    if shards > 1:
+        ended = jax.lax.all_gather(runs[:, -1], "sequence")
+        runs = runs + jnp.sum(jnp.where(earlier, ended, 0), axis=0)[:, None]
+    return runs
 
 
-def _delay(u: jax.Array, tokens: int, runs: jax.Array | None) -> jax.Array:
+def _delay(u: jax.Array, tokens: int, runs: jax.Array | None, line: _Line) -> jax.Array:
     """u [s, b, l, d], so many tokens later within its run [s, b, l]; zero where there was none."""
-    later = jnp.pad(u, ((0, 0), (0, 0), (tokens, 0), (0, 0)))[:, :, : u.shape[2]]
+
+    def earlier(x: jax.Array) -> jax.Array:
+        shards, rest = divmod(tokens, x.shape[2])
+        far, near = line.earlier(x, shards + 1), line.earlier(x, shards)
+        return jnp.concatenate(
+            [far[:, :, x.shape[2] - rest :], near[:, :, : -rest or None]], axis=2
+        )
+
     if runs is None:
-        return later
-    same = runs[:, :, tokens:] == runs[:, :, :-tokens]
-    same = jnp.pad(same, ((0, 0), (0, 0), (tokens, 0)))[:, :, : u.shape[2]]
-    return later * same.astype(u.dtype)[..., None]
+        return earlier(u)
+    same = earlier(runs + 1) == runs + 1  # 0 is none.
+    return earlier(u) * same.astype(u.dtype)[..., None]
 
 
 def _reference(
@@ -134,6 +289,7 @@ def _chunked(
     c: jax.Array,
     u: jax.Array,
     runs: jax.Array | None,
+    line: _Line,
     *,
     chunk_length: int,
 ) -> jax.Array:
@@ -151,18 +307,20 @@ def _chunked(
     read = jnp.transpose(blocks.read, (3, 1, 2, 4, 0))
 
     if runs is None:
-        entering = _carry(blocks.transition, einsum("dsbmt,dtn->dsbmn", x, write), None)
+        written = einsum("dsbmt,dtn->dsbmn", x, write)
+        entering = _entering_blocks(blocks.transition, written, None, line)
         y = _within_blocks(toeplitz, x) + einsum("dsbmn,dscni->dsbmci", entering, read)
     else:
         runs = jnp.pad(runs, ((0, 0), (0, 0), (0, padding)), mode="edge")
         runs = runs.reshape(streams, batch, -1, t)
         leaving = runs[..., -1]
-        entered = jnp.concatenate([leaving[..., :1], leaving[..., :-1]], axis=-1)
+        before = leaving[..., :1] if line.shards == 1 else line.earlier(leaving[..., -1:], 1)
+        entered = jnp.concatenate([before, leaving[..., :-1]], axis=-1)
         leaves = (runs == leaving[..., None]).astype(x.dtype)
         enters = (runs == entered[..., None]).astype(x.dtype)
         keep = (leaving == entered).astype(x.dtype)
         written = einsum("dsbmt,dtn->dsbmn", x * leaves[None], write)
-        entering = _carry(blocks.transition, written, keep)
+        entering = _entering_blocks(blocks.transition, written, keep, line)
         y = einsum("dsbmn,dscni->dsbmci", entering, read) * enters[None, ..., None, :]
         # Where all borders are also those of blocks, as with padding alone, one matmul will do.
         borders_within = jnp.any(runs[..., 0] != runs[..., -1])
@@ -176,30 +334,49 @@ def _chunked(
     return y.reshape(streams, batch, -1, *y.shape[4:])[:, :, :length]
 
 
-@jax.custom_vjp
-def _carry(transition: Dense | Diagonal, written: jax.Array, keep: jax.Array | None) -> jax.Array:
+def _entering_blocks(
+    transition: Dense | Diagonal, written: jax.Array, keep: jax.Array | None, line: _Line
+) -> jax.Array:
     """The states on entering each block, [d, s, b, m, n], from what each block writes.
 
     keep [s, b, m] is 0 where a block ends in another run than the block before it.
+    """
+    start = jnp.zeros_like(written[..., 0, :])
+    entering, left = _carry(transition, start, written, keep)
+    if line.shards == 1:
+        return entering
+    kept = jnp.ones(written.shape[1:3], written.dtype) if keep is None else keep.prod(axis=-1)
+    start = line.entering(left, kept, transition.power(written.shape[3]))
+    return _carry(transition, start, written, keep)[0]
+
+
+@jax.custom_vjp
+def _carry(
+    transition: Dense | Diagonal, start: jax.Array, written: jax.Array, keep: jax.Array | None
+) -> tuple[jax.Array, jax.Array]:
+    """The states on entering each block, [d, s, b, m, n], and the one that the last block leaves.
+
+    start [d, s, b, n] enters the first block; written and keep as of `_entering_blocks`.
     """
 
     def block(state, inputs):
         new, keep_m = inputs
         return _by_feature(transition.apply, _kept(state, keep_m)) + new, state
 
-    return _scan_blocks(block, written, keep)
+    return _scan_blocks(block, start, written, keep)
 
 
 def _scan_blocks(
     block: Callable[..., tuple[jax.Array, jax.Array]],
+    start: jax.Array,
     inputs: jax.Array,
     keep: jax.Array | None,
     reverse: bool = False,
-) -> jax.Array:
-    """Scans over the m of inputs [d, s, b, m, n] and keep [s, b, m], from a state of zeros."""
+) -> tuple[jax.Array, jax.Array]:
+    """Scans over the m of inputs [d, s, b, m, n] and keep [s, b, m]: what it gives, and the end."""
     per_block = jnp.moveaxis(inputs, 3, 0), None if keep is None else jnp.moveaxis(keep, 2, 0)
-    start = jnp.zeros_like(inputs[..., 0, :])
-    return jnp.moveaxis(jax.lax.scan(block, start, per_block, reverse=reverse)[1], 0, 3)
+    end, found = jax.lax.scan(block, start, per_block, reverse=reverse)
+    return jnp.moveaxis(found, 0, 3), end
 
 
 def _by_feature(apply: Callable[[jax.Array], jax.Array], states: jax.Array) -> jax.Array:
@@ -214,17 +391,18 @@ def _kept(states: jax.Array, keep: jax.Array | None) -> jax.Array:
     return states if keep is None else states * keep[None, ..., None]
 
 
-def _carry_forward(transition, written, keep):
-    entering = _carry(transition, written, keep)
-    return entering, (transition, entering, keep)
+def _carry_forward(transition, start, written, keep):
+    entering, left = _carry(transition, start, written, keep)
+    return (entering, left), (transition, entering, keep)
 
 
-def _carry_backward(residuals, cotangent):
+def _carry_backward(residuals, cotangents):
     """The reversed recurrence, and then the transition's gradient in one product over all blocks.
 
     JAX's own rule for the scan would add up that gradient block by block.
     """
     transition, entering, keep = residuals
+    cotangent, end = cotangents
     transposed = transition.transpose()
 
     def block(later, inputs):
@@ -232,9 +410,9 @@ def _carry_backward(residuals, cotangent):
         return _kept(_by_feature(transposed.apply, later), keep_m) + cotangent_m, later
 
     # `later` is the cotangent of the state that the next block enters with, which this one wrote.
-    later = _scan_blocks(block, cotangent, keep, reverse=True)
+    later, start = _scan_blocks(block, end, cotangent, keep, reverse=True)
     _, pullback = jax.vjp(lambda a: _by_feature(a.apply, _kept(entering, keep)), transition)
-    return *pullback(later), later, None if keep is None else jnp.zeros_like(keep)
+    return *pullback(later), start, later, None if keep is None else jnp.zeros_like(keep)
 
 
 _carry.defvjp(_carry_forward, _carry_backward)
@@ -285,24 +463,6 @@ def _within_runs(toeplitz: jax.Array, x: jax.Array, runs: jax.Array) -> jax.Arra
         y = y + jnp.moveaxis(right, 4, 5).reshape(y.shape)
         width = half
     return y
-
-
-def _fft(taps: jax.Array, u: jax.Array, runs: jax.Array | None) -> jax.Array:
-    """u [s, b, l, d] times taps [s, c, d, k], run by run: [s, b, l, c, d].
-
-    XLA cannot partition an FFT and would gather its input to every device: under a mesh each
-    device transforms its own rows, if they can be shared out.
-    """
-    run = fft_convolve if runs is None else _fft_runs
-    arguments = (taps, u) if runs is None else (taps, u, runs)
-    mesh = jax.sharding.get_abstract_mesh()
-    if mesh.empty or u.shape[1] % mesh.size != 0:
-        return run(*arguments)
-    whole, rows = jax.P(), jax.P(None, mesh.axis_names)
-    in_specs = (whole, *[rows] * (len(arguments) - 1))
-    # The check would have the loop over runs, and its gradient, speak of the mesh.
-    run = jax.shard_map(run, mesh=mesh, in_specs=in_specs, out_specs=rows, check_vma=False)
-    return run(*arguments)
 
 
 def fft_convolve(taps: jax.Array, u: jax.Array) -> jax.Array:

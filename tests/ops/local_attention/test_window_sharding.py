@@ -21,3 +21,20 @@ def test_eight_devices_compute_what_one_does(report, attention):
     assert output < 1e-6
     assert max(gradients) < 1e-5
     assert bias_gradient < 1e-4
+
+
+def test_shards_of_a_sequence_fetch_a_block_from_their_neighbours_and_no_more(report):
+    for seen in report["shards"]:
+        _, output, *gradients, bias_gradient = seen["errors"]
+        assert output < 1e-6
+        assert max(gradients) < 1e-5
+        assert bias_gradient < 1e-3  # A sum over 8,224 queries.
+        assert seen["gathers"] == 0
+        assert seen["tokens_moved"] == 16
+
+
+def test_shards_that_are_shorter_than_the_window(report):
+    assert report["too short"] == (
+        "mesh.sequence = 8: must cut the 120 tokens of a sequence into equal shards of at least "
+        "16, the window's radius 15 and one"
+    )

@@ -453,13 +453,28 @@ def test_memory_grows_with_the_length_and_not_its_square():
 def test_eight_devices_give_what_one_gives(on_eight_devices):
     report = on_eight_devices(Path(__file__).with_name("sharded.py"))
     # Which eight devices cannot share.
-    assert report.pop("fft of five rows")["error"] < 1e-5
-    assert len(report) == 4
-    for case, seen in report.items():
+    assert report["fft of five rows"]["error"] < 1e-5
+    assert len(report["rows"]) == 4
+    for case, seen in report["rows"].items():
         assert seen["error"] < 1e-5, case
-        assert seen["shard"] == [2, 40, 4], case  # 16 rows on 8 devices
-        # Sums of gradients, and the question whether a segment ends within a block; no gathering.
-        assert seen["collectives"] == ["all-reduce"], case
+        assert seen["shard"] == [2, 64, 4], case  # 16 rows on 8 devices
+        assert seen["collectives"] == ["all-reduce"], case  # Sums of gradients; no gathering.
+    assert len(report["sequence"]) == 6
+    for case, seen in enumerate(report["sequence"]):
+        assert seen["error"] < 1e-5, case
+        # What is gathered along sequences are two whole numbers of each row and shard.
+        along = {shape for shape in seen["gathered"] if shape.startswith("s32")}
+        assert all(shape.count(",") == 1 for shape in along), (case, along)
+        if case < 4:  # Without the tensor axis, whose features come together in the end.
+            assert set(seen["gathered"]) == along, case
+    assert [seen["shard"] for seen in report["sequence"]] == [
+        [16, 8, 4],
+        [16, 8, 4],
+        [16, 8, 4],
+        [8, 16, 4],
+        [8, 32, 4],
+        [8, 64, 4],
+    ]
 
 
 def test_another_method_is_refused():

@@ -1,0 +1,126 @@
+"""Where arrays lie on a mesh: the names of their axes, and one table of rules.
+
+A strategy is the sizes of the mesh's axes: one of size 1 spreads nothing.
+
+    data      copies of the parameters, each with rows of its own
+    fsdp      parameters and optimiser slots in pieces, put together where they are used; rows too
+    tensor    heads, feed-forward features, features of the state space, and the vocabulary
+    sequence  the length of the encoder's sequences
+"""
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
+
+from spade_jax.config import ConfigError, nearest
+
+AnyMesh = Mesh | AbstractMesh
+
+MESH_AXES = ("data", "fsdp", "tensor", "sequence")
+
+# The mesh axes that spread a named axis; none: every device has all of it.
+RULES: dict[str, tuple[str, ...]] = {
+    # Of activations.
+    "batch": ("data", "fsdp"),
+    "length": ("sequence",),
+    # Of both.
+    "vocab": ("tensor",),
+    "heads": ("tensor",),
+    "mlp": ("tensor",),
+    "ssm_features": ("tensor",),
+    # Of parameters.
+    "embed": ("fsdp",),
+    "positions": (),
+    "buckets": (),
+    "norm": (),
+    "ssm_copies": (),
+    "ssm_state": (),
+    "ssm_directions": (),
+    "complex": (),
+}
+
+
+def partition_spec(axes: Sequence[str | None]) -> PartitionSpec:
+    """Where an array with these axes lies; None names one that is never spread.
+
+    Raises:
+      ConfigError: a name that the table lacks.
+    """
+    spec: list[Any] = []
+    used: set[str] = set()
+    for axis in axes:
+        if axis is not None and axis not in RULES:
+            raise ConfigError(f"axis {axis!r}: has no rule{nearest(axis, RULES)}")
+        # A mesh axis can spread one axis of an array only.
+        over = tuple(name for name in RULES[axis] if name not in used) if axis else ()
+        used |= {*over}
+        spec.append(over if len(over) > 1 else over[0] if over else None)
+    return PartitionSpec(*spec)
+
+
+def shards(axis: str, mesh: AnyMesh) -> int:
+    """In how many pieces a named axis is cut."""
+    return math.prod(mesh.shape[name] for name in RULES[axis])
+
+
+def on_mesh(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
+    """What is traced within is for this mesh."""
+    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+
+
+def ambient_mesh() -> AbstractMesh | None:
+    """The mesh that the computation at hand is for; None: one device, or none that is known."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return None if mesh.empty or mesh.size == 1 or {*mesh.axis_names} != {*MESH_AXES} else mesh
+
+
+def sequence_shards() -> int:
+    """In how many pieces the ambient mesh cuts sequences."""
+    mesh = ambient_mesh()
+    return 1 if mesh is None else shards("length", mesh)
+
+
+def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
+    """x, laid out on the ambient mesh by the names of its axes, as far as these divide."""
+    mesh = ambient_mesh()
+    if mesh is None:
+        return x
+    fitting = [
+        axis if axis is None or length % shards(axis, mesh) == 0 else None
+        for axis, length in zip(axes, x.shape, strict=True)
+    ]
+    return jax.lax.with_sharding_constraint(x, partition_spec(fitting))
+
+
+def on_each_device(
+    function: Callable[..., Any],
+    in_axes: Sequence[Sequence[str | None]],
+    out_axes: Sequence[str | None],
+) -> Callable[..., Any]:
+    """`function` of the pieces that each device of the ambient mesh has, laid out by axes.
+
+    Args:
+      in_axes: of each argument; a tree of arrays has those of its leaves' first axes.
+      out_axes: of the one result.
+    """
+    return jax.shard_map(
+        function,
+        in_specs=tuple(map(partition_spec, in_axes)),
+        out_specs=partition_spec(out_axes),
+        # The check would have every loop inside, and every gradient, speak of the mesh.
+        check_vma=False,
+    )
+
+
+def from_shard_before(x: jax.Array, distance: int = 1) -> jax.Array:
+    """Inside `on_each_device`: x of the shard so many places to the left in the sequence (to the
+    right where negative); zeros where there is none."""
+    count = jax.lax.axis_size("sequence")
+    if distance == 0:
+        return x
+    pairs = [(i, i + distance) for i in range(count) if 0 <= i + distance < count]
+    return jax.lax.ppermute(x, "sequence", pairs)
