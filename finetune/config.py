@@ -27,6 +27,7 @@ class FinetuneConfig:
         evaluates all.
       eval_only: evaluates the run's best parameters, or those of `init_from` where it has none,
         and trains nothing.
+      print_sharding: prints where each parameter lies, and trains nothing.
     """
 
     train: TrainConfig
@@ -42,6 +43,7 @@ class FinetuneConfig:
     decoding: BeamConfig = dataclasses.field(default_factory=BeamConfig)
     eval_examples: int | None = None
     eval_only: bool = False
+    print_sharding: bool = False
 
     def __post_init__(self) -> None:
         require_literals(self, "config")

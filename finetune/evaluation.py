@@ -6,7 +6,6 @@ import statistics
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 
@@ -15,7 +14,6 @@ from spade_jax.data.pairs import EvaluationSet, Examined
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import BeamConfig, DecodingConfig
 from spade_jax.decoding.generate import bucket_length, make_generator
-from spade_jax.training import sharding
 from spade_jax.training.evaluation import evaluate
 from spade_jax.training.screen import progress
 from spade_jax.training.step import Trainer
@@ -52,7 +50,7 @@ class Evaluator:
             vocab_size=vocabulary.size,
             batch_size=self._batch_size,
             input_length=input_length,
-            place=lambda tokens: jax.device_put(tokens, sharding.batch_sharding(trainer.mesh)),
+            mesh=trainer.mesh,
         )
 
     def predict(self, params: Any, examples: EvaluationSet) -> list[str]:
@@ -100,7 +98,7 @@ class Evaluator:
         """Batches as `Trainer.eval_step` takes them."""
         for rows in self._batches(examples):
             longest = max(len(examples.inputs[row]) for row in rows)
-            length = bucket_length(longest, self._input_length)
+            length = bucket_length(longest, self._input_length, self._trainer.mesh)
             inputs = np.zeros((self._batch_size, length), np.int32)
             targets = np.zeros((self._batch_size, self._target_length), np.int32)
             for i, row in enumerate(rows):

@@ -29,8 +29,8 @@ from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training import loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.run import Run, open_run, run_of
-from spade_jax.training.screen import make_console, parameter_overview
-from spade_jax.training.sharding import make_mesh
+from spade_jax.training.screen import make_console, parameter_overview, sharding_table
+from spade_jax.training.sharding import check_model, make_mesh
 from spade_jax.training.step import make_trainer
 from spade_jax.training.workdir import check_writable
 
@@ -86,12 +86,16 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
     model_config.require_lengths(config.task.input_length, config.task.target_length)
 
     mesh = make_mesh(config.mesh)
+    check_model(model_config, config.task.input_length, mesh)
 
     def create(rngs: nnx.Rngs) -> EncoderDecoder:
         return EncoderDecoder(model_config, rngs)
 
     trainer = make_trainer(create, config.optimizer, config.loss, config.train, mesh)
     shapes = trainer.state_shapes.params
+    if config.print_sharding:
+        console.print(sharding_table(shapes))
+        return 0
     settings = dataclasses.asdict(config)
     may_change = (*loop.MAY_CHANGE, *_MAY_CHANGE, *(_EVALUATION if config.eval_only else ()))
     loop.check_same_run(checkpoints, settings, vocabulary.digest, may_change)

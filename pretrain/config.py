@@ -13,6 +13,7 @@ class PretrainConfig:
 
     Attributes:
       samples: held-out passages that the finished model fills in on the screen.
+      print_sharding: prints where each parameter lies, and trains nothing.
     """
 
     model: ModelConfig
@@ -22,6 +23,7 @@ class PretrainConfig:
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     samples: int = 3
+    print_sharding: bool = False
 
     def __post_init__(self) -> None:
         require(self.samples >= 0, "samples", self.samples, "must be at least 0")

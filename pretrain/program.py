@@ -17,8 +17,8 @@ from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training import loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.screen import make_console, parameter_overview
-from spade_jax.training.sharding import make_mesh
+from spade_jax.training.screen import make_console, parameter_overview, sharding_table
+from spade_jax.training.sharding import check_model, make_mesh
 from spade_jax.training.step import make_trainer
 from spade_jax.training.workdir import check_writable
 
@@ -35,6 +35,7 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
     """
     console = make_console()
     mesh = make_mesh(config.mesh)
+    check_model(config.model, config.data.input_length, mesh)
     vocabulary = load_vocabulary(config.data)
     require(
         vocabulary.size <= config.model.vocab_size,
@@ -47,6 +48,9 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
         return EncoderDecoder(config.model, rngs)
 
     trainer = make_trainer(create, config.optimizer, config.loss, config.train, mesh)
+    if config.print_sharding:
+        console.print(sharding_table(trainer.state_shapes.params))
+        return 0
     settings = dataclasses.asdict(config)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     loop.check_same_run(checkpoints, settings, vocabulary.digest)

@@ -124,7 +124,7 @@ def decode_lines(
         vocab_size=vocabulary.size,
         batch_size=options.batch_size,
         input_length=input_length,
-        place=lambda tokens: jax.device_put(tokens, sharding.batch_sharding(mesh)),
+        mesh=mesh,
     )
     key = jax.random.key(options.seed) if options.temperature > 0 else None
     cut = 0

@@ -1,12 +1,15 @@
 """From inputs to outputs: the encoder once, then greedy, sampling or beam search."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
+from spade_jax import partition
 from spade_jax.decoding.beam_search import beam_search
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.sampling import sample
@@ -82,7 +85,7 @@ def make_generator(
     vocab_size: int,
     batch_size: int,
     input_length: int,
-    place: Callable[[np.ndarray], jax.Array] = jnp.asarray,
+    mesh: Mesh | None = None,
 ) -> Callable[..., np.ndarray]:
     """A function that writes outputs for inputs of unequal lengths, compiled once a bucket.
 
@@ -90,34 +93,40 @@ def make_generator(
       model: makes the model of parameters.
       batch_size: rows of every batch; a smaller one is filled up.
       input_length: the most tokens of an input.
-      place: puts a batch [batch_size, l] on the devices.
+      mesh: of the devices, which `batch_size` must divide over; None is one device.
 
     Returns:
       A function (params, inputs, key=None) -> int32 [len(inputs), max_length], where inputs are at
       most `batch_size` sequences of token ids, their ends included.
     """
 
+    place = None if mesh is None else NamedSharding(mesh, partition.partition_spec(("batch",)))
+
     @jax.jit
     def run(params: Any, encoder_tokens: jax.Array, key: jax.Array | None) -> jax.Array:
-        return generate(
-            model(params), encoder_tokens, config, end_id=end_id, vocab_size=vocab_size, key=key
-        )[0]
+        with contextlib.nullcontext() if mesh is None else partition.on_mesh(mesh):
+            return generate(
+                model(params), encoder_tokens, config, end_id=end_id, vocab_size=vocab_size, key=key
+            )[0]
 
     def write(
         params: Any, inputs: Sequence[Sequence[int]], key: jax.Array | None = None
     ) -> np.ndarray:
-        length = bucket_length(max(map(len, inputs)), input_length)
+        length = bucket_length(max(map(len, inputs)), input_length, mesh)
         tokens = np.zeros((batch_size, length), np.int32)
         for row in range(batch_size):
             # The last input again and again: what fills up the batch ends when that one does.
             sequence = inputs[min(row, len(inputs) - 1)]
             tokens[row, : len(sequence)] = sequence
-        return np.asarray(run(params, place(tokens), key))[: len(inputs)]
+        placed = jnp.asarray(tokens) if place is None else jax.device_put(tokens, place)
+        return np.asarray(run(params, placed, key))[: len(inputs)]
 
     return write
 
 
-def bucket_length(length: int, longest: int) -> int:
+def bucket_length(length: int, longest: int, mesh: Mesh | None = None) -> int:
     """The length that inputs of this length are filled up to: the next power of two, or `longest`,
-    the most that there are."""
+    the most that there are; always that on a mesh that cuts sequences, for it fits the cuts."""
+    if mesh is not None and partition.shards("length", mesh) > 1:
+        return longest
     return min(max(_SHORTEST_BUCKET, 1 << (length - 1).bit_length()), longest)

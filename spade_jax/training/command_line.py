@@ -121,7 +121,8 @@ def read_config(file: str, overrides: Mapping[str, Any], config_class: type[T], 
 
 
 def parse_overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """`--config.NAME=VALUE` or `--config.NAME VALUE`, with VALUE a Python literal or a string.
+    """`--config.NAME=VALUE` or `--config.NAME VALUE`, with VALUE a Python literal or a string;
+    `--config.NAME` alone is True.
 
     Raises:
       SystemExit: an argument of another form.
@@ -133,9 +134,8 @@ def parse_overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> dic
         if not name.startswith("--config."):
             parser.error(f"{name}: is neither --config.NAME=VALUE nor an option of this program")
         if not equals:
-            if not waiting:
-                parser.error(f"{name}: has no value")
-            value = waiting.pop(0)
+            alone = not waiting or waiting[0].startswith("--")
+            value = "True" if alone else waiting.pop(0)
         literals = {"true": "True", "false": "False", "none": "None", "null": "None"}
         try:
             overrides[name.removeprefix("--config.")] = ast.literal_eval(

@@ -35,6 +35,7 @@ MAY_CHANGE = (
     "train.patience",
     "train.log_every",
     "mesh.",
+    "print_sharding",
 )
 
 

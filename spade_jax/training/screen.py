@@ -1,6 +1,7 @@
 """What one sees of a run: the overview of parameters and the progress line."""
 
 import contextlib
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -38,6 +39,32 @@ def parameter_overview(params: Any, trainable: frozenset[str], depth: int = 2) -
         table.add_row(module, f"{size[0]:,}", _bytes(size[1]), state)
     table.add_section()
     table.add_row("total", f"{total[0]:,}", _bytes(total[1]), "")
+    return table
+
+
+def sharding_table(params: Any) -> Table:
+    """A table of parameters with the mesh axes that cut each of their axes, and what a device has.
+
+    Args:
+      params: a tree of `jax.ShapeDtypeStruct` with their shardings.
+    """
+    leaves = paths(params)
+    mesh = next(iter(leaves.values())).sharding.mesh
+    sizes = " x ".join(f"{name} {size}" for name, size in mesh.shape.items())
+    table = Table(title=f"Parameters on {mesh.size} devices: {sizes}", title_justify="left")
+    table.add_column("parameter", overflow="fold")
+    for column in ("shape", "cut by"):
+        table.add_column(column)
+    table.add_column("bytes per device", justify="right")
+    total = 0
+    for name, leaf in sorted(leaves.items()):
+        cuts = [over if isinstance(over, tuple) else (over,) for over in leaf.sharding.spec]
+        named = ["+".join(axis for axis in cut if axis) or "-" for cut in cuts]
+        size = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        total += size
+        table.add_row(name, " x ".join(map(str, leaf.shape)), " x ".join(named), _bytes(size))
+    table.add_section()
+    table.add_row("total", "", "", _bytes(total))
     return table
 
 

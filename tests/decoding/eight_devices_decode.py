@@ -29,14 +29,16 @@ graph, shapes = abstract_model(lambda rngs: EncoderDecoder(config, rngs), mesh)
 params = nnx.to_pure_dict(nnx.state(EncoderDecoder(config, nnx.Rngs(2))))
 params = jax.tree.map(np.asarray, params)
 placed = jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, shapes)
+cut = sharding.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2, sequence=2))
+_, cut_shapes = abstract_model(lambda rngs: EncoderDecoder(config, rngs), cut)
+moved = jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, cut_shapes)
 
 random = np.random.default_rng(0)
 inputs = [[*random.integers(2, 24, size), 1] for size in range(1, 9)]
-rows = sharding.batch_sharding(mesh)
 report = {}
 for name, settings in (("greedy", {}), ("beam", {"beams": 2})):
     written = []
-    for where, place in ((params, np.asarray), (placed, lambda x: jax.device_put(x, rows))):
+    for where, parameters in ((None, params), (mesh, placed), (cut, moved)):
         write = make_generator(
             lambda params: nnx.merge(graph, params),
             DecodingConfig(max_length=6, **settings),
@@ -44,8 +46,8 @@ for name, settings in (("greedy", {}), ("beam", {"beams": 2})):
             vocab_size=24,
             batch_size=8,
             input_length=64,
-            place=place,
+            mesh=where,
         )
-        written.append(write(where, inputs).tolist())
+        written.append(write(parameters, inputs).tolist())
     report[name] = written
 print(json.dumps(report))

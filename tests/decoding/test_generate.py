@@ -138,8 +138,9 @@ def test_meaningless_tokens_are_never_written(model, inputs):
 def test_eight_devices_write_what_one_does(on_eight_devices):
     report = on_eight_devices(Path(__file__).with_name("eight_devices_decode.py"))
     assert sorted(report) == ["beam", "greedy"]
-    for method, (alone, together) in report.items():
+    for method, (alone, together, cut) in report.items():
         assert together == alone, method
+        assert cut == alone, method  # Heads, the vocabulary and the inputs in pieces.
 
 
 @pytest.mark.parametrize(

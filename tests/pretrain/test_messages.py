@@ -1,5 +1,6 @@
 """Each wrong setting or file: one sentence that names it, an error status, nothing overwritten."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,6 @@ def test_wrong_settings(arguments, status, message, tmp_path, capsys):
     ("arguments", "message"),
     [
         ([MINIATURE, "--confg.train.steps=3"], "--confg.train.steps: is neither --config"),
-        ([MINIATURE, "--config.train.steps"], "--config.train.steps: has no value"),
         ([], "the following arguments are required: --config"),
     ],
 )
@@ -89,6 +89,7 @@ def test_configuration_files_that_are_none(text, message, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--config.train.steps"], "config.train.steps = True: must be int, not bool"),
         (["--config.mesh.platform=tpu"], "mesh.platform = 'tpu': there is no such device here"),
         (["--config.mesh.data=3"], "must multiply to the 1 cpu device(s) here"),
         (["--config.model.vocab_size=100"], "model.vocab_size = 100: must be at least 359"),
@@ -178,3 +179,11 @@ def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
     assert main(arguments) == 2
     assert "trained with another vocabulary" in capsys.readouterr().err
     assert contents(workdir) == before
+
+
+def test_where_parameters_lie_is_printed_and_nothing_trained(tmp_path, capsys):
+    assert main([MINIATURE, f"--workdir={tmp_path / 'run'}", "--config.print_sharding"]) == 0
+    said = capsys.readouterr().out
+    assert "Parameters on 1 devices: data 1 x fsdp 1 x tensor 1 x sequence 1" in said
+    assert re.search(r"embedding +│ 384 x 16 +│ tensor x fsdp +│ +24.0 KiB", said), said
+    assert not (tmp_path / "run").exists()
