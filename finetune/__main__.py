@@ -18,12 +18,14 @@ def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 1 for a run that cannot go on, 2 for a wrong setting."""
 
     def program() -> int:
-        config, workdir = parse(argv, FinetuneConfig, "finetune", DESCRIPTION)
+        command = parse(argv, FinetuneConfig, "finetune", DESCRIPTION)
         with quiet_imports():
             # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
             from finetune.program import finetune
+            from spade_jax.training import hosts
 
-        return finetune(config, workdir)
+        hosts.join(command.hosts)
+        return finetune(command.config, command.workdir)
 
     return exit_status(program, "the workdir")
 

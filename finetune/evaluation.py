@@ -14,6 +14,7 @@ from spade_jax.data.pairs import EvaluationSet, Examined
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import BeamConfig, DecodingConfig
 from spade_jax.decoding.generate import bucket_length, make_generator
+from spade_jax.training import sharding
 from spade_jax.training.evaluation import evaluate
 from spade_jax.training.screen import progress
 from spade_jax.training.step import Trainer
@@ -43,6 +44,7 @@ class Evaluator:
         self._input_length = input_length
         self._target_length = target_length
         self._console = console
+        self._shard = sharding.data_shard(trainer.mesh)
         self._generate = make_generator(
             trainer.model,
             DecodingConfig(**dataclasses.asdict(decoding), max_length=target_length),
@@ -95,7 +97,7 @@ class Evaluator:
             yield batch
 
     def _padded(self, examples: EvaluationSet) -> Iterator[dict[str, np.ndarray]]:
-        """Batches as `Trainer.eval_step` takes them."""
+        """Batches as `evaluate` takes them."""
         for rows in self._batches(examples):
             longest = max(len(examples.inputs[row]) for row in rows)
             length = bucket_length(longest, self._input_length, self._trainer.mesh)
@@ -104,12 +106,13 @@ class Evaluator:
             for i, row in enumerate(rows):
                 inputs[i, : len(examples.inputs[row])] = examples.inputs[row]
                 targets[i, : len(examples.targets[row])] = examples.targets[row]
-            yield {
+            batch = {
                 "encoder_input_tokens": inputs,
                 "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
                 "decoder_target_tokens": targets,
                 "decoder_loss_weights": (targets != 0).astype(np.int32),
             }
+            yield {name: self._shard.of(rows) for name, rows in batch.items()}
 
 
 def measure(examples: EvaluationSet, predictions: Sequence[str]) -> dict[str, float]:

@@ -26,11 +26,11 @@ from spade_jax.data.pairs import (
 from spade_jax.data.text_to_text import Split
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.training import loop
+from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.run import Run, open_run, run_of
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
-from spade_jax.training.sharding import check_model, make_mesh
+from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
 from spade_jax.training.workdir import check_writable
 
@@ -97,6 +97,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         console.print(sharding_table(shapes))
         return 0
     settings = dataclasses.asdict(config)
+    hosts.check_agreement(settings)
+    shard = data_shard(mesh)
     may_change = (*loop.MAY_CHANGE, *_MAY_CHANGE, *(_EVALUATION if config.eval_only else ()))
     loop.check_same_run(checkpoints, settings, vocabulary.digest, may_change)
     evaluator = Evaluator(
@@ -139,7 +141,11 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         require_choice("train.best_metric", config.train.best_metric, metric_names(validation))
     data = loop.Data(
         train=train_pairs(
-            config.task, config.train.batch_size, [part.examples for part in training]
+            config.task,
+            config.train.batch_size // shard.count,
+            [part.examples for part in training],
+            shard_index=shard.index,
+            num_shards=shard.count,
         ),
         evaluate=lambda params: evaluator.metrics(params, validation),
         vocabulary_digest=vocabulary.digest,

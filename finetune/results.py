@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from spade_jax.data.pairs import EvaluationSet
+from spade_jax.training import hosts
 from spade_jax.training.workdir import replace_file
 
 # The leaderboard takes label words of these tasks, class numbers of the others.
@@ -106,7 +107,8 @@ def write_results(workdir: Path, results: Mapping[str, Any]) -> None:
 
 
 def remove_results(workdir: Path) -> None:
-    (workdir / "results.json").unlink(missing_ok=True)
+    if hosts.is_first():
+        (workdir / "results.json").unlink(missing_ok=True)
 
 
 def read_results(workdir: Path) -> dict[str, Any] | None:

@@ -16,12 +16,14 @@ def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 1 for a run that cannot go on, 2 for a wrong setting."""
 
     def program() -> int:
-        config, workdir = parse(argv, PretrainConfig, "pretrain", DESCRIPTION)
+        command = parse(argv, PretrainConfig, "pretrain", DESCRIPTION)
         with quiet_imports():
             # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
             from pretrain.program import pretrain
+            from spade_jax.training import hosts
 
-        return pretrain(config, workdir)
+        hosts.join(command.hosts)
+        return pretrain(command.config, command.workdir)
 
     return exit_status(program, "the workdir")
 

@@ -11,6 +11,7 @@ from spade_jax.data.passages import filled_passage, masked_passage
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
+from spade_jax.training import sharding
 from spade_jax.training.step import Trainer
 
 
@@ -34,7 +35,8 @@ def fill_in(
             model, encoder_tokens, greedy, end_id=end_id, vocab_size=model.config.vocab_size
         )[0]
 
-    return np.asarray(jax.jit(write)(params, encoder_tokens))
+    everywhere = sharding.replicated(trainer.mesh)
+    return np.asarray(jax.jit(write, out_shardings=everywhere)(params, encoder_tokens))
 
 
 def print_passages(

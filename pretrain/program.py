@@ -5,6 +5,7 @@ import math
 from itertools import islice
 from pathlib import Path
 
+import jax
 from flax import nnx
 
 from pretrain.config import PretrainConfig
@@ -14,11 +15,11 @@ from spade_jax.data.pipeline import train_batches, validation_batches
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.training import loop
+from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.evaluation import evaluate
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
-from spade_jax.training.sharding import check_model, make_mesh
+from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
 from spade_jax.training.workdir import check_writable
 
@@ -52,16 +53,27 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
     settings = dataclasses.asdict(config)
+    hosts.check_agreement(settings)
+    shard = data_shard(mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     loop.check_same_run(checkpoints, settings, vocabulary.digest)
     check_writable(workdir)
     validation = validation_batches(
-        config.data, trainer.eval_batch_size, limit=config.train.eval_batches
+        config.data,
+        trainer.eval_batch_size // shard.count,
+        shard_index=shard.index,
+        num_shards=shard.count,
+        limit=config.train.eval_batches,
     )
-    train = train_batches(config.data, config.train.batch_size)
+    train = train_batches(
+        config.data,
+        config.train.batch_size // shard.count,
+        shard_index=shard.index,
+        num_shards=shard.count,
+    )
     baseline = unigram_cross_entropy(
         islice(train_batches(config.data, config.train.batch_size), UNIGRAM_BATCHES),
-        validation,
+        validation_batches(config.data, trainer.eval_batch_size, limit=config.train.eval_batches),
         vocabulary.size,
     )
     data = loop.Data(
@@ -74,6 +86,7 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     console.print(
         f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
+        f"{jax.process_count()} process(es), "
         f"{config.train.batch_size} x ({config.data.input_length} + {config.data.decoder_length}) "
         f"tokens a step, {config.train.steps} steps; results go to {workdir}"
     )
@@ -92,7 +105,7 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
     if outcome.was_finished or not outcome.finished:
         return 0
     if config.samples:
-        batch = next(iter(validation))
+        batch = next(iter(validation_batches(config.data, trainer.eval_batch_size)))
         print_passages(trainer, outcome.state.params, batch, vocabulary, config.samples, console)
     assert outcome.evaluation is not None  # A run that finishes here ends with one.
     loss = outcome.evaluation["loss"]

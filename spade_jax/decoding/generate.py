@@ -1,13 +1,14 @@
 """From inputs to outputs: the encoder once, then greedy, sampling or beam search."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from spade_jax import partition
 from spade_jax.decoding.beam_search import beam_search
@@ -102,7 +103,10 @@ def make_generator(
 
     place = None if mesh is None else NamedSharding(mesh, partition.partition_spec(("batch",)))
 
-    @jax.jit
+    # All processes get all outputs.
+    everywhere = None if mesh is None else NamedSharding(mesh, PartitionSpec())
+
+    @functools.partial(jax.jit, out_shardings=everywhere)
     def run(params: Any, encoder_tokens: jax.Array, key: jax.Array | None) -> jax.Array:
         with contextlib.nullcontext() if mesh is None else partition.on_mesh(mesh):
             return generate(

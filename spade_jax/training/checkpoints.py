@@ -21,6 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from spade_jax.training import hosts
 from spade_jax.training.config import RunError
 from spade_jax.training.optimizer import paths
 from spade_jax.training.step import TrainState
@@ -80,7 +81,7 @@ class Checkpoints:
         Raises:
           CheckpointError: it holds another model's parameters.
         """
-        for step in self.damaged:
+        for step in self.damaged if hosts.is_first() else ():
             aside = self.directory.parent / "damaged" / str(step)
             while aside.exists():
                 aside = aside.with_name(aside.name + "_")
@@ -95,7 +96,8 @@ class Checkpoints:
             raise CheckpointError(
                 f"{path}: does not fit this model ({_first_line(error)})"
             ) from error
-        return state, (path / _POSITION / _data_name()).read_bytes()
+        own, first = path / _POSITION / _data_name(), path / _POSITION / "data_0.bin"
+        return state, (own if own.exists() else first).read_bytes()
 
     def stored_params(self, step: int) -> dict[str, tuple[int, ...]]:
         """Paths and shapes of the parameters in a train state."""

@@ -13,12 +13,12 @@ import runpy
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import ml_collections
 
 from spade_jax.config import ConfigError, from_dict, nearest
-from spade_jax.training.config import RunError
+from spade_jax.training.config import HostsConfig, RunError
 
 T = TypeVar("T")
 
@@ -62,24 +62,43 @@ def exit_status(program: Callable[[], int], file: str) -> int:
       file: what an error of the operating system that names no file is about.
     """
     try:
-        return program()
+        status = program()
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        status = 2
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        status = 1
     except OSError as error:
         print(f"error: {error.filename or file}: {error.strerror}", file=sys.stderr)
-        return 1
+        status = 1
     except KeyboardInterrupt:
         print("stopped; the same command starts again", file=sys.stderr)
-        return 130
+        status = 130
+    except Exception as error:
+        _leave(1, error)
+        raise
+    _leave(status)
+    return status
 
 
-def parse(
-    argv: Sequence[str], config_class: type[T], program: str, description: str
-) -> tuple[T, Path]:
+def _leave(status: int, error: Exception | None = None) -> None:
+    """Leaves other processes, if there are any: then the module is there that knows of them."""
+    hosts = sys.modules.get("spade_jax.training.hosts")
+    if hosts is not None:
+        hosts.leave(status, error)
+
+
+@dataclasses.dataclass(frozen=True)
+class Command(Generic[T]):
+    """What a command line says."""
+
+    config: T
+    workdir: Path
+    hosts: HostsConfig
+
+
+def parse(argv: Sequence[str], config_class: type[T], program: str, description: str) -> Command[T]:
     """The configuration and the workdir that a command line names.
 
     Raises:
@@ -103,9 +122,27 @@ def parse(
         type=Path,
         help="where checkpoints, metrics and the loss curve go; made if it is not there",
     )
+    group = parser.add_argument_group(
+        "one of several processes",
+        "which start with the same command and share the workdir; clusters of Cloud TPU, Slurm and "
+        "Open MPI are found without these",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="an address of process 0")
+    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
+    group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    group.add_argument(
+        "--distributed", action="store_true", help="ask the environment even if it seems to be none"
+    )
+    group.add_argument(
+        "--timeout", type=float, default=300.0, metavar="SECONDS", help="to wait for the others"
+    )
     known, rest = parser.parse_known_args(argv)
     overrides = parse_overrides(rest, parser)
-    return read_config(known.config, overrides, config_class, program), known.workdir
+    hosts = HostsConfig(
+        known.distributed, known.coordinator, known.processes, known.process, known.timeout
+    )
+    config = read_config(known.config, overrides, config_class, program)
+    return Command(config, known.workdir, hosts)
 
 
 def read_config(file: str, overrides: Mapping[str, Any], config_class: type[T], program: str) -> T:

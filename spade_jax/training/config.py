@@ -229,3 +229,49 @@ class MeshConfig:
             -1,
             "must be numbers but for one, which takes what the others leave",
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class HostsConfig:
+    """Whether this process is one of several; no part of the configuration, which all share.
+
+    Attributes:
+      distributed: ask the environment, whatever it looks like.
+      coordinator: HOST:PORT of process 0; None asks the environment, if that is a cluster's.
+      processes: how many there are.
+      process: which one this is, from 0.
+      timeout: seconds to wait for the others at the start.
+    """
+
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+    timeout: float = 300.0
+
+    def __post_init__(self) -> None:
+        together = (self.coordinator, self.processes, self.process)
+        require(
+            all(value is None for value in together) or None not in together,
+            "--coordinator",
+            self.coordinator,
+            "must come with --processes and --process, or none of the three",
+        )
+        if self.coordinator is not None:
+            assert self.processes is not None
+            assert self.process is not None
+            host, _, port = self.coordinator.rpartition(":")
+            require(
+                bool(host) and port.isdigit(),
+                "--coordinator",
+                self.coordinator,
+                "must be HOST:PORT",
+            )
+            require(self.processes >= 1, "--processes", self.processes, "must be at least 1")
+            require(
+                0 <= self.process < self.processes,
+                "--process",
+                self.process,
+                f"must be from 0 to {self.processes - 1}",
+            )
+        require(self.timeout > 0, "--timeout", self.timeout, "must be above 0 seconds")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from spade_jax.training import sharding
+from spade_jax.training import hosts, sharding
 from spade_jax.training.step import Trainer
 
 Batches = Iterable[Mapping[str, np.ndarray]]
@@ -18,7 +18,8 @@ def evaluate(
     """Means over all target tokens of `batches`, each token weighing the same.
 
     Args:
-      batches: of `trainer.eval_batch_size` rows; rows of zeros fill up the last one.
+      batches: this process's part (`sharding.data_shard`) of `trainer.eval_batch_size` rows; rows
+        of zeros fill up the last one.
       token_bytes: [v], bytes of text that each token stands for; 0 for sentinels and the end.
 
     Returns:
@@ -26,10 +27,13 @@ def evaluate(
       included, over the bytes of the masked text) and tokens.
     """
     pending = []
-    num_bytes = 0
+    num_bytes = 0.0
     for batch in batches:
         pending.append(trainer.eval_step(params, sharding.place(dict(batch), trainer.mesh)))
         num_bytes += int(token_bytes[_targets(batch)].sum())
+    # Processes that bring the same rows count them once.
+    copies = sharding.data_shard(trainer.mesh).copies
+    num_bytes = hosts.total(num_bytes) / copies
     # Read at the end, so that the device never waits between batches; added in float64.
     tokens = sum(int(sums.tokens) for sums in pending)
     nats = math.fsum(float(sums.loss) for sums in pending)

@@ -6,10 +6,8 @@ It knows nothing of what the model learns: programs give it batches, and a funct
 import contextlib
 import dataclasses
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,7 +16,7 @@ import numpy as np
 from rich.console import Console
 
 from spade_jax.config import ConfigError
-from spade_jax.training import sharding
+from spade_jax.training import hosts, sharding
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import RunError, TrainConfig
 from spade_jax.training.screen import ProgressLine
@@ -172,6 +170,8 @@ def run(
     Args:
       settings: the whole configuration as JSON values, kept in the workdir and in checkpoints.
 
+    On several processes all run this, each with its own part of the data.
+
     Raises:
       TrainingDiverged: a loss or update that is not finite; it is not saved.
       CheckpointError: a checkpoint that cannot be read or written.
@@ -226,11 +226,11 @@ def run(
             timing = {} if rate is None else {"tokens_per_second": rate}
             records.write("train", step, metrics | timing)
 
-    with _stop_signals() as stopped, contextlib.ExitStack() as stack:
+    with hosts.stop_signals() as signals, hosts.losses_named(), contextlib.ExitStack() as stack:
         stack.callback(records.close)
         stack.callback(progress.close)
         while True:
-            stop = stopped()
+            stop = signals.at(step)
             last = step >= config.steps
             evaluating = (
                 (last or step % config.eval_every == 0)
@@ -276,7 +276,7 @@ def run(
             pending = _later(report, step, tokens, measured)
         checkpoints.wait()
         # Also where the signal came with the last evaluation: who called this has more to do.
-        stop = stopped()
+        stop = signals.received
     if stop:
         console.print(f"Stopped and saved at step {step}; the same command goes on from there.")
     return outcome(finished=not stop, was_finished=False)
@@ -301,26 +301,3 @@ def stale(evaluations: Mapping[int, Mapping[str, float]], config: TrainConfig) -
 
 def _later(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
     return lambda: function(*arguments)
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Notes the first SIGTERM or SIGINT; a second one ends the program as usual."""
-    received = threading.Event()
-    signals = (signal.SIGTERM, signal.SIGINT)
-    before = {number: signal.getsignal(number) for number in signals}
-
-    def restore() -> None:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-    def note(number: int, frame: Any) -> None:
-        received.set()
-        restore()
-
-    for number in signals:
-        signal.signal(number, note)
-    try:
-        yield received.is_set
-    finally:
-        restore()

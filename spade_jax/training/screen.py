@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from spade_jax.training import hosts
 from spade_jax.training.optimizer import paths
 
 _PLAIN_LINE_SECONDS = 5.0
@@ -157,7 +158,12 @@ def progress(console: Console, what: str, total: int) -> Iterator[Callable[[int]
 
 
 def make_console() -> Console:
-    """Standard output; a line stays one line where it is not a terminal."""
+    """Standard output; a line stays one line where it is not a terminal. Of several processes the
+    first one speaks."""
     return Console(
-        file=sys.stdout, highlight=False, soft_wrap=not sys.stdout.isatty(), markup=False
+        file=sys.stdout,
+        highlight=False,
+        soft_wrap=not sys.stdout.isatty(),
+        markup=False,
+        quiet=not hosts.is_first(),
     )

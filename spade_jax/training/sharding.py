@@ -3,6 +3,7 @@
 Which axis of an array goes where is `partition.RULES`.
 """
 
+import dataclasses
 import math
 from typing import Any
 
@@ -107,6 +108,47 @@ def check_model(config: ModelConfig, input_length: int, mesh: Mesh) -> None:
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Of every array [b, ...] of a batch."""
     return NamedSharding(mesh, partition.partition_spec(("batch",)))
+
+
+@dataclasses.dataclass(frozen=True)
+class DataShard:
+    """Which rows of a batch a process brings.
+
+    Attributes:
+      index, count: which of how many equal parts of a batch.
+      copies: how many processes bring the same one, for they share its devices' rows.
+    """
+
+    index: int
+    count: int
+    copies: int
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """The process's part of the rows of a whole batch."""
+        size = len(rows) // self.count
+        return rows[self.index * size : (self.index + 1) * size]
+
+
+def data_shard(mesh: Mesh) -> DataShard:
+    """What this process brings, where each brings the rows of its own devices.
+
+    Raises:
+      ConfigError: processes whose rows are neither the same nor apart.
+    """
+    blocks = np.arange(partition.shards("batch", mesh)).reshape(mesh.devices.shape[:2])
+    rows: dict[int, set[int]] = {}
+    for place, device in np.ndenumerate(mesh.devices):
+        rows.setdefault(device.process_index, set()).add(int(blocks[place[:2]]))
+    parts = sorted({tuple(sorted(own)) for own in rows.values()})
+    require(
+        sum(map(len, parts)) == blocks.size and len({len(part) for part in parts}) == 1,
+        "mesh",
+        dict(mesh.shape),
+        "must give processes the same rows of a batch or others: let mesh.tensor x mesh.sequence "
+        "divide or be a multiple of a process's devices",
+    )
+    index = parts.index(tuple(sorted(rows[jax.process_index()])))
+    return DataShard(index, len(parts), len(rows) // len(parts))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

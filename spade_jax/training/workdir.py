@@ -10,9 +10,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from spade_jax.config import ConfigError
+from spade_jax.training import hosts
 from spade_jax.training.events import EventWriter
 
 
@@ -35,7 +36,7 @@ def check_writable(workdir: Path) -> None:
 
 
 class Records:
-    """The numbers of a run, step by step, on disk.
+    """The numbers of a run, step by step, on disk; of several processes the first writes them.
 
     Attributes:
       evaluations: metrics by the steps that have an evaluation, in order.
@@ -45,31 +46,38 @@ class Records:
         """Opens the files of a run that goes on after `step`, and drops what lies beyond it."""
         self._workdir = workdir
         self._path = workdir / "metrics.jsonl"
-        replace_file(workdir / "config.json", json.dumps(settings, indent=2) + "\n")
         lines = read_metrics(self._path) if step else []
         lines = [line for line in lines if line["step"] <= step]
         self.evaluations: dict[int, Mapping[str, float]] = {
             line["step"]: line for line in lines if line["kind"] == "eval"
         }
+        replace_file(workdir / "config.json", json.dumps(settings, indent=2) + "\n")
         replace_file(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+        self._file: TextIO | None = None
+        if not hosts.is_first():
+            return
         self._file = self._path.open("a")
         self._events = EventWriter(workdir / "tensorboard", step + 1)
 
     def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
         """Adds one line, in one piece and at once."""
+        if kind == "eval":
+            self.evaluations[step] = dict(values)
+        if self._file is None:
+            return
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
         self._events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
-        if kind == "eval":
-            self.evaluations[step] = dict(values)
 
     def draw(self, baseline: float | None) -> None:
         """Draws loss.png, with the baseline's loss as a line."""
-        draw_loss(read_metrics(self._path), self._workdir / "loss.png", baseline)
+        if self._file is not None:
+            draw_loss(read_metrics(self._path), self._workdir / "loss.png", baseline)
 
     def close(self) -> None:
-        self._file.close()
-        self._events.close()
+        if self._file is not None:
+            self._file.close()
+            self._events.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -106,7 +114,10 @@ def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -
 
 
 def replace_file(path: Path, text: str) -> None:
-    """Writes a file so that an interruption leaves either the old or the new one."""
+    """Writes a file so that an interruption leaves either the old or the new one. Of several
+    processes, which all have the same to write, the first one does."""
+    if not hosts.is_first():
+        return
     temporary = path.with_name(f".{path.name}")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(path)
