@@ -1,0 +1,182 @@
+"""Several processes on loopback, started by the launch script."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from spade_jax.config import ConfigError
+from spade_jax.training.config import HostsConfig
+from spade_jax.training.workdir import read_metrics
+
+MINIATURE = Path(__file__).with_name("miniature.py")
+LONG = ["--config.train.steps=5000", "--config.train.checkpoint_every=10"]
+
+
+def command(workdir, *options, processes=2):
+    return [
+        *(sys.executable, "-m", "pretrain.launch.local"),
+        *(f"--processes={processes}", f"--cpu_devices={4 // processes}", "--", "pretrain"),
+        *(f"--config={MINIATURE}", f"--workdir={workdir}", "--config.samples=0", *options),
+    ]
+
+
+class Running:
+    """A run in the background."""
+
+    def __init__(self, workdir, *options):
+        self.workdir = workdir
+        self.begun = time.time()
+        self.process = subprocess.Popen(
+            command(workdir, *options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def at_step(self, step):
+        """Waits until it has trained so far."""
+        deadline = time.monotonic() + 200
+        while time.monotonic() < deadline and self.process.poll() is None:
+            path = self.workdir / "metrics.jsonl"
+            # Which a start rewrites: before, it may hold what an earlier run had not saved.
+            fresh = path.exists() and path.stat().st_mtime > self.begun
+            lines = read_metrics(path) if fresh else []
+            if lines and lines[-1]["step"] >= step:
+                return self
+            time.sleep(0.2)
+        self.process.terminate()
+        raise AssertionError(self.process.communicate()[0])
+
+    def worker(self, number):
+        """The id of one of its processes."""
+        found = subprocess.run(
+            ["pgrep", "-P", str(self.process.pid), "-f", "--", f"--process={number}"],
+            capture_output=True,
+            text=True,
+        )
+        return int(found.stdout.split()[0])
+
+    def end(self):
+        """Its status, and all that it said."""
+        said = self.process.communicate(timeout=120)[0]
+        return self.process.returncode, said
+
+
+@pytest.fixture
+def start():
+    """Starts runs, of which none outlives the test."""
+    runs = []
+
+    def begin(*arguments):
+        runs.append(Running(*arguments))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.terminate()
+            run.process.communicate()
+
+
+def newest(workdir):
+    return max(int(path.name) for path in (workdir / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+def test_a_signal_at_one_process_stops_all_and_they_go_on(tmp_path, start):
+    run = start(tmp_path, *LONG).at_step(15)
+    os.kill(run.worker(1), signal.SIGTERM)
+    status, said = run.end()
+    assert status == 0, said
+    stopped_at = int(re.search(r"Stopped and saved at step (\d+);", said)[1])
+    assert newest(tmp_path) == stopped_at
+    run = start(tmp_path, *LONG).at_step(stopped_at + 3)
+    run.process.send_signal(signal.SIGTERM)  # to the launcher, which passes it on
+    status, said = run.end()
+    assert status == 0, said
+    assert f"Going on from the checkpoint of step {stopped_at}." in said
+    steps = [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    trained = sorted({*steps})
+    assert trained == list(range(1, trained[-1] + 1))
+
+
+@pytest.mark.slow
+def test_a_lost_process_ends_the_run_and_the_next_one_goes_on(tmp_path, start):
+    run = start(tmp_path, *LONG).at_step(25)
+    os.kill(run.worker(1), signal.SIGKILL)
+    begin = time.monotonic()
+    status, said = run.end()
+    assert status == 1
+    assert time.monotonic() - begin < 60
+    assert "error: process 1 of 2 ended with SIGKILL; the others are stopped" in said
+    saved = newest(tmp_path)
+    assert saved >= 10
+    run = start(tmp_path, *LONG).at_step(saved + 3)
+    run.process.send_signal(signal.SIGINT)
+    status, said = run.end()
+    assert status == 0, said
+    assert f"Going on from the checkpoint of step {saved}." in said
+
+
+@pytest.mark.slow
+def test_processes_that_differ_in_their_configuration(tmp_path):
+    """Started by hand, as on machines that were not set up alike."""
+    own = command(tmp_path)[5:]
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    port = 20000 + os.getpid() % 20000
+    started = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", *own, f"--coordinator=127.0.0.1:{port}", "--processes=2"),
+                *(f"--process={process}", f"--config.train.seed={process}"),
+            ],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for process in range(2)
+    ]
+    for process in started:
+        _, said = process.communicate(timeout=200)
+        assert process.returncode == 2, said
+        assert "error: configuration: differs between process 0 and process 1; must be the" in said
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_a_coordinator_that_nobody_else_reaches(tmp_path):
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pretrain", f"--config={MINIATURE}", f"--workdir={tmp_path}"),
+            *("--coordinator=127.0.0.1:9", "--processes=2", "--process=1", "--timeout=2"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "error: coordinator = 127.0.0.1:9: not all processes met there within 2 s (process 1 of "
+        "2); must be an address of process 0 that all others reach"
+    )
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"coordinator": "a:1"}, "--coordinator = 'a:1': must come with --processes and"),
+        ({"coordinator": "a", "processes": 2, "process": 0}, "must be HOST:PORT"),
+        (
+            {"coordinator": "a:1", "processes": 2, "process": 2},
+            "--process = 2: must be from 0 to 1",
+        ),
+        ({"timeout": 0.0}, "--timeout = 0.0: must be above 0 seconds"),
+    ],
+)
+def test_wrong_settings_of_hosts(settings, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        HostsConfig(**settings)
