@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spade_jax.config import ConfigError, from_dict, require
+from spade_jax.data.cache.workers import run_in_processes
 from spade_jax.data.config import DataConfig
 from spade_jax.training.command_line import (
     exit_status,
@@ -88,7 +89,7 @@ def _build(config: DataConfig, options: argparse.Namespace) -> None:
     if options.beam is not None:
         run = functools.partial(_beam().run_in_beam, options=options.beam)
     elif options.workers > 1:
-        run = functools.partial(build.run_in_processes, workers=options.workers)
+        run = functools.partial(run_in_processes, workers=options.workers)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("reading the sources", total=None)

@@ -23,8 +23,8 @@ from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 
 Batch = dict[str, np.ndarray]
 
-# Batches that threads prepare ahead.
-_READ_AHEAD = grain.ReadOptions(num_threads=8, prefetch_buffer_size=8)
+# Batches prepared ahead. More threads would fight for the interpreter: half as many rows a second.
+_READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
 
 
 def cached_train_batches(
@@ -53,8 +53,14 @@ def cached_train_batches(
     mixture = grain.MapDataset.mix(streams, weights)
     # Batch s of all hosts is batches s * num_shards to (s + 1) * num_shards - 1 of one host each.
     dataset = mixture.batch(batch_size, drop_remainder=True)[shard_index::num_shards]
-    data = digest(config.seed, weights, [vars(d) for d in config.denoisers], config.input_length,
-                  config.decoder_length, _contents(manifest))  # fmt: skip
+    data = digest(
+        config.seed,
+        weights,
+        config.denoisers,
+        config.input_length,
+        config.decoder_length,
+        [(file.name, file.crc32) for file in manifest.files if file.split == "train"],
+    )
     return CachedBatches(dataset, {"data": data, "batch_of_all_hosts": batch_of_all_hosts})
 
 
@@ -164,46 +170,62 @@ def _streams(
     config: DataConfig, manifest: Manifest, vocabulary: Vocabulary, split: Split, seed: int
 ) -> Iterator[tuple[grain.MapDataset, Any]]:
     """For each source and denoiser its segments, seeded, and what makes examples of them."""
-    pairs = itertools.product(enumerate(config.sources), config.denoisers)
-    for number, ((source, _), denoiser) in enumerate(pairs):
+    pairs = itertools.product(range(len(config.sources)), config.denoisers)
+    for number, (source, denoiser) in enumerate(pairs):
         files = manifest.select(split, source, denoiser.segment_length(config.input_length))
         if files:
             own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-            segments = grain.MapDataset.source(_records(Path(str(config.cache)), files))
-            yield (
-                segments.seed(own_seed),
-                functools.partial(
-                    _example,
-                    denoiser=denoiser,
-                    dtype=np.dtype(manifest.dtype),
-                    vocabulary=vocabulary,
-                    config=config,
-                ),
+            segments = grain.MapDataset.source(_Segments(str(config.cache), files, manifest.dtype))
+            corrupt = functools.partial(
+                _example,
+                denoiser=denoiser,
+                vocabulary_size=vocabulary.size,
+                eos_id=vocabulary.eos_id,
+                input_length=config.input_length,
+                decoder_length=config.decoder_length,
             )
+            yield segments.seed(own_seed), corrupt
 
 
-def _records(directory: Path, files: list[SegmentFile]) -> grain.sources.ArrayRecordDataSource:
-    # With the number of records, files are opened when they are first read.
-    return grain.sources.ArrayRecordDataSource(
-        [f"{directory / file.name}[0:{file.segments}]" for file in files]
-    )
+class _Segments:
+    """Segments of several files by number, int32 [any]."""
+
+    def __init__(self, directory: str, files: list[SegmentFile], dtype: str):
+        # As their number of records is given, files are opened when they are first read.
+        self._records = grain.sources.ArrayRecordDataSource(
+            [f"{Path(directory) / file.name}[0:{file.segments}]" for file in files]
+        )
+        self._directory = directory
+        self._dtype = np.dtype(dtype)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        try:
+            record = self._records[index]
+        except (RuntimeError, OSError) as error:
+            raise DataError(
+                f"data.cache = {self._directory!r}: cannot be read ({error}); build the cache again"
+            ) from None
+        return np.frombuffer(record, self._dtype).astype(np.int32)
 
 
 def _example(
-    record: bytes,
+    tokens: np.ndarray,
     rng: np.random.Generator,
     *,
     denoiser: DenoiserConfig,
-    dtype: np.dtype,
-    vocabulary: Vocabulary,
-    config: DataConfig,
+    vocabulary_size: int,
+    eos_id: int,
+    input_length: int,
+    decoder_length: int,
 ) -> Batch:
     """One segment, corrupted: a row of a batch."""
-    tokens = np.frombuffer(record, dtype).astype(np.int32)
-    inputs, targets = span_corruption(tokens, denoiser, vocabulary.size, rng)
-    decoder_targets = _ended(targets, vocabulary.eos_id, config.decoder_length)
+    inputs, targets = span_corruption(tokens, denoiser, vocabulary_size, rng)
+    decoder_targets = _ended(targets, eos_id, decoder_length)
     return {
-        "encoder_input_tokens": _ended(inputs, vocabulary.eos_id, config.input_length),
+        "encoder_input_tokens": _ended(inputs, eos_id, input_length),
         "decoder_input_tokens": np.concatenate([[0], decoder_targets[:-1]], dtype=np.int32),
         "decoder_target_tokens": decoder_targets,
         "decoder_loss_weights": (decoder_targets > 0).astype(np.int32),
@@ -214,8 +236,3 @@ def _ended(tokens: np.ndarray, eos_id: int, length: int) -> np.ndarray:
     """Tokens, EOS and padding: int32 [length]."""
     padding = np.zeros(length - len(tokens) - 1, np.int32)
     return np.concatenate([tokens, [eos_id], padding], dtype=np.int32)
-
-
-def _contents(manifest: Manifest) -> list[tuple[str, int]]:
-    """What tells the training segments of a cache from all others."""
-    return [(file.name, file.crc32) for file in manifest.files if file.split == "train"]

@@ -3,13 +3,9 @@
 A build that was killed goes on with the shards that are missing, and ends with the same files.
 """
 
-import concurrent.futures
 import dataclasses
 import json
-import multiprocessing
 import os
-import signal
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -27,12 +23,11 @@ from spade_jax.data.cache.manifest import (
     Manifest,
     SegmentFile,
     define,
-    read_manifest,
     unfinished,
     write_json,
 )
 from spade_jax.data.config import DataConfig, DataError, Split
-from spade_jax.data.prepared import load_builder
+from spade_jax.data.prepared import count_examples, load_builder
 from spade_jax.data.sources import (
     DocumentSource,
     check_source,
@@ -90,8 +85,8 @@ def build_cache(
 
     Args:
       output: the directory; made if it is not there.
-      run: shards -> the files of each, in any order: `run_here`, `run_in_processes` or
-        `beam.run_in_beam`.
+      run: shards -> the files of each, in any order: `run_here`, or that of `workers`
+        or `beam`.
       report: called with the shards done, all shards, and the segments so far.
 
     Raises:
@@ -110,6 +105,14 @@ def build_cache(
     ]
     for split, number in splits:
         check_source(config.sources[number], split)
+        if config.sources[number].kind == "tfds":
+            examples = count_examples(config.sources[number], split)
+            require(
+                num_shards <= examples,
+                "--shards",
+                num_shards,
+                f"must be at most {examples}, the examples of data.sources.{number}.{split}",
+            )
     inputs = [_inputs(config, split, number) for split, number in splits]
     build = digest(definition, num_shards, inputs)
     shards = [
@@ -150,16 +153,19 @@ def _inputs(config: DataConfig, split: Split, number: int) -> list[Any]:
 
 def _refuse_another_build(output: Path, build: str, where: str) -> None:
     """Raises DataError where the directory holds shards, or a cache, of other settings."""
-    others = [path for path in sorted(output.glob("*-of-*.json")) if _read_build(path) != build]
-    if others or (read_manifest(output, where) and not any(output.glob("*-of-*.json"))):
-        name = others[0].name if others else MANIFEST
+    records = sorted(output.glob("*-of-*.json"))
+    others = [path for path in records if _read_build(path) not in (build, None)]
+    if not records and (output / MANIFEST).exists():
+        others = [output / MANIFEST]
+    if others:
         raise DataError(
-            f"{where}: holds {name} of a cache with other settings or input files; name another "
-            "directory, or delete this one"
+            f"{where}: holds {others[0].name} of a cache with other settings or input files; name "
+            "another directory, or delete this one"
         )
 
 
 def _read_build(record: Path) -> str | None:
+    """The build of a finished shard; None where the file is damaged."""
     try:
         return json.loads(record.read_text(encoding="utf-8"))["build"]
     except (ValueError, KeyError, TypeError):
@@ -278,37 +284,3 @@ def _is_whole(output: Path, file: SegmentFile) -> bool:
 def run_here(shards: list[Shard]) -> Iterator[list[SegmentFile]]:
     """Makes one shard after the other."""
     return map(build_shard, shards)
-
-
-def run_in_processes(shards: list[Shard], workers: int) -> Iterator[list[SegmentFile]]:
-    """Makes shards in `workers` processes, which end with this one."""
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), initializer=_start_worker
-    ) as pool:
-        try:
-            waiting = [pool.submit(build_shard, shard) for shard in shards]
-            for future in concurrent.futures.as_completed(waiting):
-                yield future.result()
-        except concurrent.futures.process.BrokenProcessPool:
-            raise DataError(
-                f"--workers = {workers}: a process was killed, perhaps for want of memory; the "
-                "same command goes on, with fewer workers if need be"
-            ) from None
-        finally:
-            # What is finished is kept; there is no use in waiting for the rest.
-            pool.shutdown(wait=False, cancel_futures=True)
-            for child in multiprocessing.active_children():
-                child.terminate()
-
-
-def _start_worker() -> None:
-    """A worker ends with the process that started it, however that ends, and not by Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-
-    def end_with_parent() -> None:
-        assert parent is not None
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
