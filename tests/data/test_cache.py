@@ -19,6 +19,7 @@ from corpora import write_lines
 from test_pipeline import original, take
 
 from pretrain.__main__ import main as pretrain
+from spade_jax.config import ConfigError
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.cache import build
 from spade_jax.data.cache.__main__ import main
@@ -202,15 +203,15 @@ def test_mixtures_have_their_shares_everywhere(mixed):
 
 @pytest.fixture
 def reads(monkeypatch) -> list[int]:
-    """The numbers of all records read."""
+    """The numbers of all records read by readers made from now on."""
     numbers: list[int] = []
-    read = grain.sources.ArrayRecordDataSource.__getitem__
 
-    def counted(self, number):
-        numbers.append(number)
-        return read(self, number)
+    class Counted(grain.sources.ArrayRecordDataSource):
+        def __getitem__(self, number):
+            numbers.append(number)
+            return super().__getitem__(number)
 
-    monkeypatch.setattr(grain.sources.ArrayRecordDataSource, "__getitem__", counted)
+    monkeypatch.setattr(grain.sources, "ArrayRecordDataSource", Counted)
     return numbers
 
 
@@ -262,29 +263,29 @@ def test_positions_of_other_data_are_refused(config, direct):
 
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_validation_is_every_segment_once_whatever_the_seed(config, count):
-    size = 6 // count
+    size = 18 // count
     hosts = [
         validation_batches(config, size, shard_index=index, num_shards=count)
         for index in range(count)
     ]
     everything = segments(config, "validation")
-    assert len(everything) % 6 != 0
+    assert len(everything) % 18 != 0
     for _ in range(2):
         passes = [list(host) for host in hosts]
-        assert {len(batches) for batches in passes} == {-(-len(everything) // 6)}
+        assert {len(batches) for batches in passes} == {-(-len(everything) // 18)}
         rows = [
             {name: np.concatenate([batch[name] for batch in step]) for name in step[0]}
             for step in zip(*passes)
         ]
-        one = validation_batches(dataclasses.replace(config, seed=8), 6)
+        one = validation_batches(dataclasses.replace(config, seed=8), 18)
         for batch, expected in zip(rows, one, strict=True):
             assert_equal(batch, expected)
     texts = list(itertools.chain(*(original(config, batch) for batch in rows)))
     assert texts[: len(everything)] == everything
-    missing = 6 - len(everything) % 6
+    missing = 18 - len(everything) % 18
     assert all((values[-missing:] == 0).all() for values in rows[-1].values())
     assert rows[-1]["decoder_loss_weights"][:-missing].any(axis=1).all()
-    assert len(list(validation_batches(config, 6, limit=1))) == 1
+    assert len(list(validation_batches(config, 18, limit=1))) == 1
 
 
 def command(config: DataConfig, output: Path) -> list[str]:
@@ -306,7 +307,6 @@ def test_a_build_killed_at_any_moment_ends_with_the_same_files(config, tmp_path,
     for moment in (
         "in the middle of a file",
         "between the files of a shard and its record",
-        "before the manifest",
     ):
         killed = subprocess.run(
             [sys.executable, HERE / "killed_build.py", moment, *arguments, "--workers=1"],
@@ -316,12 +316,12 @@ def test_a_build_killed_at_any_moment_ends_with_the_same_files(config, tmp_path,
         assert killed.returncode == -signal.SIGKILL, (moment, killed.stderr)
         left.append({path.name.split("-of-")[0] for path in output.glob("*.json")})
         assert not (output / "cache.json").exists()
-    assert [len(records) for records in left] == [0, 2, 2 * NUM_SHARDS]
+    assert [len(records) for records in left] == [0, 2]
     # What a loss of power may leave.
-    damaged = sorted(output.glob("*.array_record"))[3]
+    damaged = sorted(output.glob("*.array_record"))[0]
     damaged.write_bytes(damaged.read_bytes()[:-1])
     (output / f"train-source0-00001-of-0000{NUM_SHARDS}.json").write_text("")
-    assert main([*arguments, "--workers=1"]) == 0
+    assert main([*arguments, "--workers=2"]) == 0
     assert contents(output) == contents(Path(config.cache))
     assert capsys.readouterr().out == (
         f"{output}: {len(segments(config)):,} segments to train on and "
@@ -333,7 +333,8 @@ def test_a_build_killed_at_any_moment_ends_with_the_same_files(config, tmp_path,
     assert {path: path.stat().st_mtime_ns for path in output.glob("*-of-*")} == before
 
 
-def test_many_workers_killed_make_the_same_files(config, tmp_path):
+@pytest.mark.slow
+def test_workers_end_with_a_build_that_is_killed(config, tmp_path):
     output = tmp_path / "workers"
     program = [sys.executable, "-m", "spade_jax.data.cache", *command(config, output)]
     process = subprocess.Popen([*program, "--workers=2"], cwd=ROOT, stderr=subprocess.PIPE)
@@ -341,14 +342,13 @@ def test_many_workers_killed_make_the_same_files(config, tmp_path):
         time.sleep(0.01)
         assert process.poll() is None
     process.kill()
-    # Its workers hold the other end, and end with it.
+    # Workers hold the other end of the pipe, and end with it.
     said = process.communicate(timeout=30)[1]
     assert b"Traceback" not in said
     done = subprocess.run([*program, "--workers=2"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert contents(output) == contents(Path(config.cache))
     assert f"{2 * NUM_SHARDS}/{2 * NUM_SHARDS}" in done.stderr
-    assert done.stderr.count("\n") == 1
 
 
 def test_beam_makes_the_same_files(config, tmp_path):
@@ -423,8 +423,8 @@ def test_a_build_of_text_that_changed_is_refused(direct, tmp_path):
     ("changes", "message"),
     [
         ({"extra_ids": 90}, r"another vocabulary \(digest .*\) than data.vocabulary = 'bytes' wi"),
-        ({"input_length": 80}, r"segments of 68 tokens, but data.input_length = 80 and data.den"),
-        ({"denoisers": (DenoiserConfig(0.5, 8.0),)}, r"and data.denoisers need segments of 105;"),
+        ({"input_length": 80}, r"segments of 70 tokens, but data.input_length = 80 and data.den"),
+        ({"denoisers": (DenoiserConfig(0.5, 8.0),)}, r".* need segments of 112"),
         ({"sources": (SourceConfig(),)}, r"data.sources.0.kind = 'text', but this run has 'sotu'"),
         ({"sources": (SourceConfig(),) * 2}, "1 entries in data.sources, but this run has 2"),
     ],
@@ -439,7 +439,7 @@ def test_a_cache_of_other_data_is_refused(config, changes, message):
 
 def test_a_cache_that_lacks_something_is_refused(copy):
     directory = Path(copy.cache)
-    name = f"train-source0-length68-00001-of-0000{NUM_SHARDS}.array_record"
+    name = f"train-source0-length70-00001-of-0000{NUM_SHARDS}.array_record"
     whole = (directory / name).read_bytes()
 
     def refused(message: str) -> None:
@@ -503,7 +503,7 @@ def test_more_shards_than_examples_of_tfds(tmp_path):
     source = SourceConfig(kind="tfds", name="tiny/en", data_dir=str(tmp_path), train="train")
     config = DataConfig(sources=(source,), input_length=8)
     with pytest.raises(
-        DataError, match="--shards = 3: must be at most 2, the examples of data.sources.0.train"
+        ConfigError, match=r"--shards = 3: must be at most 2, the examples of data.sources.0.train"
     ):
         make(config, tmp_path / "cache", num_shards=3)
     assert segments(make(config, tmp_path / "cache", num_shards=2)) == [b"one", b"two"]
@@ -520,6 +520,7 @@ def test_a_run_on_a_cache(config, tmp_path):
         "--config.train.checkpoint_every=1",
         "--config.train.eval_batches=1",
         "--config.optimizer.warmup_steps=0",
+        "--config.samples=0",
     ]
     assert pretrain(arguments) == 0
     whole = read_metrics(tmp_path / "run" / "metrics.jsonl")

@@ -36,7 +36,7 @@ from spade_jax.data.sources import (
     name_sources,
     streaming_error,
 )
-from spade_jax.data.tasks import digest
+from spade_jax.data.tasks import digest, tokenize
 from spade_jax.data.vocabulary import load_vocabulary
 
 _SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -177,6 +177,7 @@ def _remove_unfinished(output: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+@tf.autograph.experimental.do_not_convert
 def build_shard(shard: Shard) -> list[SegmentFile]:
     """Makes the files of a shard, unless they are there; equal shards have equal bytes.
 
@@ -187,17 +188,19 @@ def build_shard(shard: Shard) -> list[SegmentFile]:
     if files is not None and all(_is_whole(shard.output, file) for file in files):
         return files
     vocabulary = load_vocabulary(shard.config)
-    dtype = _token_dtype(vocabulary.size)
     source = DocumentSource(shard.config.sources[shard.source])
     lengths = define(shard.config, vocabulary.digest)["segment_lengths"]
     try:
         documents = source.get_dataset(
             shard.split, shuffle=False, shard_info=seqio.ShardInfo(shard.index, shard.num_shards)
         )
-        writers = [_SegmentWriter(shard.segments(length), length) for length in lengths]
-        for tokens in NumpyIterator(_tokenized(documents, vocabulary.seqio)):
+        writers = [
+            _SegmentWriter(shard.segments(length), length, _token_dtype(vocabulary.size))
+            for length in lengths
+        ]
+        for document in NumpyIterator(tokenize(documents, vocabulary)):
             for writer in writers:
-                writer.add(tokens["tokens"].astype(dtype))
+                writer.add(document["targets"])
         files = [
             SegmentFile(path.name, shard.split, shard.source, length, count, *_size(path))
             for length, (path, count) in zip(lengths, [writer.finish() for writer in writers])
@@ -220,16 +223,6 @@ def read_record(shard: Shard) -> list[SegmentFile] | None:
         return None
 
 
-def _tokenized(documents: tf.data.Dataset, vocabulary: seqio.Vocabulary) -> tf.data.Dataset:
-    return documents.map(
-        tf.autograph.experimental.do_not_convert(
-            lambda example: {"tokens": vocabulary.encode_tf(example["text"])}
-        ),
-        num_parallel_calls=tf.data.AUTOTUNE,
-        deterministic=True,
-    )
-
-
 def _token_dtype(vocabulary_size: int) -> np.dtype:
     return np.dtype("<u2" if vocabulary_size <= 2**16 else "<i4")
 
@@ -237,17 +230,17 @@ def _token_dtype(vocabulary_size: int) -> np.dtype:
 class _SegmentWriter:
     """Joins documents end to end and writes segments of `length` tokens, the last with the rest."""
 
-    def __init__(self, path: Path, length: int):
+    def __init__(self, path: Path, length: int, dtype: np.dtype):
         self._path = path
         self._length = length
         self._unfinished = unfinished(path)
         # Random access reads one group of records at a time.
         self._writer = array_record_module.ArrayRecordWriter(str(self._unfinished), "group_size:1")
-        self._rest = np.empty(0, np.uint16)
+        self._rest = np.empty(0, dtype)
         self._count = 0
 
     def add(self, tokens: np.ndarray) -> None:
-        tokens = np.concatenate([self._rest.astype(tokens.dtype), tokens])
+        tokens = np.concatenate([self._rest, tokens.astype(self._rest.dtype)])
         whole = len(tokens) // self._length * self._length
         for segment in tokens[:whole].reshape(-1, self._length):
             self._write(segment)
