@@ -410,6 +410,23 @@ def test_a_build_leaves_another_cache_alone(config, direct, copy, tmp_path):
         make(direct, tmp_path / "file")
 
 
+def test_a_full_disk_is_said_in_a_sentence(direct, tmp_path, monkeypatch):
+    class Full:
+        def __init__(self, path, options):
+            pass
+
+        def write(self, record):
+            raise RuntimeError("write() failed: No space left on device; writing x; at byte 0")
+
+    monkeypatch.setattr(build.array_record_module, "ArrayRecordWriter", Full)
+    with pytest.raises(
+        DataError, match=r"--output = '.*': write\(\) failed: No space left on devic"
+    ):
+        make(direct, tmp_path / "cache")
+    monkeypatch.undo()
+    assert len(segments(make(direct, tmp_path / "cache"))) > 100
+
+
 def test_a_build_of_text_that_changed_is_refused(direct, tmp_path):
     path = write_lines(tmp_path / "mine.txt", ["The union is a strong one."])
     config = dataclasses.replace(direct, sources=(SourceConfig(kind="text", train=str(path)),))

@@ -31,7 +31,7 @@ A build that was stopped goes on when the same command is given again, and ends 
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit status: 0, 1 for a file that cannot be written, 2 for a wrong setting."""
+    """Returns the exit status: 0, 2 for a wrong setting or text or output at fault, else 1."""
     parser = argparse.ArgumentParser(
         prog="python -m spade_jax.data.cache",
         description=_DESCRIPTION,

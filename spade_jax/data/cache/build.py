@@ -209,8 +209,9 @@ def build_shard(shard: Shard) -> list[SegmentFile]:
         write_json(shard.record, {"build": shard.build, "files": values})
     except tf.errors.OpError as error:
         raise streaming_error(error, name_sources([source])) from None
-    except OSError as error:
-        raise DataError(f"--output = {str(shard.output)!r}: {error.strerror or error}") from None
+    except (OSError, RuntimeError) as error:  # The latter is what ArrayRecord raises.
+        reason = str(error).split(";")[0]
+        raise DataError(f"--output = {str(shard.output)!r}: {reason}") from None
     return files
 
 
