@@ -151,6 +151,9 @@ class DataConfig:
         a saved position, as are the segments.
       shuffle_buffer: corrupted segments held back for shuffling.
       seed: of all shuffling and masking in training. Validation has a fixed seed of its own.
+      cache: a directory that `python -m spade_jax.data.cache` made of these sources, to read
+        segments from at random; None reads the sources. With it, the shuffle buffers are of no
+        account.
     """
 
     sources: tuple[SourceConfig, ...] = (SourceConfig(),)
@@ -162,12 +165,14 @@ class DataConfig:
     document_shuffle_buffer: int = 64
     shuffle_buffer: int = 2048
     seed: int = 0
+    cache: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("sources", "denoisers"):
             require(len(getattr(self, name)) > 0, f"data.{name}", (), "must have an entry")
         for name in ("extra_ids", "document_shuffle_buffer", "shuffle_buffer"):
             require(getattr(self, name) > 0, f"data.{name}", getattr(self, name), "must be above 0")
+        require(self.cache != "", "data.cache", self.cache, "must be a directory, or None")
         require(self.seed >= 0, "data.seed", self.seed, "must be at least 0")
         require(
             self.input_length >= 3,

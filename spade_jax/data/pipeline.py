@@ -19,6 +19,7 @@ import seqio
 
 from spade_jax.config import require
 from spade_jax.data._tensorflow import NumpyIterator, tf
+from spade_jax.data.cache.batches import CachedBatches, CachedValidation, cached_train_batches
 from spade_jax.data.config import DataConfig, DataError, Split
 from spade_jax.data.sources import (
     DocumentSource,
@@ -43,18 +44,21 @@ _without_autograph = tf.autograph.experimental.do_not_convert
 @_without_autograph
 def train_batches(
     config: DataConfig, batch_size: int, *, shard_index: int = 0, num_shards: int = 1
-) -> "BatchIterator":
-    """Training batches without end, each epoch in another order.
+) -> "BatchIterator | CachedBatches":
+    """Training batches without end, each epoch in another order; of `config.cache` if it is set.
 
     Args:
       batch_size: examples in a batch of this host.
       shard_index, num_shards: which of how many hosts this is. Each reads documents of its own:
         whole files if there are at least as many as hosts, else every num_shards-th document.
+        Of a cache each reads rows of its own of the batches of all.
 
     Raises:
       DataError: data that cannot be read, or fewer examples in an epoch than in a batch.
     """
     _require_shard(batch_size, shard_index, num_shards)
+    if config.cache is not None:
+        return cached_train_batches(config, batch_size, shard_index, num_shards)
     _check_sources(config, "train")
     mixture = denoising_mixture(config)
     _require_a_batch(config, batch_size, seqio.ShardInfo(shard_index, num_shards))
@@ -114,7 +118,7 @@ def validation_batches(
     shard_index: int = 0,
     num_shards: int = 1,
     limit: int | None = None,
-) -> "ValidationBatches":
+) -> "ValidationBatches | CachedValidation":
     """All validation text as batches, equal at every pass and whatever `config.seed` is.
 
     Every host gets the same number of batches. Where examples run out, rows are zero, loss
@@ -129,6 +133,8 @@ def validation_batches(
     """
     _require_shard(batch_size, shard_index, num_shards)
     require(limit is None or limit > 0, "limit", limit, "must be at least 1, or None for all")
+    if config.cache is not None:
+        return CachedValidation(config, batch_size, shard_index, num_shards, limit, VALIDATION_SEED)
     return ValidationBatches(config, batch_size, shard_index, num_shards, limit)
 
 

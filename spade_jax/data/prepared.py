@@ -91,6 +91,12 @@ def check_splits(config: SourceConfig) -> None:
             )
 
 
+def count_examples(config: SourceConfig, split: Split) -> int:
+    """Examples in a split."""
+    ranges = _ranges(load_builder(config), config, split)
+    return sum(stop - start for _, start, stop in ranges)
+
+
 def _spec(config: SourceConfig, split: Split) -> str:
     return "+".join(config.patterns(split))
 

@@ -54,16 +54,21 @@ def denoising_task(
     )
 
 
+def tokenize(dataset: tf.data.Dataset, vocabulary: Vocabulary) -> tf.data.Dataset:
+    """From examples with bytes [] `text` to those with int32 [any] `targets`, without EOS."""
+    return dataset.map(
+        lambda example: {"targets": vocabulary.seqio.encode_tf(example["text"])},
+        num_parallel_calls=tf.data.AUTOTUNE,
+    )
+
+
 def denoising_preprocessors(
     denoiser: DenoiserConfig, input_length: int, vocabulary: Vocabulary
 ) -> list:
     """From examples with bytes [] `text` to int32 `inputs` and `targets` that end in EOS."""
 
-    def tokenize(dataset):
-        return dataset.map(
-            lambda example: {"targets": vocabulary.seqio.encode_tf(example["text"])},
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+    def encode(dataset):
+        return tokenize(dataset, vocabulary)
 
     def cut(dataset):
         return concatenate(dataset, denoiser.segment_length(input_length))
@@ -71,7 +76,7 @@ def denoising_preprocessors(
     def corrupt(dataset):
         return span_corruption(dataset, denoiser, vocabulary.size)
 
-    return [tokenize, cut, corrupt, seqio.preprocessors.append_eos]
+    return [encode, cut, corrupt, seqio.preprocessors.append_eos]
 
 
 def denoising_mixture(config: DataConfig) -> seqio.Mixture:

@@ -151,10 +151,19 @@ def read_config(file: str, overrides: Mapping[str, Any], config_class: type[T], 
     Raises:
       ConfigError: a file or setting that does not exist, or what `config_class` rejects.
     """
+    return from_dict(config_class, read_settings(file, overrides, program))
+
+
+def read_settings(file: str, overrides: Mapping[str, Any], program: str) -> dict[str, Any]:
+    """The same as nested dicts and lists, whose values nothing has looked at.
+
+    Raises:
+      ConfigError: a file or setting that does not exist.
+    """
     settings = _plain(_load(Path(file), program))
     for name, value in overrides.items():
         _override(settings, name, value)
-    return from_dict(config_class, settings)
+    return settings
 
 
 def parse_overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> dict[str, Any]:

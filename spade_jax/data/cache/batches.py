@@ -1,0 +1,238 @@
+"""Batches from a cache: the batch of a step is a function of the settings and the step alone.
+
+Grain reads segments at random: a permutation of all segments for each epoch, masks by epoch and
+place, mixtures by place. Nothing is held back or replayed, and hosts share the rows of one stream.
+"""
+
+import functools
+import itertools
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import grain
+import numpy as np
+
+from spade_jax.data.cache.manifest import Manifest, SegmentFile, open_cache
+from spade_jax.data.cache.span_corruption import span_corruption
+from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, Split
+from spade_jax.data.tasks import digest
+from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
+
+Batch = dict[str, np.ndarray]
+
+# Batches prepared ahead. More threads would fight for the interpreter: half as many rows a second.
+_READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
+
+
+def cached_train_batches(
+    config: DataConfig, batch_size: int, shard_index: int, num_shards: int
+) -> "CachedBatches":
+    """Training batches without end of `config.cache`; arguments as of `pipeline.train_batches`.
+
+    Raises:
+      DataError: what `open_cache` finds, or fewer examples in an epoch than in a batch.
+    """
+    vocabulary = load_vocabulary(config)
+    manifest = open_cache(config, vocabulary.digest)
+    batch_of_all_hosts = batch_size * num_shards
+    examples = manifest.count("train")
+    if examples < batch_of_all_hosts:
+        raise DataError(
+            f"data.cache = {config.cache!r}: {examples} training examples in an epoch, but a "
+            f"batch of {batch_of_all_hosts}; must have at least one batch: add text, or lower the "
+            "batch size or data.input_length"
+        )
+    streams = [
+        segments.shuffle().repeat().random_map(corrupt)
+        for segments, corrupt in _streams(config, manifest, vocabulary, "train", config.seed)
+    ]
+    weights = [s.weight * d.weight for s, d in itertools.product(config.sources, config.denoisers)]
+    mixture = grain.MapDataset.mix(streams, weights)
+    # Batch s of all hosts is batches s * num_shards to (s + 1) * num_shards - 1 of one host each.
+    dataset = mixture.batch(batch_size, drop_remainder=True)[shard_index::num_shards]
+    data = digest(
+        config.seed,
+        weights,
+        config.denoisers,
+        config.input_length,
+        config.decoder_length,
+        [(file.name, file.crc32) for file in manifest.files if file.split == "train"],
+    )
+    return CachedBatches(dataset, {"data": data, "batch_of_all_hosts": batch_of_all_hosts})
+
+
+class CachedBatches:
+    """Endless training batches; `get_state` and `set_state` save and restore the position.
+
+    Args:
+      dataset: batches by step.
+      definition: JSON values that tell data of other positions apart.
+    """
+
+    def __init__(self, dataset: grain.MapDataset, definition: dict[str, Any]):
+        self._dataset = dataset
+        self._definition = definition
+        self._step = 0
+        self._iterator: Any = None
+
+    def __iter__(self) -> "CachedBatches":
+        return self
+
+    def __next__(self) -> Batch:
+        if self._iterator is None:
+            self._iterator = iter(self._dataset[self._step :].to_iter_dataset(_READ_AHEAD))
+        batch = next(self._iterator)
+        self._step += 1
+        return batch
+
+    def get_state(self) -> bytes:
+        """The position, some bytes of JSON: the same for any number of hosts."""
+        return json.dumps({"step": self._step, **self._definition}).encode()
+
+    def set_state(self, state: bytes) -> None:
+        """Goes to a position that `get_state` gave, on whatever number of hosts; reads nothing.
+
+        Raises:
+          DataError: bytes that are no such position, or one of other data or batch size.
+        """
+        try:
+            position = json.loads(state)
+            step = int(position["step"])
+        except (ValueError, KeyError, TypeError):
+            raise DataError(
+                f"position in the data: {len(state)} bytes that are no position in a cache; must "
+                "be of a run with data.cache"
+            ) from None
+        for name, value in self._definition.items():
+            if position.get(name) != value:
+                raise DataError(
+                    f"position in the data: was saved with {name} = {position.get(name)!r}, "
+                    f"but this run has {value!r}; must be the same"
+                )
+        if self._iterator is not None:
+            self._iterator.close()
+        self._step, self._iterator = step, None
+
+
+class CachedValidation:
+    """The validation segments of a cache; each `iter` is one pass over them, always the same.
+
+    Arguments are as of `pipeline.validation_batches`, but for the seed of its masks.
+
+    Raises:
+      DataError: what `open_cache` finds, or no source has validation text.
+    """
+
+    def __init__(
+        self,
+        config: DataConfig,
+        batch_size: int,
+        shard_index: int,
+        num_shards: int,
+        limit: int | None,
+        seed: int,
+    ):
+        vocabulary = load_vocabulary(config)
+        manifest = open_cache(config, vocabulary.digest)
+        if not manifest.count("validation"):
+            raise DataError(
+                f"data.cache = {config.cache!r}: has no validation text; data.sources.validation "
+                "must name some when the cache is built"
+            )
+        self._examples = grain.MapDataset.concatenate(
+            [
+                segments.random_map(corrupt)
+                for segments, corrupt in _streams(config, manifest, vocabulary, "validation", seed)
+            ]
+        )
+        self._batch_size = batch_size
+        self._batch_of_all_hosts = batch_size * num_shards
+        self._first = shard_index * batch_size
+        batches = math.ceil(len(self._examples) / self._batch_of_all_hosts)
+        self._batches = batches if limit is None else min(batches, limit)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # An example of zeros stands where there are no more.
+        nothing = {name: np.zeros_like(values) for name, values in self._examples[0].items()}
+        for number in range(self._batches):
+            first = number * self._batch_of_all_hosts + self._first
+            rows = [
+                self._examples[row] if row < len(self._examples) else nothing
+                for row in range(first, first + self._batch_size)
+            ]
+            yield {name: np.stack([row[name] for row in rows]) for name in nothing}
+
+
+def _streams(
+    config: DataConfig, manifest: Manifest, vocabulary: Vocabulary, split: Split, seed: int
+) -> Iterator[tuple[grain.MapDataset, Any]]:
+    """For each source and denoiser its segments, seeded, and what makes examples of them."""
+    pairs = itertools.product(range(len(config.sources)), config.denoisers)
+    for number, (source, denoiser) in enumerate(pairs):
+        files = manifest.select(split, source, denoiser.segment_length(config.input_length))
+        if files:
+            own_seed = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+            segments = grain.MapDataset.source(_Segments(str(config.cache), files, manifest.dtype))
+            corrupt = functools.partial(
+                _example,
+                denoiser=denoiser,
+                vocabulary_size=vocabulary.size,
+                eos_id=vocabulary.eos_id,
+                input_length=config.input_length,
+                decoder_length=config.decoder_length,
+            )
+            yield segments.seed(own_seed), corrupt
+
+
+class _Segments:
+    """Segments of several files by number, int32 [any]."""
+
+    def __init__(self, directory: str, files: list[SegmentFile], dtype: str):
+        # As their number of records is given, files are opened when they are first read.
+        self._records = grain.sources.ArrayRecordDataSource(
+            [f"{Path(directory) / file.name}[0:{file.segments}]" for file in files]
+        )
+        self._directory = directory
+        self._dtype = np.dtype(dtype)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        try:
+            record = self._records[index]
+        except (RuntimeError, OSError) as error:
+            raise DataError(
+                f"data.cache = {self._directory!r}: cannot be read ({error}); build the cache again"
+            ) from None
+        return np.frombuffer(record, self._dtype).astype(np.int32)
+
+
+def _example(
+    tokens: np.ndarray,
+    rng: np.random.Generator,
+    *,
+    denoiser: DenoiserConfig,
+    vocabulary_size: int,
+    eos_id: int,
+    input_length: int,
+    decoder_length: int,
+) -> Batch:
+    """One segment, corrupted: a row of a batch."""
+    inputs, targets = span_corruption(tokens, denoiser, vocabulary_size, rng)
+    decoder_targets = _ended(targets, eos_id, decoder_length)
+    return {
+        "encoder_input_tokens": _ended(inputs, eos_id, input_length),
+        "decoder_input_tokens": np.concatenate([[0], decoder_targets[:-1]], dtype=np.int32),
+        "decoder_target_tokens": decoder_targets,
+        "decoder_loss_weights": (decoder_targets > 0).astype(np.int32),
+    }
+
+
+def _ended(tokens: np.ndarray, eos_id: int, length: int) -> np.ndarray:
+    """Tokens, EOS and padding: int32 [length]."""
+    padding = np.zeros(length - len(tokens) - 1, np.int32)
+    return np.concatenate([tokens, [eos_id], padding], dtype=np.int32)

@@ -1,0 +1,193 @@
+"""What a cache holds: files of segments, and `cache.json`, which is written last and names them."""
+
+import dataclasses
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from spade_jax.config import ConfigError, from_dict
+from spade_jax.data.config import DataConfig, DataError, Split
+
+MANIFEST = "cache.json"
+FORMAT = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class SegmentFile:
+    """An ArrayRecord file whose records are segments: the tokens, as `Manifest.dtype`.
+
+    Attributes:
+      source: index in `DataConfig.sources`.
+      length: tokens in each segment but the last, which holds what was left.
+      segments: how many.
+      bytes, crc32: of the whole file.
+    """
+
+    name: str
+    split: Split
+    source: int
+    length: int
+    segments: int
+    bytes: int
+    crc32: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The contents of a cache.
+
+    Attributes:
+      format: of the cache, `FORMAT`.
+      definition: what `define` gave for the settings it was made with.
+      dtype: of tokens, little-endian.
+      files: sorted by name.
+    """
+
+    format: int
+    definition: dict[str, Any]
+    dtype: str
+    files: tuple[SegmentFile, ...]
+
+    def select(self, split: Split, source: int, length: int) -> list[SegmentFile]:
+        """The files of one source that hold its segments of one length, by shard."""
+        wanted = (split, source, length)
+        return [f for f in self.files if (f.split, f.source, f.length) == wanted and f.segments]
+
+    def count(self, split: Split) -> int:
+        return sum(file.segments for file in self.files if file.split == split)
+
+
+def define(config: DataConfig, vocabulary_digest: str) -> dict[str, Any]:
+    """The settings that decide what a cache holds, as JSON values.
+
+    Weights, seeds and the ways of masking are not among them: those may change as long as segments
+    stay of a length that is there.
+    """
+    return {
+        "vocabulary": vocabulary_digest,
+        "sources": [
+            {
+                "kind": source.kind,
+                "name": source.name,
+                "field": source.field,
+                "train": list(source.patterns("train")),
+                "validation": list(source.patterns("validation")),
+            }
+            for source in config.sources
+        ],
+        "segment_lengths": sorted(
+            {denoiser.segment_length(config.input_length) for denoiser in config.denoisers}
+        ),
+    }
+
+
+def open_cache(config: DataConfig, vocabulary_digest: str) -> Manifest:
+    """The manifest of `config.cache`, whose files are all there and of the right size.
+
+    Raises:
+      DataError: no cache, one of other settings or another vocabulary, a file that is missing or
+        has another size.
+    """
+    where = f"data.cache = {config.cache!r}"
+    directory = Path(str(config.cache))
+    manifest = read_manifest(directory, where)
+    if manifest is None:
+        raise DataError(
+            f"{where}: holds no {MANIFEST}; must be a directory that `python -m "
+            "spade_jax.data.cache --output=…` made, to its end"
+        )
+    wanted = define(config, vocabulary_digest)
+    for difference in _differences(manifest.definition, wanted, config):
+        raise DataError(
+            f"{where}: was built with {difference}; must be the same, or build another cache"
+        )
+    for file in manifest.files:
+        try:
+            size = (directory / file.name).stat().st_size
+        except OSError as error:
+            raise DataError(
+                f"{where}: {file.name} cannot be read ({error.strerror}); build the cache again"
+            ) from None
+        if size != file.bytes:
+            raise DataError(
+                f"{where}: {file.name} has {size} bytes, but must have {file.bytes}; build the "
+                "cache again"
+            )
+    return manifest
+
+
+def read_manifest(directory: Path, where: str) -> Manifest | None:
+    """The manifest in a directory; None without one.
+
+    Args:
+      where: what messages begin with.
+
+    Raises:
+      DataError: it cannot be read, or is of another format.
+    """
+    try:
+        values = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise DataError(f"{where}: {MANIFEST} cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise DataError(f"{where}: {MANIFEST} is damaged; build the cache again") from None
+    found = values.get("format") if isinstance(values, dict) else None
+    if found != FORMAT:
+        raise DataError(
+            f"{where}: is a cache of format {found!r}, but must be of format {FORMAT}; build "
+            "another one"
+        )
+    try:
+        return from_dict(Manifest, values, MANIFEST)
+    except ConfigError as error:
+        raise DataError(f"{where}: is damaged ({error}); build the cache again") from None
+
+
+def _differences(
+    built: dict[str, Any], wanted: dict[str, Any], config: DataConfig
+) -> Iterator[str]:
+    """How the definition of a cache differs from the one a run needs, in words."""
+    if built["vocabulary"] != wanted["vocabulary"]:
+        yield (
+            f"another vocabulary (digest {built['vocabulary'][:12]}) than data.vocabulary = "
+            f"{config.vocabulary!r} with data.extra_ids = {config.extra_ids} (digest "
+            f"{wanted['vocabulary'][:12]})"
+        )
+    if len(built["sources"]) != len(wanted["sources"]):
+        yield (
+            f"{len(built['sources'])} entries in data.sources, but this run has "
+            f"{len(wanted['sources'])}"
+        )
+    for number, (before, now) in enumerate(zip(built["sources"], wanted["sources"])):
+        for name, value in now.items():
+            if before[name] != value:
+                yield (
+                    f"data.sources.{number}.{name} = {before[name]!r}, but this run has {value!r}"
+                )
+    missing = sorted(set(wanted["segment_lengths"]) - set(built["segment_lengths"]))
+    if missing:
+        yield (
+            f"segments of {_listed(built['segment_lengths'])} tokens, but data.input_length = "
+            f"{config.input_length} and data.denoisers need segments of {_listed(missing)}"
+        )
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def unfinished(path: Path) -> Path:
+    """A name beside `path`, of no other process, for what is to be renamed to it when whole."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a file that appears as a whole."""
+    partial = unfinished(path)
+    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    os.replace(partial, path)
