@@ -33,6 +33,8 @@ MAY_CHANGE = (
     "train.patience",
     "train.log_every",
     "mesh.",
+    # The position in the data knows what is in it.
+    "data.cache",
     "print_sharding",
 )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from spade_jax.config import ConfigError
+from spade_jax.data.cache.__main__ import main as build
 from spade_jax.training.config import HostsConfig
 from spade_jax.training.workdir import read_metrics
 
@@ -119,6 +120,36 @@ def test_a_lost_process_ends_the_run_and_the_next_one_goes_on(tmp_path, start):
     status, said = run.end()
     assert status == 0, said
     assert f"Going on from the checkpoint of step {saved}." in said
+
+
+@pytest.mark.slow
+def test_any_number_of_processes_learns_the_same_from_a_cache(tmp_path, start):
+    """One process; and two, which are stopped, with four that go on: batch by batch the same."""
+    cache = tmp_path / "cache"
+    assert build([f"--config={MINIATURE}", f"--output={cache}", "--shards=2", "--workers=1"]) == 0
+    settings = [f"--config.data.cache={cache}", "--config.train.steps=40"]
+    settings += ["--config.train.checkpoint_every=20", "--config.train.eval_every=20"]
+    one, many = tmp_path / "one", tmp_path / "many"
+    done = subprocess.run(command(one, *settings, processes=1), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    run = start(many, *settings).at_step(5)
+    run.process.send_signal(signal.SIGTERM)
+    assert run.end()[0] == 0
+    assert newest(many) < 40
+    done = subprocess.run(command(many, *settings, processes=4), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    names = ("loss", "accuracy", "bits_per_byte", "tokens")
+    expected, found = (
+        {
+            (line["kind"], line["step"], name): line[name]
+            for line in read_metrics(workdir / "metrics.jsonl")
+            for name in names
+            if name in line
+        }
+        for workdir in (one, many)
+    )
+    assert len(expected) == 3 * 40 + 4 * 2
+    assert found == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow
