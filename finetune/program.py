@@ -26,6 +26,7 @@ from spade_jax.data.pairs import (
 from spade_jax.data.text_to_text import Split
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.run import Run, open_run, run_of
@@ -149,6 +150,12 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         ),
         evaluate=lambda params: evaluator.metrics(params, validation),
         vocabulary_digest=vocabulary.digest,
+        step_flops=train_step_flops(
+            model_config,
+            config.train.batch_size,
+            config.task.input_length,
+            config.task.target_length,
+        ),
     )
     if origin is not None:
         console.print(origin.table())

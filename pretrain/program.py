@@ -15,6 +15,7 @@ from spade_jax.data.pipeline import train_batches, validation_batches
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.evaluation import evaluate
@@ -81,6 +82,12 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
         evaluate=lambda params: evaluate(trainer, params, validation, vocabulary.token_bytes),
         vocabulary_digest=vocabulary.digest,
         baseline=baseline,
+        step_flops=train_step_flops(
+            config.model,
+            config.train.batch_size,
+            config.data.input_length,
+            config.data.decoder_length,
+        ),
     )
 
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))

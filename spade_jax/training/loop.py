@@ -19,7 +19,8 @@ from spade_jax.config import ConfigError
 from spade_jax.training import hosts, sharding
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import RunError, TrainConfig
-from spade_jax.training.screen import ProgressLine
+from spade_jax.training.goodput import Goodput, utilisation
+from spade_jax.training.screen import ProgressLine, Rate
 from spade_jax.training.step import Trainer, TrainState
 from spade_jax.training.workdir import Records
 
@@ -65,12 +66,14 @@ class Data:
         always the same.
       vocabulary_digest: equal for equal vocabularies.
       baseline: validation loss to draw beside the curve, or None.
+      step_flops: of the model in one update, for its utilisation of the devices, or None.
     """
 
     train: BatchIterator
     evaluate: Callable[[Any], Mapping[str, float]]
     vocabulary_digest: str
     baseline: float | None = None
+    step_flops: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,15 +182,17 @@ def run(
       CheckpointError: a checkpoint that cannot be read or written.
     """
     about = {"settings": settings, "vocabulary": data.vocabulary_digest}
-    if checkpoints.newest is None:
-        step, state = 0, trainer.init()
-    else:
-        for damage in checkpoints.damaged.values():
-            console.print(f"Damaged checkpoint moved aside: {damage}.")
-        step = checkpoints.newest
-        state, position = checkpoints.restore(trainer.state_shapes)
-        data.train.set_state(position)
-        console.print(f"Going on from the checkpoint of step {step}.")
+    goodput = Goodput()
+    with goodput.lost_to("start"):
+        if checkpoints.newest is None:
+            step, state = 0, trainer.init()
+        else:
+            for damage in checkpoints.damaged.values():
+                console.print(f"Damaged checkpoint moved aside: {damage}.")
+            step = checkpoints.newest
+            state, position = checkpoints.restore(trainer.state_shapes)
+            data.train.set_state(position)
+            console.print(f"Going on from the checkpoint of step {step}.")
     records = Records(workdir, step, settings)
 
     def outcome(finished: bool, was_finished: bool) -> Outcome:
@@ -204,8 +209,11 @@ def run(
         )
         return outcome(finished=True, was_finished=True)
 
-    saved_step = step
+    saved_step = first_step = step
+    # Each process counts the tokens of its own rows.
+    parts = sharding.data_shard(trainer.mesh).count
     pending: Callable[[], None] | None = None
+    measured: Mapping[str, jax.Array] | None = None
     progress = ProgressLine(console, step, config.steps)
 
     def report(step: int, tokens: int, on_device: Mapping[str, jax.Array]) -> None:
@@ -225,8 +233,22 @@ def run(
                 )
         rate = progress.update(step, tokens, metrics)
         if step % config.log_every == 0 or step == config.steps:
-            timing = {} if rate is None else {"tokens_per_second": rate}
-            records.write("train", step, metrics | timing)
+            records.write("train", step, metrics | timing(rate))
+
+    def timing(rate: Rate | None) -> dict[str, float]:
+        """What differs from run to run."""
+        if rate is None:
+            return goodput.shares()
+        devices = trainer.mesh.devices
+        values = {
+            "tokens_per_second": rate.tokens,
+            "tokens_per_second_per_device": rate.tokens / devices.size,
+        }
+        if data.step_flops is not None:
+            flops = data.step_flops * rate.steps
+            mfu = utilisation(flops, devices.size, devices.flat[0].device_kind)
+            values |= {} if mfu is None else {"mfu": mfu}
+        return values | goodput.shares()
 
     with hosts.stop_signals() as signals, hosts.losses_named(), contextlib.ExitStack() as stack:
         stack.callback(records.close)
@@ -247,7 +269,8 @@ def run(
                 progress.pause()
             if evaluating:
                 begin = time.monotonic()
-                metrics = data.evaluate(state.params)
+                with goodput.lost_to("evaluation"):
+                    metrics = data.evaluate(state.params)
                 seconds = time.monotonic() - begin
                 records.write("eval", step, {**metrics, "seconds": seconds})
                 records.draw(data.baseline)
@@ -262,16 +285,21 @@ def run(
                 saving = saving or last or step == best
             if saving and step != saved_step:
                 best = best_step(records.evaluations, config)
-                checkpoints.save(step, state, data.train.get_state, about, best)
+                with goodput.lost_to("checkpoint"):
+                    checkpoints.save(step, state, data.train.get_state, about, best)
                 saved_step = step
             if last or stop:
                 break
             # Step n is on its way before the metrics of n - 1 are read: the device never waits.
-            batch = next(data.train)
-            tokens = np.count_nonzero(batch["encoder_input_tokens"]) + np.count_nonzero(
-                batch["decoder_target_tokens"]
-            )
-            state, measured = trainer.train_step(state, sharding.place(batch, trainer.mesh))
+            idle = measured is None or measured["loss"].is_ready()  # type: ignore[attr-defined]
+            with goodput.lost_to("data") if idle else contextlib.nullcontext():
+                batch = next(data.train)
+            tokens = parts * np.count_nonzero(batch["encoder_input_tokens"])
+            tokens += parts * np.count_nonzero(batch["decoder_target_tokens"])
+            placed = sharding.place(batch, trainer.mesh)
+            compiling = step == first_step
+            with goodput.lost_to("compile") if compiling else contextlib.nullcontext():
+                state, measured = trainer.train_step(state, placed)
             step += 1
             if pending is not None:
                 pending()

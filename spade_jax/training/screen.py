@@ -5,7 +5,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
@@ -83,6 +83,13 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
+class Rate(NamedTuple):
+    """How fast training goes, a second."""
+
+    tokens: float
+    steps: float
+
+
 class ProgressLine:
     """Step, loss, tokens/s and time left: a line that renews itself on a terminal, and elsewhere
     a plain line every few seconds."""
@@ -108,8 +115,8 @@ class ProgressLine:
         """What follows, until the next `update`, is not training: it does not count as its time."""
         self._mark = None
 
-    def update(self, step: int, tokens: int, metrics: Mapping[str, float]) -> float | None:
-        """Shows a finished step; returns tokens/s of the training so far, if it is known yet."""
+    def update(self, step: int, tokens: int, metrics: Mapping[str, float]) -> Rate | None:
+        """Shows a finished step; returns the speed of the training so far, if it is known yet."""
         now = time.monotonic()
         if self._mark is not None:
             self._seconds += now - self._mark
@@ -119,9 +126,9 @@ class ProgressLine:
         text = f"step {step}/{self._steps}  loss {metrics['loss']:.3f}"
         rate = None
         if self._timed_steps:
-            rate = self._tokens / self._seconds
-            left = (self._steps - step) * self._seconds / self._timed_steps
-            text += f"  {rate:,.0f} tokens/s  {_duration(left)} left"
+            rate = Rate(self._tokens / self._seconds, self._timed_steps / self._seconds)
+            left = (self._steps - step) / rate.steps
+            text += f"  {rate.tokens:,.0f} tokens/s  {_duration(left)} left"
         if self._bar is not None:
             self._bar.update(self._task, completed=step, description=text)
         elif now - self._last_plain >= _PLAIN_LINE_SECONDS or step == self._steps:

@@ -48,9 +48,9 @@ def predictions(workdir, split):
 
 
 def metrics(workdir):
-    timing = ("tokens_per_second", "seconds")
+    timing = ("tokens_per_second", "seconds", "goodput", "lost/", "mfu")
     lines = read_metrics(workdir / "metrics.jsonl")
-    return [{k: v for k, v in line.items() if k not in timing} for line in lines]
+    return [{k: v for k, v in line.items() if not k.startswith(timing)} for line in lines]
 
 
 def final_state(workdir):

@@ -80,9 +80,9 @@ def start(workdir, *, signal_at=None, optimizer=ADAM, train=TRAIN, evaluation=No
 
 def metrics(workdir):
     """The lines of a run without their timing."""
-    timing = ("tokens_per_second", "seconds")
+    timing = ("tokens_per_second", "seconds", "goodput", "lost/", "mfu")
     lines = read_metrics(workdir / "metrics.jsonl")
-    return [{k: v for k, v in line.items() if k not in timing} for line in lines]
+    return [{k: v for k, v in line.items() if not k.startswith(timing)} for line in lines]
 
 
 def saved_steps(workdir):
@@ -138,6 +138,19 @@ def test_an_old_checkpoint_drops_what_was_done_after_it(whole, tmp_path):
     for one, other in zip(jax.tree.leaves(outcome.state), jax.tree.leaves(whole[1].state)):
         np.testing.assert_array_equal(one, other)
     assert metrics(tmp_path) == metrics(whole[0])
+
+
+def test_lines_say_how_time_was_spent(whole):
+    lines = [line for line in read_metrics(whole[0] / "metrics.jsonl") if line["kind"] == "train"]
+    for line in lines:
+        shares = [v for name, v in line.items() if name == "goodput" or name.startswith("lost/")]
+        assert len(shares) == 6
+        assert sum(shares) == pytest.approx(1.0)
+        assert all(share >= 0 for share in shares)
+    last = lines[-1]
+    assert last["tokens_per_second_per_device"] == last["tokens_per_second"] > 0
+    # It evaluated and saved on the way.
+    assert last["lost/evaluation"] > 0 < last["lost/checkpoint"]
 
 
 def test_a_finished_run_stays_as_it_is(tmp_path):

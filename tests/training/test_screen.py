@@ -55,7 +55,7 @@ def updates(console, clock):
 
 def test_time_of_compilation_and_pauses_does_not_count(clock):
     rates = updates(Console(file=io.StringIO()), clock)
-    assert rates == [None, 300.0, 300.0, 300.0, 300.0]
+    assert rates == [None, *[screen.Rate(tokens=300.0, steps=0.5)] * 4]
 
 
 def test_plain_lines_come_every_few_seconds(clock):
