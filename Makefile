@@ -21,7 +21,7 @@ finetune: $(VENV)/installed
 	$(RUN) -m finetune --config=configs/finetune/quickstart.py --workdir=runs/finetune
 
 test: $(VENV)/installed
-	$(RUN) -m pytest -n auto --dist loadfile -m "not slow"
+	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-slow: $(VENV)/installed
 	$(RUN) -m pytest -m slow

@@ -94,7 +94,8 @@ def test_an_accelerator_that_is_not_there_is_named():
     [
         ("stand-in", "adamw", [[1, 8], [2, 4], [8, 1]]),
         ("stand-in", "adafactor", [[2, 4]]),
-        ("spade", "adamw", [[2, 4]]),
+        # With dropout.
+        pytest.param("spade", "adamw", [[2, 4]], marks=pytest.mark.slow),
     ],
 )
 def test_eight_devices_give_what_one_gives(model, optimizer, meshes, on_eight_devices):
@@ -139,7 +140,7 @@ STRATEGIES = {
 }
 
 
-QUICK = ["fsdp + tensor + sequence", "data + sequence"]
+QUICK = ["fsdp + tensor + sequence"]
 
 
 @pytest.fixture(
@@ -164,7 +165,7 @@ def test_strategies_give_what_one_device_gives(strategies):
 
 def test_no_activation_is_gathered_along_the_sequence(strategies):
     cut = {name: seen for name, seen in strategies[0].items() if "sequence" in name}
-    assert len(cut) >= 2
+    assert cut
     for name, seen in cut.items():
         assert seen["permutes"] > 0, name
         assert seen["longest_gathered"] < strategies[1]["input_length"], name
