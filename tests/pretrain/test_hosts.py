@@ -155,7 +155,7 @@ def test_any_number_of_processes_learns_the_same_from_a_cache(tmp_path, start):
 @pytest.mark.slow
 def test_processes_that_differ_in_their_configuration(tmp_path):
     """Started by hand, as on machines that were not set up alike."""
-    own = command(tmp_path)[5:]
+    own = command(tmp_path)[6:]
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     port = 20000 + os.getpid() % 20000
     started = [
