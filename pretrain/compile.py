@@ -188,7 +188,7 @@ def _show(
     if report.memory is not None:
         sizes = {**dataclasses.asdict(report.memory), "in all": report.memory.total}
         for name, size in sizes.items():
-            table.add_row(name, "", f"{size / GIB:,.2f} GiB")
+            table.add_row(name, "", _bytes(size))
     available = "" if topology.memory is None else f"of {topology.memory / GIB:,.0f} GiB: "
     verdict = {True: "fits", False: "does not fit", None: "the device's memory is not known"}
     table.add_row("memory", "", available + verdict[report.fits(topology.memory)])
@@ -196,17 +196,21 @@ def _show(
         table.add_row("largest batch that fits", f"{largest:,}", "")
     if report.memory is not None:
         table.add_section()
-        table.add_row("matmuls", "", f"{report.flops / 1e9:,.1f} GFLOP")
+        table.add_row("matmuls", "", f"{report.flops / 1e9:,.3f} GFLOP")
         if report.formula_flops is not None:
-            table.add_row("by the formula", "", f"{report.formula_flops / 1e9:,.1f} GFLOP")
+            table.add_row("by the formula", "", f"{report.formula_flops / 1e9:,.3f} GFLOP")
         if report.bytes_accessed is not None:
-            table.add_row("accessed, loops once", "", f"{report.bytes_accessed / GIB:,.2f} GiB")
+            table.add_row("accessed, loops once", "", _bytes(report.bytes_accessed))
         table.add_section()
         for (kind, axes), (number, size) in report.totals().items():
-            table.add_row(f"{kind} over {' + '.join(axes)}", f"{number:,}", f"{size / 1e6:,.1f} MB")
+            table.add_row(f"{kind} over {' + '.join(axes)}", f"{number:,}", _bytes(size))
     console.print(table)
     if report.too_large:
         console.print(f"the compiler: {report.too_large}")
+
+
+def _bytes(size: float) -> str:
+    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / 2**20:,.2f} MiB"
 
 
 if __name__ == "__main__":

@@ -130,7 +130,8 @@ class _Counter:
 
     def _count(self, name: str) -> Cost:
         flops = 0
-        found: dict[tuple[str, str], tuple[Collective, int]] = {}
+        found: list[tuple[Collective, int]] = []
+        fused: set[Collective] = set()
         types = {i.name: i for i in self.computations[name]}
         for instruction in self.computations[name]:
             kind = instruction.kind.removesuffix("-start")
@@ -146,11 +147,13 @@ class _Counter:
             flops += parts.flops
             for collective, times in parts.collectives:
                 # The parts of an asynchronous collective lie in several fusions beside each other.
-                key = (kind in ("while", "conditional") and instruction.name, collective.channel)
-                found.setdefault(
-                    (str(key), "" if collective.channel else str(len(found))), (collective, times)
-                )
-        return Cost(flops, tuple(found.values()))
+                if kind == "fusion" and collective.channel:
+                    part = dataclasses.replace(collective, shapes=())
+                    if part in fused:
+                        continue
+                    fused.add(part)
+                found.append((collective, times))
+        return Cost(flops, tuple(found))
 
     def _called(self, instruction: _Instruction, types: Mapping[str, _Instruction]) -> Cost:
         attributes = instruction.attributes
