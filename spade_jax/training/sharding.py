@@ -5,6 +5,7 @@ Which axis of an array goes where is `partition.RULES`.
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,14 +20,16 @@ from spade_jax.training.config import MeshConfig, TrainConfig
 Tree = Any
 
 
-def make_mesh(config: MeshConfig) -> Mesh:
-    """All devices of the platform as a grid with `partition.MESH_AXES`.
+def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """All devices of the platform, or those given, as a grid with `partition.MESH_AXES`.
 
     Raises:
       ConfigError: the platform is not there, or the sizes do not multiply to the device count.
     """
+    where = "here" if devices is None else "of the topology"
     try:
-        devices = jax.devices(None if config.platform == "default" else config.platform)
+        if devices is None:
+            devices = jax.devices(None if config.platform == "default" else config.platform)
     except RuntimeError as error:
         raise ConfigError(
             f"mesh.platform = {config.platform!r}: there is no such device here "
@@ -42,7 +45,7 @@ def make_mesh(config: MeshConfig) -> Mesh:
         math.prod(sizes.values()) == len(devices),
         "mesh",
         asked,
-        f"must multiply to the {len(devices)} {devices[0].platform} device(s) here",
+        f"must multiply to the {len(devices)} {devices[0].platform} device(s) {where}",
     )
     return jax.make_mesh(
         tuple(sizes.values()),

@@ -1,0 +1,65 @@
+"""Pre-training steps compiled for slices of TPUs that are not here; a line of JSON for each.
+
+python -m benchmarks.pods --help
+"""
+
+import argparse
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+# 16, 64 and 256 chips.
+SLICES = ("v5e:4x4", "v5p:2x2x4", "v5e:8x8", "v5p:4x4x4", "v5e:16x16", "v5p:4x8x8")
+# How many chips share a sequence of so many tokens: each has 4096.
+SHARDS = {4096: 1, 16384: 4, 65536: 16}
+
+
+def commands() -> Iterator[list[str]]:
+    """The arguments of `pretrain.compile` of each cell of the grid."""
+    for size, topology, part, length in itertools.product(
+        ("base", "large"), SLICES, ("encoder", "step"), SHARDS
+    ):
+        chips = 1
+        for side in topology.partition(":")[2].split("x"):
+            chips *= int(side)
+        yield [
+            f"--config=configs/pretrain/{size}.py",
+            f"--topology={topology}",
+            f"--part={part}",
+            "--quick",
+            f"--config.mesh.sequence={SHARDS[length]}",
+            f"--config.data.input_length={length}",
+            # Enough sentinels; the compiled step does not depend on them.
+            "--config.data.extra_ids=8000",
+            f"--config.train.batch_size={chips // SHARDS[length]}",
+            "--config.samples=0",
+        ]
+
+
+def main(argv: Sequence[str]) -> None:
+    """Appends what the file lacks, one compilation after the other."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.pods", description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("pods.jsonl"), metavar="FILE")
+    output = parser.parse_args(argv).output
+    lines = output.read_text().splitlines() if output.exists() else []
+    done = [json.loads(line)["command"] for line in lines]
+    for command in commands():
+        if command in done:
+            continue
+        print(" ".join(command), flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            report = Path(folder) / "report.json"
+            # In a process of its own, whose memory goes back when it ends.
+            program = [sys.executable, "-m", "pretrain.compile", *command, f"--json={report}"]
+            subprocess.run(program, check=True)
+            line = {"command": command, **json.loads(report.read_text())}
+        with output.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

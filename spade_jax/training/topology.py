@@ -1,0 +1,130 @@
+"""Devices that a program is compiled for, here or not: `KIND:SHAPE`.
+
+Nothing here imports JAX before it is asked for devices.
+"""
+
+import dataclasses
+import importlib.util
+import math
+import os
+import re
+from typing import Any
+
+from spade_jax.config import ConfigError, nearest, require
+
+GIB = 2**30
+# Memory of a chip, as its makers have it, and its axes: chips of v5e and v6e form a plane.
+CHIPS = {"v4": (32, 3), "v5e": (16, 2), "v5p": (95, 3), "v6e": (32, 2)}
+HOSTS = ("cpu", "gpu")
+
+
+@dataclasses.dataclass(frozen=True)
+class Topology:
+    """A slice of TPU chips, or so many CPU or GPU devices.
+
+    Attributes:
+      kind: of CHIPS or HOSTS.
+      shape: chips along each axis of the slice; of a host, the one number of devices.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """How many devices."""
+        return math.prod(self.shape)
+
+    @property
+    def memory(self) -> int | None:
+        """Bytes of one chip; None where they are not known."""
+        return CHIPS[self.kind][0] * GIB if self.kind in CHIPS else None
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{'x'.join(map(str, self.shape))}"
+
+
+def parse_topology(text: str) -> Topology:
+    """`v5e:16x16`, `v5p:4x4x4`, `cpu:8`.
+
+    Raises:
+      ConfigError: another form, kind, or number of axes.
+    """
+    kind, _, shape = text.partition(":")
+    if kind not in (*CHIPS, *HOSTS):
+        raise ConfigError(f"--topology = {text!r}: no such kind{nearest(kind, (*CHIPS, *HOSTS))}")
+    axes = CHIPS[kind][1] if kind in CHIPS else 1
+    example = {1: "8", 2: "4x4", 3: "4x4x4"}[axes]
+    require(
+        re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape) is not None and shape.count("x") + 1 == axes,
+        "--topology",
+        text,
+        f"must have {axes} number(s) of devices behind the colon, such as {kind}:{example}",
+    )
+    return Topology(kind, tuple(map(int, shape.split("x"))))
+
+
+def set_environment(topology: Topology) -> None:
+    """What must be set before JAX is imported: forced CPU devices, and a libtpu without a TPU that
+    asks no server and logs nothing."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if topology.kind == "gpu":
+        return
+    os.environ["JAX_PLATFORMS"] = "cpu"
+    if topology.kind == "cpu":
+        flags = os.environ.get("XLA_FLAGS", "")
+        count = f"--xla_force_host_platform_device_count={topology.size}"
+        os.environ["XLA_FLAGS"] = f"{flags} {count}".strip()
+        return
+    for name, value in {
+        "TPU_SKIP_MDS_QUERY": "1",
+        "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+        "TPU_WORKER_ID": "0",
+        "TPU_WORKER_HOSTNAMES": "localhost",
+        "TPU_LOG_DIR": "disabled",
+        "TPU_MIN_LOG_LEVEL": "3",
+        # The lock is for processes that would share a TPU; compilers share nothing.
+        "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
+    }.items():
+        os.environ.setdefault(name, value)
+
+
+def devices(topology: Topology) -> list[Any]:
+    """The devices, which need not be here where they are TPUs.
+
+    Raises:
+      ConfigError: libtpu is not installed, it knows no such slice, or there are too few devices.
+    """
+    import jax
+    from jax.experimental import topologies
+
+    if topology.kind in HOSTS:
+        try:
+            found = jax.devices(topology.kind)
+        except RuntimeError:
+            found = []
+        require(
+            len(found) >= topology.size,
+            "--topology",
+            str(topology),
+            f"must be at most the {len(found)} {topology.kind} device(s) here: only TPUs can be "
+            "compiled for from afar",
+        )
+        return found[: topology.size]
+    if importlib.util.find_spec("libtpu") is None:
+        raise ConfigError(
+            f"--topology = {str(topology)!r}: needs the package libtpu, which no TPU is needed "
+            "for: pip install 'spade-jax[tpu-aot]'"
+        )
+    try:
+        # One device for the two cores of a chip, as programs on v4 see it.
+        more = {"chip_config_name": "megacore"} if topology.kind == "v4" else {}
+        found = topologies.get_topology_desc(
+            topology_name=str(topology), platform="tpu", **more
+        ).devices
+    except jax.errors.JaxRuntimeError as error:
+        raise ConfigError(
+            f"--topology = {str(topology)!r}: must be a slice that libtpu knows "
+            f"({str(error).splitlines()[0]})"
+        ) from None
+    return list(found)
