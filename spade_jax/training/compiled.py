@@ -127,6 +127,8 @@ def compile_step(
     def create(rngs: nnx.Rngs) -> EncoderDecoder:
         return EncoderDecoder(model, rngs)
 
+    function: Any
+    arguments: tuple[Any, ...]
     if part == "encoder":
         function, arguments = _encoder_gradient(create, shapes["encoder_input_tokens"], mesh)
         formula = None
