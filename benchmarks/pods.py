@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from spade_jax.training.topology import parse_topology
+
 # 16, 64 and 256 chips.
 SLICES = ("v5e:4x4", "v5p:2x2x4", "v5e:8x8", "v5p:4x4x4", "v5e:16x16", "v5p:4x8x8")
 # How many chips share a sequence of so many tokens: each has 4096.
@@ -23,9 +25,7 @@ def commands() -> Iterator[list[str]]:
     for size, topology, part, length in itertools.product(
         ("base", "large"), SLICES, ("encoder", "step"), SHARDS
     ):
-        chips = 1
-        for side in topology.partition(":")[2].split("x"):
-            chips *= int(side)
+        chips = parse_topology(topology).size
         yield [
             f"--config=configs/pretrain/{size}.py",
             f"--topology={topology}",

@@ -72,9 +72,13 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
         shard_index=shard.index,
         num_shards=shard.count,
     )
+    # Whole batches, for what each process computes by itself.
+    every = validation_batches(
+        config.data, trainer.eval_batch_size, limit=config.train.eval_batches
+    )
     baseline = unigram_cross_entropy(
         islice(train_batches(config.data, config.train.batch_size), UNIGRAM_BATCHES),
-        validation_batches(config.data, trainer.eval_batch_size, limit=config.train.eval_batches),
+        every,
         vocabulary.size,
     )
     data = loop.Data(
@@ -112,7 +116,7 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
     if outcome.was_finished or not outcome.finished:
         return 0
     if config.samples:
-        batch = next(iter(validation_batches(config.data, trainer.eval_batch_size)))
+        batch = next(iter(every))
         print_passages(trainer, outcome.state.params, batch, vocabulary, config.samples, console)
     assert outcome.evaluation is not None  # A run that finishes here ends with one.
     loss = outcome.evaluation["loss"]

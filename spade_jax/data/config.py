@@ -1,7 +1,8 @@
 """What the model reads, as frozen dataclasses that import neither TensorFlow nor seqio."""
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from spade_jax.config import ConfigError, require, require_literals
 
@@ -10,6 +11,16 @@ Split = Literal["train", "validation"]
 
 class DataError(ConfigError):
     """Data that cannot be read as the configuration says: names the file or setting at fault."""
+
+
+def require_same_data(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises DataError where a position in the data was saved with other data than there is now."""
+    for name, value in now.items():
+        if saved.get(name) != value:
+            raise DataError(
+                f"position in the data: was saved with {name} = {saved.get(name)!r}, but this run "
+                f"has {value!r}; must be the same"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

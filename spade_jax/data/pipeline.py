@@ -20,7 +20,7 @@ import seqio
 from spade_jax.config import require
 from spade_jax.data._tensorflow import NumpyIterator, tf
 from spade_jax.data.cache.batches import CachedBatches, CachedValidation, cached_train_batches
-from spade_jax.data.config import DataConfig, DataError, Split
+from spade_jax.data.config import DataConfig, DataError, Split, require_same_data
 from spade_jax.data.sources import (
     DocumentSource,
     check_source,
@@ -245,12 +245,7 @@ class BatchIterator:
             raise DataError(
                 f"position in the data: {len(state)} bytes, damaged ({error})"
             ) from None
-        for name, value in self._definition.items():
-            if definition.get(name) != value:
-                raise DataError(
-                    f"position in the data: was saved with {name} = {definition.get(name)!r}, "
-                    f"but this run has {value!r}; must be the same"
-                )
+        require_same_data(definition, self._definition)
         with tempfile.TemporaryDirectory() as directory:
             archive.extractall(directory)
             checkpoint = tf.train.Checkpoint(iterator=self._iterator.position)

@@ -17,7 +17,7 @@ import numpy as np
 
 from spade_jax.data.cache.manifest import Manifest, SegmentFile, open_cache
 from spade_jax.data.cache.span_corruption import span_corruption
-from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, Split
+from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, Split, require_same_data
 from spade_jax.data.tasks import digest
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 
@@ -106,12 +106,7 @@ class CachedBatches:
                 f"position in the data: {len(state)} bytes that are no position in a cache; must "
                 "be of a run with data.cache"
             ) from None
-        for name, value in self._definition.items():
-            if position.get(name) != value:
-                raise DataError(
-                    f"position in the data: was saved with {name} = {position.get(name)!r}, "
-                    f"but this run has {value!r}; must be the same"
-                )
+        require_same_data(position, self._definition)
         if self._iterator is not None:
             self._iterator.close()
         self._step, self._iterator = step, None

@@ -1,7 +1,7 @@
 """Sliding-window attention in blocks: time and memory linear in the length."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -93,17 +93,10 @@ def window_attention(
         f"must cut the {length} tokens of a sequence into equal shards of at least {block}, the "
         f"window's radius {radius} and one",
     )
+    in_spans = functools.partial(_in_spans, radius=radius, causal=causal, dropout_rate=dropout_rate)
     if shards > 1:
         return _on_shards(
-            query_blhk,
-            key_blhk,
-            value_blhk,
-            segment_ids,
-            bias,
-            dropout_key,
-            radius=radius,
-            causal=causal,
-            dropout_rate=dropout_rate,
+            in_spans, query_blhk, key_blhk, value_blhk, segment_ids, bias, dropout_key
         )
     if length <= block:  # All are within reach of each other.
         return full_attention(
@@ -119,16 +112,13 @@ def window_attention(
         )
     if segment_ids is None:
         segment_ids = jnp.ones((1, length), jnp.int32)
-    return _in_spans(
+    return in_spans(
         query_blhk,
         key_blhk,
         value_blhk,
         segment_ids,
         bias,
         dropout_key,
-        radius=radius,
-        causal=causal,
-        dropout_rate=dropout_rate,
         before=_no_neighbour,
         after=_no_neighbour,
     )
@@ -143,15 +133,15 @@ def _no_neighbour(block_bhlk: Array) -> Array:
 
 
 def _on_shards(
+    in_spans: Callable[..., Array],
     query_blhk: Array,
     key_blhk: Array,
     value_blhk: Array,
     segment_ids: Array | None,
     bias: Array | None,
     dropout_key: Array | None,
-    **settings: Any,
 ) -> Array:
-    """`_in_spans` of each shard of the sequence."""
+    """`in_spans`, which is `_in_spans` with its settings, of each shard of the sequence."""
     if segment_ids is None:
         segment_ids = jnp.ones(query_blhk.shape[:2], jnp.int32)
 
@@ -159,14 +149,13 @@ def _on_shards(
         if dropout_key is not None:
             for axis in partition.MESH_AXES:
                 dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis))
-        return _in_spans(
+        return in_spans(
             query,
             key,
             value,
             segment_ids,
             bias,
             dropout_key,
-            **settings,
             before=partition.from_shard_before,
             after=lambda block: partition.from_shard_before(block, -1),
         )
