@@ -81,12 +81,10 @@ def cases(
         position = jnp.arange(length)
         relative = position[None, :] - position[:, None]
         visible = (abs(relative) <= options.radius) & ((relative <= 0) | (not options.causal))
-        attended = softmax_attention(
+        attended, _ = softmax_attention(
             *(array.swapaxes(1, 2) for array in (query, key, value)),
             visible=visible[None, None],
             bias=None,
-            dropout_rate=0.0,
-            dropout_key=None,
         )
         return attended.swapaxes(1, 2)
 

@@ -5,7 +5,7 @@ A strategy is the sizes of the mesh's axes: one of size 1 spreads nothing.
     data      copies of the parameters, each with rows of its own
     fsdp      parameters and optimiser slots in pieces, put together where they are used; rows too
     tensor    heads, feed-forward features, features of the state space, and the vocabulary
-    sequence  the length of the encoder's sequences
+    sequence  the length of sequences
 """
 
 import contextlib
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from spade_jax.config import ConfigError, nearest
@@ -84,16 +85,31 @@ def sequence_shards() -> int:
     return 1 if mesh is None else shards("length", mesh)
 
 
+def fitting(
+    axes: Sequence[str | None], shape: Sequence[int], unit: int = 1
+) -> tuple[str | None, ...]:
+    """The axes, with None for those that the ambient mesh does not cut, or not evenly.
+
+    Args:
+      unit: pieces of "length" must be whole numbers of so many tokens.
+    """
+    mesh = ambient_mesh()
+
+    def cut(axis: str | None, length: int) -> bool:
+        if mesh is None or axis is None or shards(axis, mesh) == 1:
+            return False
+        return length % (shards(axis, mesh) * (unit if axis == "length" else 1)) == 0
+
+    return tuple(
+        axis if cut(axis, length) else None for axis, length in zip(axes, shape, strict=True)
+    )
+
+
 def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """x, laid out on the ambient mesh by the names of its axes, as far as these divide."""
-    mesh = ambient_mesh()
-    if mesh is None:
+    if ambient_mesh() is None:
         return x
-    fitting = [
-        axis if axis is None or length % shards(axis, mesh) == 0 else None
-        for axis, length in zip(axes, x.shape, strict=True)
-    ]
-    return jax.lax.with_sharding_constraint(x, partition_spec(fitting))
+    return jax.lax.with_sharding_constraint(x, partition_spec(fitting(axes, x.shape)))
 
 
 def on_each_device(
@@ -101,12 +117,15 @@ def on_each_device(
     in_axes: Sequence[Sequence[str | None]],
     out_axes: Sequence[str | None],
 ) -> Callable[..., Any]:
-    """`function` of the pieces that each device of the ambient mesh has, laid out by axes.
+    """`function` of the pieces that each device of the ambient mesh has, laid out by axes; without
+    such a mesh, the function itself.
 
     Args:
       in_axes: of each argument; a tree of arrays has those of its leaves' first axes.
       out_axes: of the one result.
     """
+    if ambient_mesh() is None:
+        return function
     return jax.shard_map(
         function,
         in_specs=tuple(map(partition_spec, in_axes)),
@@ -114,6 +133,13 @@ def on_each_device(
         # The check would have every loop inside, and every gradient, speak of the mesh.
         check_vma=False,
     )
+
+
+def places(axis: str | None, count: int) -> jax.Array:
+    """Inside `on_each_device`: where the `count` entries of a device's piece lie in the whole of a
+    named axis, int32 [count]. None names one that is not cut."""
+    own = jnp.arange(count, dtype=jnp.int32)
+    return own if axis is None else own + count * jax.lax.axis_index(RULES[axis])
 
 
 def from_shard_before(x: jax.Array, distance: int = 1) -> jax.Array:

@@ -14,7 +14,7 @@ from spade_jax.layers.stepwise import MixerStep
 from spade_jax.ops.cached_attention import AttentionCache, cached_attention, empty_cache
 from spade_jax.ops.full_attention import full_attention, visible_keys
 from spade_jax.ops.local_attention.buckets import relative_position_buckets
-from spade_jax.ops.local_attention.window import window_attention, window_relative_positions
+from spade_jax.ops.local_attention.window import window_attention
 from spade_jax.ops.softmax_attention import softmax_attention
 
 AttentionKind = Literal["window", "full"]
@@ -30,19 +30,17 @@ class RelativeBias(nnx.Module):
         self.table = normal(rngs, shape, config.d_model**-0.5, ("buckets", "heads"))
 
     def __call__(self, kind: AttentionKind, length: int) -> jax.Array:
-        """The bias of all positions [h, l, l], or of one block of a window [h, block, keys]."""
-        if kind == "window":
-            relative = window_relative_positions(self.config.radius, self.causal)
-        else:
-            relative = np.arange(length)[None, :] - np.arange(length)[:, None]
-        return self._look_up(relative)
+        """The bias of each relative position that the attention of so many tokens takes, from the
+        furthest before the query to the furthest behind it: float32 [h, 2n + 1]."""
+        furthest = self.config.radius if kind == "window" else length - 1
+        return self._look_up(np.arange(-furthest, furthest + 1))
 
     def places_back(self, count: int) -> jax.Array:
         """The bias of the keys 0, 1, …, count - 1 places before the query, [h, count]."""
-        return self._look_up(-np.arange(count)[None])[:, 0]
+        return self._look_up(-np.arange(count))
 
     def _look_up(self, relative: np.ndarray) -> jax.Array:
-        """The biases of relative positions: int [q, j] -> [h, q, j]."""
+        """The biases of relative positions: int [r] -> [h, r]."""
         buckets = relative_position_buckets(
             relative,
             bidirectional=not self.causal,
@@ -51,7 +49,7 @@ class RelativeBias(nnx.Module):
         )
         # One matmul with the buckets as rows of zeros and a one: a scatter-free gradient.
         one_hot = jax.nn.one_hot(buckets, self.config.num_buckets, dtype=jnp.float32)
-        return jnp.einsum("qkn,nh->hqk", one_hot, self.table[...], precision="highest")
+        return jnp.einsum("rn,nh->hr", one_hot, self.table[...], precision="highest")
 
 
 class _Attention(nnx.Module):
@@ -220,16 +218,12 @@ class CrossAttention(_Attention):
             query = self._queries(x)
             query_bqhk = query.reshape(b, -1, *query.shape[2:])
             segment_ids_bq = segment_ids.reshape(b, -1)
-            y = softmax_attention(
+            y, _ = softmax_attention(
                 query_bqhk.swapaxes(1, 2),
                 key,
                 value,
-                visible=visible_keys(
-                    query_bqhk.shape[1], False, segment_ids_bq, encoded_segment_ids
-                ),
+                visible=visible_keys(segment_ids_bq, encoded_segment_ids),
                 bias=None,
-                dropout_rate=0.0,
-                dropout_key=None,
             )
             return self._merge(y.swapaxes(1, 2).reshape(query.shape))
 

@@ -34,8 +34,6 @@ class Stack(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.config, self.specs = config, stack.specs
-        # A decoder is short; every shard of the encoder's sequence reads all of it.
-        self.axes = ("batch", None if cross_attention else "length", None)
         self.position_table = (
             None
             if stack.max_positions is None
@@ -96,7 +94,7 @@ class Stack(nnx.Module):
             x = x + _look_up(self.position_table[...], x, positions)
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
-        x = partition.constrain(dropout(x, config.dropout_rate, keys[0]), *self.axes)
+        x = partition.constrain(dropout(x, config.dropout_rate, keys[0]), *_AXES)
 
         biases = {}
         if self.relative_bias is not None:
@@ -119,7 +117,7 @@ class Stack(nnx.Module):
             def step(x, inputs, graph=graph):
                 layer_state, key = inputs
                 x = run_layer(nnx.merge(graph, layer_state), x, key)
-                return partition.constrain(x, *self.axes), None
+                return partition.constrain(x, *_AXES), None
 
             if config.remat != "none":
                 step = jax.checkpoint(step, policy=_POLICIES[config.remat], prevent_cse=False)
@@ -196,6 +194,9 @@ class Stack(nnx.Module):
             for j in range(spec.repeat):
                 yield nnx.merge(graph, jax.tree.map(lambda a, j=j: a[j], state))
 
+
+# Of activations.
+_AXES = ("batch", "length", None)
 
 # What the backward pass of a layer finds in memory instead of computing it again.
 _POLICIES = {

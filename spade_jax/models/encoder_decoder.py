@@ -187,7 +187,7 @@ class EncoderDecoder(nnx.Module):
             precision=matmul_precision(y.dtype),
             preferred_element_type=jnp.float32,
         )
-        return partition.constrain(logits, "batch", None, "vocab")
+        return partition.constrain(logits, "batch", "length", "vocab")
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         # Put together where it is used, as other parameters are, and not its rows for each token.

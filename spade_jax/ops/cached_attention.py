@@ -62,13 +62,11 @@ def cached_attention(
         put(cache.segment_ids_bj, segment_ids_b1, 1),
     )
     places_back = (index - jnp.arange(slots, dtype=jnp.int32)) % slots
-    attended_bh1k = softmax_attention(
+    attended_bh1k, _ = softmax_attention(
         query_b1hk.swapaxes(1, 2),
         cache.key_bhjk,
         cache.value_bhjk,
-        visible=visible_keys(1, False, segment_ids_b1, cache.segment_ids_bj),
+        visible=visible_keys(segment_ids_b1, cache.segment_ids_bj),
         bias=None if bias_hj is None else bias_hj[None, :, None, places_back],
-        dropout_rate=0.0,
-        dropout_key=None,
     )
     return attended_bh1k.swapaxes(1, 2), cache

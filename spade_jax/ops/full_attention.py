@@ -1,11 +1,19 @@
 """Attention of every query to every key: the decoder's self- and cross-attention."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
-from jax import Array
+from jax import Array, lax
 
+from spade_jax import partition
 from spade_jax.config import require
+from spade_jax.ops.dropout import check_dropout, kept
 from spade_jax.ops.softmax_attention import softmax_attention
+from spade_jax.ops.toeplitz import toeplitz
+
+# Queries whose scores are in memory at one time.
+_SPAN = 1024
 
 
 def full_attention(
@@ -22,13 +30,19 @@ def full_attention(
 ) -> Array:
     """Softmax attention of q queries to j keys (arXiv 1706.03762).
 
+    A span of queries at a time, so that there is never an array of q x j. Where the ambient mesh
+    cuts sequences, keys stay where they are: each shard attends from all queries to its own keys,
+    and what they find is put together by the sums of their softmax. Queries and results move, of
+    which an encoder-decoder has fewer than keys.
+
     Args:
       query_bqhk: [b, q, h, k], already scaled.
       key_bjhk, value_bjhk: [b, j, h, k].
       causal: query i sees keys 0 .. i only; q must equal j.
       query_segment_ids, key_segment_ids: int [b, q] and [b, j]. A key of segment 0 (padding) is
         hidden; with both given, a query sees the keys of its own segment alone.
-      bias: float32 [h, q, j], added to the scores.
+      bias: float32 [h, 2j - 1], added to the scores: of keys j - 1 places before the query to j - 1
+        behind it; q must equal j.
       dropout_rate: which share of the probabilities to drop.
       dropout_key: needed where the rate is not zero.
 
@@ -48,53 +62,194 @@ def full_attention(
         "must be given with query_segment_ids",
     )
     require(
-        bias is None or bias.shape == (heads, queries, keys),
+        bias is None or (queries == keys and bias.shape == (heads, 2 * keys - 1)),
         "bias.shape",
         None if bias is None else bias.shape,
-        f"must be [h, q, j] = {(heads, queries, keys)}",
+        f"must be [h, 2j - 1] = {(heads, 2 * keys - 1)} for {queries} queries and {keys} keys",
     )
-
-    def attend(
-        query: Array,
-        key: Array,
-        value: Array,
-        query_segment_ids: Array | None,
-        key_segment_ids: Array | None,
-        bias: Array | None,
-        dropout_key: Array | None,
-    ) -> Array:
-        return softmax_attention(
-            query,
-            key,
-            value,
-            visible=visible_keys(queries, causal, query_segment_ids, key_segment_ids),
-            bias=bias,
-            dropout_rate=dropout_rate,
-            dropout_key=dropout_key,
-        )
-
-    # The backward pass computes the [b, h, q, j] probabilities again instead of keeping them.
-    attended_bhqk = jax.checkpoint(attend)(
-        query_bqhk.swapaxes(1, 2),
-        key_bjhk.swapaxes(1, 2),
-        value_bjhk.swapaxes(1, 2),
+    check_dropout(dropout_rate, dropout_key)
+    query_axes, key_axes = (
+        partition.fitting(("batch", "length", "heads", None), array.shape)
+        for array in (query_bqhk, key_bjhk)
+    )
+    on_shard = functools.partial(
+        _attend_on_shard,
+        causal=causal,
+        dropout_rate=dropout_rate,
+        query_axes=query_axes,
+        key_axes=key_axes,
+    )
+    by_head = (query_axes[2],)
+    attend = partition.on_each_device(
+        on_shard,
+        (query_axes, key_axes, key_axes, query_axes[:2], key_axes[:2], by_head, ()),
+        query_axes,
+    )
+    return attend(
+        query_bqhk,
+        key_bjhk,
+        value_bjhk,
         query_segment_ids,
         key_segment_ids,
-        None if bias is None else bias[None],
-        dropout_key,
+        bias,
+        dropout_key if dropout_rate > 0 else None,
     )
-    return attended_bhqk.swapaxes(1, 2)
 
 
-def visible_keys(
-    queries: int, causal: bool, query_segment_ids: Array | None, key_segment_ids: Array | None
-) -> Array | None:
-    """Bool, broadcastable to [b, h, q, j]: which keys each query sees; None: all of them."""
-    visible = jnp.tri(queries, dtype=bool)[None, None] if causal else None
-    if key_segment_ids is not None:
-        shown = (key_segment_ids != 0)[:, None, None, :]
+def visible_keys(query_segment_ids: Array | None, key_segment_ids: Array | None) -> Array | None:
+    """Bool, broadcastable to [b, h, q, j]: which keys each query may see by their segments, [b, q]
+    and [b, j]; None: all of them."""
+    if key_segment_ids is None:
+        return None
+    shown = (key_segment_ids != 0)[:, None, None, :]
+    if query_segment_ids is None:
+        return shown
+    return shown & (query_segment_ids[:, :, None] == key_segment_ids[:, None, :])[:, None]
+
+
+def _attend_on_shard(
+    query_bqhk: Array,
+    key_bjhk: Array,
+    value_bjhk: Array,
+    query_segment_ids: Array | None,
+    key_segment_ids: Array | None,
+    bias: Array | None,
+    dropout_key: Array | None,
+    *,
+    causal: bool,
+    dropout_rate: float,
+    query_axes: tuple[str | None, ...],
+    key_axes: tuple[str | None, ...],
+) -> Array:
+    """`full_attention`, of one shard; the axes are those that are cut into shards."""
+    keys_cut, queries_cut = key_axes[1] is not None, query_axes[1] is not None
+    if keys_cut and queries_cut:
+        query_bqhk = lax.all_gather(query_bqhk, "sequence", axis=1, tiled=True)
         if query_segment_ids is not None:
-            same = query_segment_ids[:, :, None] == key_segment_ids[:, None, :]
-            shown = shown & same[:, None]
-        visible = shown if visible is None else visible & shown
-    return visible
+            query_segment_ids = lax.all_gather(query_segment_ids, "sequence", axis=1, tiled=True)
+    queries_axis = None if keys_cut else query_axes[1]
+    attended_bqhk, log_sum_bqh = _in_spans(
+        query_bqhk,
+        key_bjhk,
+        value_bjhk,
+        query_segment_ids,
+        key_segment_ids,
+        bias,
+        dropout_key,
+        causal=causal,
+        dropout_rate=dropout_rate,
+        rows=partition.places(query_axes[0], query_bqhk.shape[0]),
+        heads=partition.places(query_axes[2], query_bqhk.shape[2]),
+        first_query=partition.places(queries_axis, query_bqhk.shape[1])[0],
+        first_key=partition.places(key_axes[1], key_bjhk.shape[1])[0],
+    )
+    if not keys_cut:
+        return attended_bqhk
+    largest = lax.pmax(lax.stop_gradient(log_sum_bqh), "sequence")
+    weight = jnp.exp(log_sum_bqh - largest)[..., None]
+    parts = jnp.concatenate([attended_bqhk.astype(jnp.float32) * weight, weight], axis=-1)
+    if queries_cut:
+        sums = lax.psum_scatter(parts, "sequence", scatter_dimension=1, tiled=True)
+    else:
+        sums = lax.psum(parts, "sequence")
+    return (sums[..., :-1] / sums[..., -1:]).astype(query_bqhk.dtype)
+
+
+def _in_spans(
+    query_bqhk: Array,
+    key_bjhk: Array,
+    value_bjhk: Array,
+    query_segment_ids: Array | None,
+    key_segment_ids: Array | None,
+    bias: Array | None,
+    dropout_key: Array | None,
+    *,
+    causal: bool,
+    dropout_rate: float,
+    rows: Array,
+    heads: Array,
+    first_query: Array,
+    first_key: Array,
+) -> tuple[Array, Array]:
+    """Attention to these keys alone, [b, q, h, k], and the logarithms of its sums, [b, q, h].
+
+    rows and heads are the places of b and h, first_query and first_key the positions of the first
+    ones, in the whole.
+    """
+    queries, keys = query_bqhk.shape[1], key_bjhk.shape[1]
+    spans = -(-queries // _SPAN)
+    span = -(-queries // spans)
+    key_positions = (first_key + jnp.arange(keys, dtype=jnp.int32))[None]
+
+    def attend(
+        query_bqhk: Array,
+        query_segment_ids: Array | None,
+        first_query: Array,
+        key_bjhk: Array,
+        value_bjhk: Array,
+        bias: Array | None,
+    ) -> tuple[Array, Array]:
+        positions = (first_query + jnp.arange(span, dtype=jnp.int32))[:, None]
+        visible = visible_keys(query_segment_ids, key_segment_ids)
+        if causal:
+            behind = (key_positions <= positions)[None, None]
+            visible = behind if visible is None else visible & behind
+        if bias is not None:
+            # Queries that fill up the last span reach to before the first of the biases.
+            beyond = spans * span - queries
+            whole = (bias.shape[1] + 1) // 2
+            bias = lax.dynamic_slice_in_dim(
+                jnp.pad(bias, ((0, 0), (beyond, 0))),
+                first_key - first_query - span + whole + beyond,
+                span + keys - 1,
+                axis=1,
+            )
+            bias = toeplitz(bias, span)[None]
+        dropped = None
+        if dropout_key is not None:
+            dropped = kept(
+                dropout_key,
+                dropout_rate,
+                rows=rows,
+                heads=heads,
+                queries=positions,
+                keys=key_positions,
+            )
+        attended_bhqk, log_sum_bhq = softmax_attention(
+            query_bqhk.swapaxes(1, 2),
+            key_bjhk.swapaxes(1, 2).astype(query_bqhk.dtype),
+            value_bjhk.swapaxes(1, 2).astype(query_bqhk.dtype),
+            visible=visible,
+            bias=bias,
+            dropout_rate=dropout_rate,
+            kept=dropped,
+        )
+        return attended_bhqk.swapaxes(1, 2), log_sum_bhq.swapaxes(1, 2)
+
+    # The backward pass computes the probabilities again instead of keeping them.
+    attend = jax.checkpoint(attend, prevent_cse=spans == 1)
+    if spans == 1:
+        return attend(query_bqhk, query_segment_ids, first_query, key_bjhk, value_bjhk, bias)
+
+    def in_spans(array: Array) -> Array:
+        """[b, q, ...] to [spans, b, span, ...]."""
+        padding = [(0, 0)] * array.ndim
+        padding[1] = (0, spans * span - queries)
+        array = jnp.pad(array, padding)
+        return jnp.moveaxis(array.reshape(array.shape[0], spans, span, *array.shape[2:]), 1, 0)
+
+    # In float32 so that their gradients, to which each span adds, are summed in it.
+    wide_key, wide_value = key_bjhk.astype(jnp.float32), value_bjhk.astype(jnp.float32)
+    attended, log_sum = lax.map(
+        lambda inputs: attend(*inputs, wide_key, wide_value, bias),
+        (
+            in_spans(query_bqhk),
+            None if query_segment_ids is None else in_spans(query_segment_ids),
+            first_query + span * jnp.arange(spans, dtype=jnp.int32),
+        ),
+    )
+
+    def joined(array: Array) -> Array:
+        return lax.collapse(jnp.moveaxis(array, 0, 1), 1, 3)[:, :queries]
+
+    return joined(attended), joined(log_sum)

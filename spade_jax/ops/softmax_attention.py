@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from spade_jax.config import require
 from spade_jax.ops.precision import matmul_precision
 
 
@@ -15,49 +14,42 @@ def softmax_attention(
     *,
     visible: Array | None,
     bias: Array | None,
-    dropout_rate: float,
-    dropout_key: Array | None,
-) -> Array:
+    dropout_rate: float = 0.0,
+    kept: Array | None = None,
+) -> tuple[Array, Array]:
     """softmax(query key^T + bias) value, the sum running over the visible keys alone.
 
-    The scores and their softmax are float32 whatever the inputs are.
+    The scores and their softmax are float32 whatever the inputs are. With the second result,
+    attention to several sets of keys can be put together: each weighs as much as its sum.
 
     Args:
       query: [..., q, k], already scaled.
       key, value: [..., j, k].
       visible: bool, broadcastable to [..., q, j]; None: every key is visible.
       bias: float32, broadcastable to [..., q, j], added to the scores.
-      dropout_rate: which share of the probabilities to drop, the others growing in proportion.
-      dropout_key: needed where the rate is not zero.
+      dropout_rate: which share of the probabilities is dropped, the others growing in proportion.
+      kept: bool, broadcastable to [..., q, j], which are not; None: all are there.
 
     Returns:
-      [..., q, k] in the dtype of `query`; zero where a query sees no key.
-
-    Raises:
-      ConfigError: a rate outside [0, 1), or without a key.
+      [..., q, k] in the dtype of `query`, zero where a query sees no key; and the logarithm of the
+      sum of exp(score) over the visible keys, float32 [..., q], the lowest number where it sees
+      none.
     """
-    require(0.0 <= dropout_rate < 1.0, "dropout_rate", dropout_rate, "must be in [0, 1)")
-    require(
-        dropout_rate == 0.0 or dropout_key is not None,
-        "dropout_rate",
-        dropout_rate,
-        "must be 0 without a dropout_key",
-    )
     scores = _scores(query, key)
     if bias is not None:
         scores = scores + bias.astype(jnp.float32)
     if visible is not None:
         scores = jnp.where(visible, scores, -jnp.inf)
-    probabilities = _softmax(scores)
-    if dropout_key is not None and dropout_rate > 0.0:
-        keep = jax.random.bernoulli(dropout_key, 1.0 - dropout_rate, probabilities.shape)
-        probabilities = jnp.where(keep, probabilities / (1.0 - dropout_rate), 0.0)
-    return jnp.einsum(
+    probabilities, log_sum = _softmax(scores)
+    if kept is not None:
+        probabilities = jnp.where(kept, probabilities / (1.0 - dropout_rate), 0.0)
+    attended = jnp.einsum(
         "...qj,...jk->...qk",
         probabilities.astype(value.dtype),
         value,
         precision=matmul_precision(value.dtype),
-    ).astype(query.dtype)
+    )
+    return attended.astype(query.dtype), log_sum
 
 
 @jax.custom_vjp
@@ -90,19 +82,23 @@ _scores.defvjp(_scores_forward, _scores_backward)
 
 
 @jax.custom_jvp
-def _softmax(scores: Array) -> Array:
-    """Softmax over the last axis; a row of -inf alone gives zeros, and no gradient."""
+def _softmax(scores: Array) -> tuple[Array, Array]:
+    """Softmax over the last axis, and the logarithm of its denominator; a row of -inf alone gives
+    zeros and the lowest number, and no gradient."""
     # The floor keeps -inf - max from becoming NaN. A row with any finite score sums to at least
     # exp(0) = 1, so that dividing by at least 1 changes empty rows only.
     largest = jnp.max(scores, axis=-1, keepdims=True, initial=jnp.finfo(scores.dtype).min)
     unnormalised = jnp.exp(scores - largest)
-    return unnormalised / jnp.maximum(jnp.sum(unnormalised, axis=-1, keepdims=True), 1.0)
+    total = jnp.maximum(jnp.sum(unnormalised, axis=-1, keepdims=True), 1.0)
+    return unnormalised / total, (largest + jnp.log(total))[..., 0]
 
 
 @_softmax.defjvp
-def _softmax_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+def _softmax_jvp(
+    primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """From the probabilities alone, so that nothing else is kept for the backward pass."""
-    probabilities = _softmax(*primals)
+    probabilities, log_sum = _softmax(*primals)
     weighted = probabilities * tangents[0]
     mean = jnp.sum(weighted, axis=-1, keepdims=True)
-    return probabilities, weighted - probabilities * mean
+    return (probabilities, log_sum), (weighted - probabilities * mean, mean[..., 0])

@@ -73,7 +73,16 @@ def token_losses(
 def token_sums(
     model: Callable[..., jax.Array], batch: Batch, config: LossConfig, dropout_key: jax.Array | None
 ) -> TokenSums:
-    """Runs an encoder-decoder on a batch of seqio's features [b, l] and sums over its targets."""
+    """Runs an encoder-decoder on a batch of seqio's features [b, l] and sums over its targets.
+
+    The decoder's are filled up with padding to what the ambient mesh can cut.
+    """
+    beyond = -batch["decoder_target_tokens"].shape[1] % partition.sequence_shards()
+    if beyond:
+        batch = {
+            name: jnp.pad(array, ((0, 0), (0, beyond))) if name.startswith("decoder_") else array
+            for name, array in batch.items()
+        }
     encoder_tokens, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
     logits_btv = model(
         encoder_tokens,

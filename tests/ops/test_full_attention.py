@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from spade_jax.config import ConfigError
+from spade_jax.ops import full_attention as full_attention_module
 from spade_jax.ops.full_attention import full_attention
 
 
@@ -19,11 +20,14 @@ def inputs(queries, keys, batch=2, heads=2, size=4):
 def by_hand(query, key, value, visible, bias=0.0):
     """One query at a time in float64; `visible` is bool [b, q, j]."""
     output = np.zeros(query.shape)
-    bias = np.broadcast_to(bias, (query.shape[2], query.shape[1], key.shape[1]))
+    bias = np.broadcast_to(bias, (query.shape[2], 2 * key.shape[1] - 1))
     for b, i, h in np.ndindex(query.shape[:3]):
         keys = np.flatnonzero(visible[b, i])
         if keys.size:
-            scores = key[b, keys, h].astype(float) @ query[b, i, h] + bias[h, i, keys]
+            scores = (
+                key[b, keys, h].astype(float) @ query[b, i, h]
+                + bias[h, keys - i + key.shape[1] - 1]
+            )
             weights = np.exp(scores - scores.max())
             output[b, i, h] = weights / weights.sum() @ value[b, keys, h]
     return output
@@ -34,9 +38,9 @@ KEY_SEGMENTS = np.array([[1, 2, 2, 0, 0, 1, 2, 0], [3, 3, 2, 1, 1, 2, 0, 0]], np
 
 
 def test_without_masks_every_key_is_seen():
-    arguments, bias = inputs(6, 8), normal((2, 6, 8), 9)
-    output = full_attention(*arguments, causal=False, bias=bias)
-    expected = by_hand(*arguments, np.ones((2, 6, 8), bool), bias)
+    arguments = inputs(6, 8)
+    output = full_attention(*arguments, causal=False)
+    expected = by_hand(*arguments, np.ones((2, 6, 8), bool))
     np.testing.assert_allclose(output, expected, rtol=0, atol=1e-6)
 
 
@@ -60,7 +64,7 @@ def test_key_segments_alone_hide_padding_and_nothing_else():
 
 
 def test_causal_self_attention_with_packed_segments():
-    arguments, bias = inputs(6, 6), normal((2, 6, 6), 9)
+    arguments, bias = inputs(6, 6), normal((2, 11), 9)
     output = full_attention(
         *arguments,
         causal=True,
@@ -71,6 +75,51 @@ def test_causal_self_attention_with_packed_segments():
     same = QUERY_SEGMENTS[:, :, None] == QUERY_SEGMENTS[:, None, :]
     visible = same & (QUERY_SEGMENTS != 0)[:, None, :] & np.tri(6, dtype=bool)[None]
     np.testing.assert_allclose(output, by_hand(*arguments, visible, bias), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("span", [1, 3, 5])
+@pytest.mark.parametrize("causal", [False, True])
+def test_spans_of_queries_change_nothing(monkeypatch, span, causal):
+    """Output and every gradient, with segments, a bias and dropout."""
+    weight = normal((2, 8, 2, 4), 5)
+    segment_ids = np.array([[1, 1, 2, 0, 2, 1, 1, 0], [1, 2, 2, 3, 3, 0, 3, 3]], np.int32)
+
+    def results():
+        def total(query, key, value, bias):
+            output = full_attention(
+                query,
+                key,
+                value,
+                causal=causal,
+                query_segment_ids=segment_ids,
+                key_segment_ids=segment_ids,
+                bias=bias,
+                dropout_rate=0.3,
+                dropout_key=jax.random.key(0),
+            )
+            return jnp.sum(output * weight), output
+
+        (_, output), gradients = jax.value_and_grad(total, (0, 1, 2, 3), has_aux=True)(
+            *inputs(8, 8), normal((2, 15), 9)
+        )
+        return output, *gradients
+
+    expected = results()
+    monkeypatch.setattr(full_attention_module, "_SPAN", span)
+    for result, reference in zip(results(), expected):
+        np.testing.assert_allclose(result, reference, rtol=0, atol=2e-6)
+
+
+def test_gradients_of_keys_in_bfloat16_are_summed_over_spans_in_float32(monkeypatch):
+    """Each of 512 queries adds as much to the gradient of a value."""
+    monkeypatch.setattr(full_attention_module, "_SPAN", 1)
+    zeros = jnp.zeros((1, 512, 1, 1), jnp.bfloat16)
+
+    def total(value):
+        return jnp.sum(full_attention(zeros, zeros, value, causal=False).astype(jnp.float32))
+
+    gradient = jax.jit(jax.grad(total))(zeros)
+    np.testing.assert_array_equal(np.asarray(gradient, np.float32), 1.0)
 
 
 def test_gradients_ahead_of_causal_queries_are_zero():
@@ -150,7 +199,10 @@ def test_dropout_keeps_the_mean_and_follows_its_key():
     [
         (dict(causal=True), "causal = True: 6 queries, 8 keys"),
         (dict(causal=False, query_segment_ids=QUERY_SEGMENTS), "key_segment_ids = None"),
-        (dict(causal=False, bias=np.zeros((2, 8, 6))), r"must be \[h, q, j\] = \(2, 6, 8\)"),
+        (
+            dict(causal=False, bias=np.zeros((2, 15))),
+            r"must be \[h, 2j - 1\] = \(2, 15\) for 6 queries",
+        ),
         (dict(causal=False, dropout_rate=0.1), "dropout_rate = 0.1: must be 0 without a"),
     ],
 )

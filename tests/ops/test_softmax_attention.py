@@ -13,9 +13,7 @@ def normal(shape, seed=0):
 
 
 def attend(query, key, value, visible=None, bias=None):
-    return softmax_attention(
-        query, key, value, visible=visible, bias=bias, dropout_rate=0.0, dropout_key=None
-    )
+    return softmax_attention(query, key, value, visible=visible, bias=bias)[0]
 
 
 def definition(query, key, value, visible, bias):
@@ -72,3 +70,41 @@ def test_matmuls_are_in_the_inputs_dtype_also_in_the_backward_pass(dtype):
     assert set(matmuls) == {({"bfloat16": "bf16", "float32": "f32"}[dtype],) * 2}
     assert ("HIGHEST" in program) == (dtype == "float32")
     assert ("DEFAULT" in program) == (dtype == "bfloat16")
+
+
+def test_attention_to_two_sets_of_keys_goes_together_by_their_sums():
+    """Output and gradients, of rows that see keys of both sets, of one, and none."""
+    arguments = (normal((2, 5, 3)), normal((2, 8, 3), 1), normal((2, 8, 4), 2))
+    visible = np.random.default_rng(5).random((2, 5, 8)) < 0.6
+    visible[:, 0], visible[:, 1], visible[:, 2] = False, np.arange(8) > 4, np.arange(8) < 5
+    weight = normal((2, 5, 4), 4)
+
+    def together(query, key, value):
+        parts = [
+            softmax_attention(
+                query, key[:, keys], value[:, keys], visible=visible[:, :, keys], bias=None
+            )
+            for keys in (slice(5), slice(5, 8))
+        ]
+        attended, log_sums = (jnp.stack(results) for results in zip(*parts))
+        weights = jax.nn.softmax(log_sums, axis=0)
+        return jnp.sum(attended * weights[..., None], axis=0)
+
+    def whole(query, key, value):
+        return attend(query, key, value, visible)
+
+    def gradients(function):
+        def total(*arguments):
+            output = function(*arguments)
+            return jnp.sum(output * weight), output
+
+        (_, output), gradients = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(*arguments)
+        return output, *gradients
+
+    for result, reference in zip(gradients(together), gradients(whole)):
+        np.testing.assert_allclose(result, reference, rtol=0, atol=2e-6)
+    _, log_sum = softmax_attention(*arguments, visible=visible, bias=None)
+    scores = jnp.einsum("bqk,bjk->bqj", *arguments[:2], precision="highest")
+    expected = jax.nn.logsumexp(jnp.where(visible, scores, -jnp.inf), axis=-1)
+    np.testing.assert_allclose(log_sum[:, 1:], expected[:, 1:], rtol=1e-6)
+    np.testing.assert_array_equal(log_sum[:, 0], np.finfo(np.float32).min)

@@ -1,7 +1,6 @@
 """Sliding-window attention in blocks: time and memory linear in the length."""
 
 import functools
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -10,30 +9,14 @@ from jax import Array, lax
 
 from spade_jax import partition
 from spade_jax.config import require
+from spade_jax.ops.dropout import check_dropout, kept
 from spade_jax.ops.full_attention import full_attention
 from spade_jax.ops.softmax_attention import softmax_attention
+from spade_jax.ops.toeplitz import toeplitz
 
 # Queries per sequence whose scores are in memory at one time: enough to keep an accelerator busy,
 # few enough for the scores to weigh little beside the activations of a long sequence.
 _SPAN = 1024
-
-
-def window_relative_positions(radius: int, causal: bool) -> np.ndarray:
-    """Key - query position, of one block of queries and the blocks of keys that it reads.
-
-    A block is `radius` + 1 long, so that a window reaches into its neighbours and no further:
-    keys are those of the previous block and its own, and of the next one unless `causal`.
-
-    Returns:
-      int64 [block, keys]; the same for each block, so that biases are made once.
-
-    Raises:
-      ConfigError: a radius below 1.
-    """
-    require(radius >= 1, "radius", radius, "must be at least 1")
-    block = radius + 1
-    keys = np.arange(-block, block if causal else 2 * block)
-    return keys[None, :] - np.arange(block)[:, None]
 
 
 def window_attention(
@@ -54,8 +37,8 @@ def window_attention(
     segment. Each block of queries attends to its own block of keys and to the neighbouring ones,
     a span of blocks at a time: there is never an array of l x l.
 
-    Where the ambient mesh cuts sequences, each shard fetches a block of keys and values from its
-    neighbours and nothing else. Dropout is then drawn anew for each shard.
+    Where the ambient mesh cuts sequences into shards of at least a block, each fetches a block of
+    keys and values from its neighbours and nothing else.
 
     Args:
       query_blhk: [b, l, h, k], already scaled; any length.
@@ -64,8 +47,8 @@ def window_attention(
       causal: see none to the right.
       segment_ids: int [b, l], in any order; 0 is padding, which sees nothing and is never seen.
         None: all of one segment.
-      bias: float32 [h, block, keys], added to the scores; a function of the relative position
-        alone, see `window_relative_positions`.
+      bias: float32 [h, 2 * radius + 1], added to the scores: of keys `radius` places before the
+        query to `radius` behind it.
       dropout_rate: which share of the probabilities to drop.
       dropout_key: needed where the rate is not zero.
 
@@ -74,30 +57,18 @@ def window_attention(
 
     Raises:
       ConfigError: a radius below 1, a bias of another shape, a dropout rate outside [0, 1) or
-        without a key; shards of the sequence that are shorter than a block, or not equal.
+        without a key.
     """
-    relative = window_relative_positions(radius, causal)
-    block, keys = relative.shape
-    _, length, heads, _ = query_blhk.shape
+    require(radius >= 1, "radius", radius, "must be at least 1")
+    block = radius + 1
+    rows, length, heads, _ = query_blhk.shape
     require(
-        bias is None or bias.shape == (heads, block, keys),
+        bias is None or bias.shape == (heads, 2 * radius + 1),
         "bias.shape",
         None if bias is None else bias.shape,
-        f"must be [h, block, keys] = {(heads, block, keys)} for radius = {radius}",
+        f"must be [h, 2 * radius + 1] = {(heads, 2 * radius + 1)} for radius = {radius}",
     )
-    shards = partition.sequence_shards()
-    require(
-        shards == 1 or (length % shards == 0 and length // shards >= block),
-        "mesh.sequence",
-        shards,
-        f"must cut the {length} tokens of a sequence into equal shards of at least {block}, the "
-        f"window's radius {radius} and one",
-    )
-    in_spans = functools.partial(_in_spans, radius=radius, causal=causal, dropout_rate=dropout_rate)
-    if shards > 1:
-        return _on_shards(
-            in_spans, query_blhk, key_blhk, value_blhk, segment_ids, bias, dropout_key
-        )
+    check_dropout(dropout_rate, dropout_key)
     if length <= block:  # All are within reach of each other.
         return full_attention(
             query_blhk,
@@ -106,68 +77,30 @@ def window_attention(
             causal=causal,
             query_segment_ids=segment_ids,
             key_segment_ids=segment_ids,
-            bias=None if bias is None else bias[:, :length, block : block + length],
+            bias=None if bias is None else bias[:, block - length : radius + length],
             dropout_rate=dropout_rate,
             dropout_key=dropout_key,
         )
     if segment_ids is None:
-        segment_ids = jnp.ones((1, length), jnp.int32)
-    return in_spans(
+        segment_ids = jnp.ones((rows, length), jnp.int32)
+    axes = partition.fitting(("batch", "length", "heads", None), query_blhk.shape)
+    if length < partition.sequence_shards() * block:
+        axes = (axes[0], None, *axes[2:])
+    on_shard = functools.partial(
+        _attend_on_shard, radius=radius, causal=causal, dropout_rate=dropout_rate, axes=axes
+    )
+    attend = partition.on_each_device(on_shard, (axes, axes, axes, axes[:2], (axes[2],), ()), axes)
+    return attend(
         query_blhk,
         key_blhk,
         value_blhk,
         segment_ids,
         bias,
-        dropout_key,
-        before=_no_neighbour,
-        after=_no_neighbour,
+        dropout_key if dropout_rate > 0 else None,
     )
 
 
-# The block of an array [b, h, l, ...] next to it; what a shard of a sequence fetches.
-Neighbour = Callable[[Array], Array]
-
-
-def _no_neighbour(block_bhlk: Array) -> Array:
-    return jnp.zeros_like(block_bhlk)
-
-
-def _on_shards(
-    in_spans: Callable[..., Array],
-    query_blhk: Array,
-    key_blhk: Array,
-    value_blhk: Array,
-    segment_ids: Array | None,
-    bias: Array | None,
-    dropout_key: Array | None,
-) -> Array:
-    """`in_spans`, which is `_in_spans` with its settings, of each shard of the sequence."""
-    if segment_ids is None:
-        segment_ids = jnp.ones(query_blhk.shape[:2], jnp.int32)
-
-    def attend(query, key, value, segment_ids, bias, dropout_key):
-        if dropout_key is not None:
-            for axis in partition.MESH_AXES:
-                dropout_key = jax.random.fold_in(dropout_key, lax.axis_index(axis))
-        return in_spans(
-            query,
-            key,
-            value,
-            segment_ids,
-            bias,
-            dropout_key,
-            before=partition.from_shard_before,
-            after=lambda block: partition.from_shard_before(block, -1),
-        )
-
-    tokens = ("batch", "length", "heads", None)
-    attend = partition.on_each_device(
-        attend, (tokens, tokens, tokens, ("batch", "length"), ("heads",), ()), tokens
-    )
-    return attend(query_blhk, key_blhk, value_blhk, segment_ids, bias, dropout_key)
-
-
-def _in_spans(
+def _attend_on_shard(
     query_blhk: Array,
     key_blhk: Array,
     value_blhk: Array,
@@ -178,12 +111,10 @@ def _in_spans(
     radius: int,
     causal: bool,
     dropout_rate: float,
-    before: Neighbour,
-    after: Neighbour,
+    axes: tuple[str | None, ...],
 ) -> Array:
-    """`window_attention`, where `before` and `after` turn the last and the first block of keys into
-    those that lie before and after them all."""
-    relative = window_relative_positions(radius, causal)
+    """`window_attention`, of one shard; the axes are those that are cut into shards."""
+    relative = _relative_positions(radius, causal)
     block, keys = relative.shape
     length = query_blhk.shape[1]
     blocks = -(-length // block)
@@ -191,11 +122,17 @@ def _in_spans(
     spans = -(-blocks // max(2, _SPAN // block))
     span = -(-blocks // spans) * block
 
+    def neighbour(block_bhlk: Array, distance: int) -> Array:
+        """The block before the first one, or after the last, from that of the shard before."""
+        if axes[1] is None:
+            return jnp.zeros_like(block_bhlk)
+        return partition.from_shard_before(block_bhlk, distance)
+
     def around(array_bhlk: Array) -> Array:
         """[b, h, l, ...] to [spans, b, h, span and its neighbours, ...]."""
-        near = [before(array_bhlk[:, :, -block:]), array_bhlk]
+        near = [neighbour(array_bhlk[:, :, -block:], 1), array_bhlk]
         if not causal:
-            near.append(after(array_bhlk[:, :, :block]))
+            near.append(neighbour(array_bhlk[:, :, :block], -1))
         beyond = keys - block
         extended = jnp.concatenate(near, axis=2)
         extended = _filled_up(extended, spans * span + beyond)
@@ -210,21 +147,39 @@ def _in_spans(
     query_sbhlk = _spans(_filled_up(query_blhk.swapaxes(1, 2), spans * span), spans, span)
     segments_sb1l = _spans(_filled_up(segment_ids[:, None, :], spans * span), spans, span)
     in_window = (np.abs(relative) <= radius) & (not causal or relative <= 0)
+    if bias is not None:
+        # Of each block; what is beyond the radius is hidden.
+        beyond = (block, 0 if causal else block)
+        bias = toeplitz(jnp.pad(bias, ((0, 0), beyond)), block)[None, :, None]
+    rows = partition.places(axes[0], query_blhk.shape[0])
+    heads = partition.places(axes[2], query_blhk.shape[2])
+    first = partition.places(axes[1], length)[0]
 
-    def attend(arrays: tuple[Array, Array, Array, Array, Array, Array | None]) -> Array:
+    def attend(arrays: tuple[Array, Array, Array, Array, Array, Array]) -> Array:
         """One span of queries, [b, h, span, k], to the keys around it."""
-        query, key, value, query_segments, key_segments, dropout_key = arrays
+        query, key, value, query_segments, key_segments, first = arrays
         query_segments = _blocks(query_segments, block, block)[..., :, None]
         key_segments = _blocks(key_segments, block, keys)[..., None, :]
         visible = (query_segments == key_segments) & (key_segments != 0)
-        attended_bhnqk = softmax_attention(
+        dropped = None
+        if dropout_key is not None:
+            positions = (first + jnp.arange(span, dtype=jnp.int32)).reshape(-1, block, 1)
+            dropped = kept(
+                dropout_key,
+                dropout_rate,
+                rows=rows,
+                heads=heads,
+                queries=positions,
+                keys=positions + relative[None].astype(np.int32),
+            )
+        attended_bhnqk, _ = softmax_attention(
             _blocks(query, block, block),
             _blocks(key, block, keys),
             _blocks(value, block, keys),
             visible=visible & in_window[None, None, None],
-            bias=None if bias is None else bias[None, :, None],
+            bias=bias,
             dropout_rate=dropout_rate,
-            dropout_key=dropout_key,
+            kept=dropped,
         )
         return lax.collapse(attended_bhnqk, 2, 4)
 
@@ -237,11 +192,25 @@ def _in_spans(
             around(value_bhlk),
             segments_sb1l,
             around(segment_ids[:, None, :]),
-            None if dropout_key is None else jax.random.split(dropout_key, spans),
+            first + span * jnp.arange(spans, dtype=jnp.int32),
         ),
     )
     attended_bhlk = lax.collapse(jnp.moveaxis(attended_sbhlk, 0, 2), 2, 4)[:, :, :length]
     return attended_bhlk.swapaxes(1, 2)
+
+
+def _relative_positions(radius: int, causal: bool) -> np.ndarray:
+    """Key - query position, of one block of queries and the blocks of keys that it reads.
+
+    A block is `radius` + 1 long, so that a window reaches into its neighbours and no further:
+    keys are those of the previous block and its own, and of the next one unless `causal`.
+
+    Returns:
+      int64 [block, keys].
+    """
+    block = radius + 1
+    keys = np.arange(-block, block if causal else 2 * block)
+    return keys[None, :] - np.arange(block)[:, None]
 
 
 def _filled_up(array: Array, length: int) -> Array:

@@ -9,8 +9,9 @@ padding and segments, and all three give the same numbers: docs/mathematics.md s
 Inside, a *stream* is an input with a readout of its own that goes through the same (A, B): the
 reversed sequence is one, and so is the delayed one that cuts a kernel off.
 
-On a mesh each device runs its own rows, features and piece of the sequence. Pieces run from a state
-of zeros; then states are handed on from piece to piece, and nothing else.
+On a mesh each device runs its own rows, features and, "chunked", piece of the sequence, where
+pieces are whole chunks. They run from a state of zeros; then states are handed on from piece to
+piece, and nothing else.
 Shape letters: s streams, b batch, l length, c channels, d features, n state size, t block length,
 m blocks.
 """
@@ -22,10 +23,11 @@ import jax
 import jax.numpy as jnp
 
 from spade_jax import partition
-from spade_jax.config import require, require_choice
+from spade_jax.config import require_choice
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.kernel import block_operators, delayed_readout, kernel
 from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum, like
+from spade_jax.ops.toeplitz import toeplitz
 
 METHODS = ("chunked", "fft", "reference")
 
@@ -59,26 +61,13 @@ def convolve(
       y [b, l, channels, d], of no meaning where there is padding.
 
     Raises:
-      ConfigError: another method; on a mesh that cuts sequences, a method other than "chunked", or
-        shards that are not equal and whole chunks long.
+      ConfigError: another method.
     """
     require_choice("model.ssm.convolution", method, METHODS)
-    shards = partition.sequence_shards()
-    rows, length, features = u.shape
-    if shards > 1:
-        require(
-            method == "chunked",
-            "model.ssm.convolution",
-            method,
-            f'must be "chunked" with mesh.sequence = {shards}',
-        )
-        require(
-            length % (shards * chunk_length) == 0,
-            "mesh.sequence",
-            shards,
-            f"must cut the {length} tokens of a sequence into equal shards of whole chunks, of "
-            f"model.ssm.chunk_length = {chunk_length} tokens each",
-        )
+    # Left to itself, XLA gathers what goes into an FFT, and states on every device.
+    axes = partition.fitting(("batch", "length", "ssm_features"), u.shape, chunk_length)
+    if method != "chunked":
+        axes = (axes[0], None, axes[2])
 
     def run(
         system: DiscreteStateSpace, c: jax.Array, u: jax.Array, segment_ids: jax.Array | None
@@ -92,33 +81,12 @@ def convolve(
             chunk_length=chunk_length,
             bidirectional=bidirectional,
             max_kernel_length=max_kernel_length,
-            shards=shards,
+            shards=1 if axes[1] is None else partition.sequence_shards(),
         )
 
-    mesh = partition.ambient_mesh()
-    divides = mesh is not None and (
-        rows % partition.shards("batch", mesh) == 0
-        and features % partition.shards("ssm_features", mesh) == 0
+    run = partition.on_each_device(
+        run, ((axes[2],), (None, axes[2], None), axes, axes[:2]), (*axes[:2], None, axes[2])
     )
-    if divides:
-        # Left to itself, XLA gathers what goes into an FFT, and states on every device.
-        run = partition.on_each_device(
-            run,
-            (
-                ("ssm_features",),
-                (None, "ssm_features", None),
-                ("batch", "length", "ssm_features"),
-                ("batch", "length"),
-            ),
-            ("batch", "length", None, "ssm_features"),
-        )
-    else:
-        require(
-            shards == 1,
-            "mesh",
-            None if mesh is None else dict(mesh.shape),
-            f"must divide the {rows} rows and {features} features, for it cuts sequences",
-        )
     return run(system, c, u, segment_ids)
 
 
@@ -302,14 +270,16 @@ def _chunked(
     # batch of plain matmuls, one for each feature, that needs no transposition.
     x = jnp.transpose(u.reshape(streams, batch, -1, t, d), (4, 0, 1, 2, 3))
     blocks = block_operators(system, c, t)
-    toeplitz = _toeplitz(jnp.transpose(blocks.taps, (3, 1, 2, 0)))
+    taps = jnp.transpose(blocks.taps, (3, 1, 2, 0))
+    # T_ji = taps_{i-j} for i >= j, else 0.
+    matrices = toeplitz(jnp.pad(taps, (*[(0, 0)] * 3, (t - 1, 0))), t)
     write = jnp.swapaxes(blocks.write, 0, 1)
     read = jnp.transpose(blocks.read, (3, 1, 2, 4, 0))
 
     if runs is None:
         written = einsum("dsbmt,dtn->dsbmn", x, write)
         entering = _entering_blocks(blocks.transition, written, None, line)
-        y = _within_blocks(toeplitz, x) + einsum("dsbmn,dscni->dsbmci", entering, read)
+        y = _within_blocks(matrices, x) + einsum("dsbmn,dscni->dsbmci", entering, read)
     else:
         runs = jnp.pad(runs, ((0, 0), (0, 0), (0, padding)), mode="edge")
         runs = runs.reshape(streams, batch, -1, t)
@@ -327,8 +297,8 @@ def _chunked(
         y = y + jax.lax.cond(
             borders_within,
             _within_runs,
-            lambda toeplitz, x, runs: _within_blocks(toeplitz, x),
-            *(toeplitz, x, runs),
+            lambda matrices, x, runs: _within_blocks(matrices, x),
+            *(matrices, x, runs),
         )
     y = jnp.transpose(y, (1, 2, 3, 5, 4, 0))
     return y.reshape(streams, batch, -1, *y.shape[4:])[:, :, :length]
@@ -418,25 +388,12 @@ def _carry_backward(residuals, cotangents):
 _carry.defvjp(_carry_forward, _carry_backward)
 
 
-def _toeplitz(taps: jax.Array) -> jax.Array:
-    """[..., t] -> [..., t, t], T_ji = taps_{i-j} for i >= j, else 0: what x is multiplied by.
-
-    The vector is repeated with a period one longer than the rows, so that each row comes out one
-    place further to the right: pads and reshapes only, no gather (nor a scatter in its gradient).
-    """
-    t = taps.shape[-1]
-    lead = taps.shape[:-1]
-    ring = jnp.concatenate([taps, jnp.zeros_like(taps)], axis=-1)
-    rows = jnp.broadcast_to(ring[..., None, :], (*lead, t, 2 * t)).reshape(*lead, -1)
-    return rows[..., : t * (2 * t - 1)].reshape(*lead, t, 2 * t - 1)[..., :t]
-
-
-def _within_blocks(toeplitz: jax.Array, x: jax.Array) -> jax.Array:
+def _within_blocks(matrices: jax.Array, x: jax.Array) -> jax.Array:
     """x [d, s, b, m, t] times the Toeplitz matrices [d, s, c, t, t]: [d, s, b, m, c, t]."""
-    return einsum("dsbmj,dscji->dsbmci", x, toeplitz)
+    return einsum("dsbmj,dscji->dsbmci", x, matrices)
 
 
-def _within_runs(toeplitz: jax.Array, x: jax.Array, runs: jax.Array) -> jax.Array:
+def _within_runs(matrices: jax.Array, x: jax.Array, runs: jax.Array) -> jax.Array:
     """`_within_blocks`, for pairs of tokens of the same run only: runs are [s, b, m, t].
 
     A mask for each row would make one Toeplitz matrix for each row and feature. But runs are
@@ -446,7 +403,7 @@ def _within_runs(toeplitz: jax.Array, x: jax.Array, runs: jax.Array) -> jax.Arra
     two nonzero quarters are blocks of half the length.
     """
     t = x.shape[-1]
-    y = toeplitz[..., 0, :1][:, :, None, None] * x[..., None, :]  # the diagonal
+    y = matrices[..., 0, :1][:, :, None, None] * x[..., None, :]  # the diagonal
     width = t
     while width > 1:
         half = width // 2
@@ -454,7 +411,7 @@ def _within_runs(toeplitz: jax.Array, x: jax.Array, runs: jax.Array) -> jax.Arra
         run_halves = runs.reshape(*runs.shape[:2], -1, 2, half)
         middle = run_halves[..., 0, -1:]
         left = x_halves[..., 0, :] * (run_halves[..., 0, :] == middle).astype(x.dtype)[None]
-        right = einsum("dsbkj,dscji->dsbkci", left, toeplitz[..., :half, half:width])
+        right = einsum("dsbkj,dscji->dsbkci", left, matrices[..., :half, half:width])
         within = (run_halves[..., 1, :] == middle).astype(x.dtype)
         right = right * within[None, ..., None, :]
         # [d, s, b, k, c, half] -> [d, s, b, m, c, t]: k counts the halvings of each block.

@@ -21,9 +21,8 @@ def dense_window_attention(query, key, value, *, radius, causal, segment_ids=Non
     visible = jnp.asarray(visible_pairs(length, radius, causal, segment_ids))[:, None]
     scores = jnp.einsum("bqhk,bjhk->bhqj", query, key, precision="highest")
     if bias is not None:
-        row = np.arange(length)[:, None] % (radius + 1)
-        column = np.arange(length)[None, :] - np.arange(length)[:, None] + row + radius + 1
-        scores += bias[:, row, np.clip(column, 0, bias.shape[2] - 1)][None]
+        relative = np.arange(length)[None, :] - np.arange(length)[:, None]
+        scores += bias[:, np.clip(relative + radius, 0, 2 * radius)][None]
     probabilities = jax.nn.softmax(jnp.where(visible, scores, -1e30), axis=-1)
     probabilities = jnp.where(visible, probabilities, 0.0)
     return jnp.einsum("bhqj,bjhk->bqhk", probabilities, value, precision="highest")

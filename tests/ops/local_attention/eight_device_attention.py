@@ -9,9 +9,9 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from spade_jax.config import ConfigError
+from spade_jax import partition
 from spade_jax.ops.full_attention import full_attention
-from spade_jax.ops.local_attention.window import window_attention, window_relative_positions
+from spade_jax.ops.local_attention.window import window_attention
 from spade_jax.partition import MESH_AXES
 
 assert jax.device_count() == 8
@@ -20,7 +20,7 @@ length, radius = 2100, 15
 rng = np.random.default_rng(0)
 query, key, value = (rng.normal(size=(4, length, 2, 4)).astype(np.float32) for _ in range(3))
 segment_ids = np.repeat(rng.integers(0, 3, (4, length // 100)), 100, axis=1).astype(np.int32)
-bias = rng.normal(size=(2, *window_relative_positions(radius, False).shape)).astype(np.float32)
+bias = rng.normal(size=(2, 2 * radius + 1)).astype(np.float32)
 
 
 def window(query, key, value, segment_ids, bias, dropout_key):
@@ -88,64 +88,98 @@ for name, attention in (("window", window), ("full", full)):
     }
 
 
-def on_shards(causal, *sizes):
-    """Window attention with the sequence in shards that are no whole number of blocks."""
-    whole = 2056
+def on_shards(attention, lengths, *sizes):
+    """Attention, dropout included, on a mesh that cuts sequences, against one device.
+
+    lengths: of queries and keys.
+    """
     mesh = jax.make_mesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 4)
 
-    # Shards do not begin where blocks of the whole do: the bias is one of relative positions.
-    relative = window_relative_positions(radius, causal)
-    table = rng.normal(size=(2, 100)).astype(np.float32)
-
-    def total(query, key, value, table, segment_ids):
-        output = window_attention(
-            query,
-            key,
-            value,
-            radius=radius,
-            causal=causal,
-            segment_ids=segment_ids,
-            bias=table[:, relative + 50],
-        )
+    def total(query, key, value, bias, query_segments, key_segments):
+        output = attention(query, key, value, bias, query_segments, key_segments)
         return jnp.sum(jnp.sin(output)), output
 
     function = jax.jit(jax.value_and_grad(total, (0, 1, 2, 3), has_aux=True))
-    tokens = [array[:, :whole] for array in (query, key, value)]
-    arguments = (*tokens, table, segment_ids[:, :whole])
+    tokens = [query[:, : lengths[0]], key[:, : lengths[1]], value[:, : lengths[1]]]
+    reach = 2 * radius + 1 if attention in windows else 2 * lengths[1] - 1
+    bias = rng.normal(size=(2, reach)).astype(np.float32)
+    arguments = (*tokens, bias, *(segment_ids[:, :length] for length in lengths))
     expected = function(*arguments)
-    heads = NamedSharding(mesh, P(("data", "fsdp"), "sequence", "tensor"))
-    rows = NamedSharding(mesh, P(("data", "fsdp"), "sequence"))
     with jax.set_mesh(mesh):
-        placed = [jax.device_put(array, heads) for array in tokens]
-        compiled = function.lower(
-            *placed, arguments[3], jax.device_put(arguments[4], rows)
-        ).compile()
-        found = compiled(*placed, arguments[3], jax.device_put(arguments[4], rows))
-    moved = re.findall(r"= \w+\[([\d,]+)\]\S* collective-permute(?:-start)?\(", compiled.as_text())
+
+        def placed(array):
+            if array is bias:
+                return array
+            axes = ("batch", "length", "heads", None)[: array.ndim]
+            spec = partition.partition_spec(partition.fitting(axes, array.shape))
+            return jax.device_put(array, NamedSharding(mesh, spec))
+
+        placed_arguments = [placed(array) for array in arguments]
+        compiled = function.lower(*placed_arguments).compile()
+        found = compiled(*placed_arguments)
+    program = compiled.as_text()
+    moved = re.findall(r"= \w+\[([\d,]+)\]\S* collective-permute(?:-start)?\(", program)
+    gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-(?:gather|to-all)(?:-start)?\(", program)
     return {
         "errors": [
             float(np.max(np.abs(np.asarray(a) - np.asarray(b))))
             for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected))
         ],
-        "gathers": len(re.findall(r" all-(?:gather|to-all)(?:-start)?\(", compiled.as_text())),
-        "tokens_moved": max(max(map(int, shape.split(",")[2:])) for shape in moved),
+        "gathered": sorted({max(map(int, shape.split(","))) for shape in gathered}),
+        "tokens_moved": max((max(map(int, shape.split(",")[2:])) for shape in moved), default=0),
     }
 
 
+def window_on_shards(causal):
+    def attention(query, key, value, bias, segments, _):
+        return window_attention(
+            query,
+            key,
+            value,
+            radius=radius,
+            causal=causal,
+            segment_ids=segments,
+            bias=bias,
+            dropout_rate=0.2,
+            dropout_key=jax.random.key(0),
+        )
+
+    return attention
+
+
+def full_on_shards(query, key, value, bias, query_segments, key_segments):
+    itself = query.shape == key.shape
+    return full_attention(
+        query,
+        key,
+        value,
+        causal=itself,
+        query_segment_ids=query_segments,
+        key_segment_ids=key_segments,
+        bias=bias if itself else None,
+        dropout_rate=0.2,
+        dropout_key=jax.random.key(0),
+    )
+
+
+windows = [window_on_shards(causal) for causal in (False, True)]
+# Shards that are no whole number of blocks.
 report["shards"] = [
-    on_shards(False, 1, 1, 1, 8),
-    on_shards(True, 1, 1, 1, 8),
-    on_shards(False, 1, 2, 2, 2),
+    on_shards(windows[0], (2056, 2056), 1, 1, 1, 8),
+    on_shards(windows[1], (2056, 2056), 1, 1, 1, 8),
+    on_shards(windows[0], (2056, 2056), 1, 2, 2, 2),
 ]
+# Itself, in spans; itself with other axes; cross, both cut, keys alone, queries alone, and neither.
+report["full on shards"] = {
+    "itself": on_shards(full_on_shards, (1400, 1400), 1, 1, 1, 8),
+    "itself on all axes": on_shards(full_on_shards, (120, 120), 1, 2, 2, 2),
+    "itself, not cut": on_shards(full_on_shards, (121, 121), 1, 2, 2, 2),
+    "cross": on_shards(full_on_shards, (120, 280), 1, 2, 1, 4),
+    "cross, keys cut": on_shards(full_on_shards, (121, 280), 1, 2, 1, 4),
+    "cross, queries cut": on_shards(full_on_shards, (120, 279), 1, 2, 1, 4),
+}
 
 
-def too_short():
-    with jax.set_mesh(jax.make_mesh((1, 1, 1, 8), MESH_AXES, axis_types=(AxisType.Auto,) * 4)):
-        try:
-            window_attention(*(x[:, :120] for x in (query, key, value)), radius=15, causal=True)
-        except ConfigError as error:
-            return str(error)
-
-
-report["too short"] = too_short()
+# Shards of 15 tokens, of which a window reaches further than that.
+report["too short"] = on_shards(windows[1], (120, 120), 1, 1, 1, 8)
 print(json.dumps(report))

@@ -8,7 +8,7 @@ from golden_data import OUTPUT_TOLERANCE, Golden, output_error
 from spade_jax.config import ConfigError
 from spade_jax.ops.local_attention import window
 from spade_jax.ops.local_attention.buckets import relative_position_buckets
-from spade_jax.ops.local_attention.window import window_attention, window_relative_positions
+from spade_jax.ops.local_attention.window import window_attention
 
 
 def normal(shape, seed=0, scale=1.0):
@@ -70,22 +70,22 @@ def test_attention_is_that_of_the_authors(name):
     golden = Golden(name)
     radius, heads = (golden.config[setting] for setting in ("local_radius", "num_heads"))
     causal = golden.config.get("is_decoder", False)
-    relative = window_relative_positions(radius, causal)
     bias = None
     if "param/relative_attention_bias.weight" in golden:
         buckets = relative_position_buckets(
-            relative,
+            np.arange(-radius, radius + 1),
             bidirectional=not causal,
             num_buckets=golden.config["num_buckets"],
             max_distance=golden.config["max_distance"],
         )
-        # The authors read the next block in causal models as well, and hide it.
-        np.testing.assert_array_equal(buckets, golden["out/bucket_table"][:, : relative.shape[1]])
-        table = golden["param/relative_attention_bias.weight"]
-        bias = np.moveaxis(table[buckets], -1, 0)
-        np.testing.assert_array_equal(
-            bias, golden["out/relative_bias"][0, 0, :, :, : relative.shape[1]]
-        )
+        bias = golden["param/relative_attention_bias.weight"][buckets].T
+        # The authors make them for each query of a block and each key of three blocks.
+        block = radius + 1
+        relative = np.arange(-block, 2 * block)[None, :] - np.arange(block)[:, None]
+        near = np.abs(relative) <= radius
+        place = relative[near] + radius
+        np.testing.assert_array_equal(buckets[place], golden["out/bucket_table"][near])
+        np.testing.assert_array_equal(bias[:, place], golden["out/relative_bias"][0, 0][:, near])
     x = golden["in/x"]
     query, key, value = (
         (x @ golden[f"param/{weight}.weight"].T).reshape(*x.shape[:2], heads, -1)
@@ -119,7 +119,7 @@ def test_window_is_dense_attention_under_a_mask(monkeypatch, length, span, causa
     monkeypatch.setattr(window, "_SPAN", span)
     radius = 4
     segment_ids = segment_patterns(length)
-    bias = normal((2, *window_relative_positions(radius, causal).shape), seed=7)
+    bias = normal((2, 2 * radius + 1), seed=7)
     arguments = (*inputs(len(segment_ids), length), bias)
     settings = dict(radius=radius, causal=causal, segment_ids=segment_ids)
     results = output_and_gradients(window_attention, arguments, **settings)
@@ -158,16 +158,12 @@ def test_who_sees_whom(monkeypatch, causal, span):
     np.testing.assert_allclose(probabilities.sum(-1), visible.any(-1), atol=1e-6)
 
 
-def test_bias_of_one_block_serves_all():
+def test_bias_goes_by_the_distance():
     """A bias that grows with the distance pulls every query towards its nearest keys alike."""
     radius, length = 3, 19
-    relative = window_relative_positions(radius, causal=False)
-    assert relative.shape == (4, 12)
-    assert relative[0].tolist() == list(range(-4, 8))
-    assert relative[3].tolist() == list(range(-7, 5))
     zeros = np.zeros((1, length, 1, 4), np.float32)
     one_hot = np.eye(length, dtype=np.float32)[None, :, None]
-    bias = -np.abs(relative)[None].astype(np.float32)
+    bias = -np.abs(np.arange(-radius, radius + 1, dtype=np.float32))[None]
     probabilities = attend(zeros, zeros, one_hot, radius=radius, causal=False, bias=bias)
     decay = np.exp(-np.abs(np.arange(-radius, radius + 1.0)))
     for i in range(radius, length - radius):
@@ -206,10 +202,8 @@ def test_padding_changes_nothing(causal):
 
 @pytest.mark.parametrize("causal", [False, True])
 def test_packed_segments_are_separate_ones(causal):
-    """The bias is a function of the distance alone, as T5's is, so that a block's start is free."""
     lengths, radius = (7, 12, 4), 5
-    relative = window_relative_positions(radius, causal)
-    bias = normal((2, 40), seed=3)[:, relative + 20]
+    bias = normal((2, 2 * radius + 1), seed=3)
     arrays = inputs(1, sum(lengths))
     segment_ids = np.repeat([3, 1, 2], lengths)[None].astype(np.int32)
     packed = attend(*arrays, radius=radius, causal=causal, segment_ids=segment_ids, bias=bias)
@@ -246,7 +240,7 @@ def test_causal_output_has_no_gradient_ahead():
 @pytest.mark.parametrize("length", [3, 20])
 def test_rows_that_see_nothing_are_zero_and_their_gradients_too(dtype, length):
     arrays = [jnp.asarray(10 * a, dtype) for a in inputs(2, length)]
-    bias = jnp.asarray(normal((2, *window_relative_positions(4, False).shape)))
+    bias = jnp.asarray(normal((2, 9)))
     segment_ids = np.zeros((2, length), np.int32)
     segment_ids[1, -2:] = 1
 
@@ -270,7 +264,7 @@ def test_rows_that_see_nothing_are_zero_and_their_gradients_too(dtype, length):
 
 def test_bfloat16_is_float32_rounded():
     query, key, value = (jnp.asarray(a, jnp.bfloat16) for a in inputs(2, 50, heads=2, size=16))
-    bias = normal((2, *window_relative_positions(7, False).shape), seed=7)
+    bias = normal((2, 15), seed=7)
     narrow = output_and_gradients(
         window_attention, (query, key, value, bias), radius=7, causal=False
     )
@@ -362,9 +356,8 @@ def test_radius_below_one_is_rejected(radius):
 
 
 def test_bias_of_another_radius_is_rejected():
-    bias = normal((2, *window_relative_positions(3, True).shape))
-    with pytest.raises(ConfigError, match=r"\(2, 5, 10\) for radius = 4"):
-        window_attention(*inputs(1, 20), radius=4, causal=True, bias=bias)
+    with pytest.raises(ConfigError, match=r"\(2, 9\) for radius = 4"):
+        window_attention(*inputs(1, 20), radius=4, causal=True, bias=normal((2, 7)))
 
 
 @pytest.mark.parametrize(("rate", "key"), [(0.1, None), (1.0, 0), (-0.1, 0)])

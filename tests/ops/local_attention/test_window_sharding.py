@@ -29,12 +29,32 @@ def test_shards_of_a_sequence_fetch_a_block_from_their_neighbours_and_no_more(re
         assert output < 1e-6
         assert max(gradients) < 1e-5
         assert bias_gradient < 1e-3  # A sum over 8,224 queries.
-        assert seen["gathers"] == 0
+        assert seen["gathered"] == []
         assert seen["tokens_moved"] == 16
 
 
-def test_shards_that_are_shorter_than_the_window(report):
-    assert report["too short"] == (
-        "mesh.sequence = 8: must cut the 120 tokens of a sequence into equal shards of at least "
-        "16, the window's radius 15 and one"
-    )
+def test_full_attention_to_keys_in_shards(report):
+    """Queries are gathered where they are cut, keys never are."""
+    seen = report["full on shards"]
+    for found in seen.values():
+        _, output, *gradients, bias_gradient = found["errors"]
+        assert output < 3e-6  # Of numbers up to 5.
+        assert max(gradients) < 1e-5
+        assert bias_gradient < 1e-4
+        assert found["tokens_moved"] == 0
+    assert {name: found["gathered"] for name, found in seen.items()} == {
+        "itself": [1400],
+        "itself on all axes": [120],
+        "itself, not cut": [],
+        "cross": [120],
+        "cross, keys cut": [],
+        "cross, queries cut": [],
+    }
+
+
+def test_sequences_too_short_to_be_cut_are_left_whole(report):
+    _, output, *gradients, bias_gradient = report["too short"]["errors"]
+    assert output < 1e-6
+    assert max(gradients) < 1e-5
+    assert bias_gradient < 1e-4
+    assert report["too short"]["tokens_moved"] == 0
