@@ -146,13 +146,14 @@ def _attend_on_shard(
     if not keys_cut:
         return attended_bqhk
     largest = lax.pmax(lax.stop_gradient(log_sum_bqh), "sequence")
-    weight = jnp.exp(log_sum_bqh - largest)[..., None]
-    parts = jnp.concatenate([attended_bqhk.astype(jnp.float32) * weight, weight], axis=-1)
+    weight_bqh = jnp.exp(log_sum_bqh - largest)
+    weight_bqh = weight_bqh / lax.psum(weight_bqh, "sequence")
+    part_bqhk = attended_bqhk.astype(jnp.float32) * weight_bqh[..., None]
     if queries_cut:
-        sums = lax.psum_scatter(parts, "sequence", scatter_dimension=1, tiled=True)
+        whole = lax.psum_scatter(part_bqhk, "sequence", scatter_dimension=1, tiled=True)
     else:
-        sums = lax.psum(parts, "sequence")
-    return (sums[..., :-1] / sums[..., -1:]).astype(query_bqhk.dtype)
+        whole = lax.psum(part_bqhk, "sequence")
+    return whole.astype(query_bqhk.dtype)
 
 
 def _in_spans(

@@ -107,11 +107,18 @@ def device_groups(attributes: str, devices: int) -> np.ndarray:
         shape, dims = _integers(tiled[1]), _integers(tiled[2])
         order = _integers(tiled[3]) if tiled[3] else tuple(range(len(dims)))
         return np.arange(math.prod(dims)).reshape(dims).transpose(order).reshape(shape)
-    if named := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", attributes):
+    if named := re.search(
+        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? "
+        r"\{([^}]*)\}",
+        attributes,
+    ):
         axes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
-        over = re.findall(r"'(\w+)'(?:,|$)", named[2])
-        if over and named[2].count("'") == 2 * len(over):
-            ids = np.arange(math.prod(axes.values())).reshape(tuple(axes.values()))
+        over = re.findall(r"'(\w+)'(?:,|$)", named[4])
+        if over and named[4].count("'") == 2 * len(over):
+            dims = _integers(named[2]) if named[2] else (math.prod(axes.values()),)
+            order = _integers(named[3]) if named[3] else tuple(range(len(dims)))
+            ids = np.arange(math.prod(dims)).reshape(dims).transpose(order)
+            ids = ids.reshape(tuple(axes.values()))
             last = [list(axes).index(name) for name in over]
             ids = np.moveaxis(ids, last, range(-len(last), 0))
             return ids.reshape(-1, math.prod(axes[name] for name in over))

@@ -28,6 +28,10 @@ MINIATURE = f"--config={ROOT / 'tests' / 'pretrain' / 'miniature.py'}"
             "replica_groups=mesh['axis_0'=4,'axis_1'=1,'axis_2'=2] {'axis_0'}, dim",
             [[0, 2, 4, 6], [1, 3, 5, 7]],
         ),
+        (
+            "replica_groups=mesh['axis_0'=2,'axis_1'=4], device_ids=([4,2]T(1,0)) {'axis_0'}, dim",
+            [[0, 1], [2, 3], [4, 5], [6, 7]],
+        ),
         ("source_target_pairs={{0,1},{2,3}}, metadata={}", [[0, 1], [2, 3]]),
     ],
 )
