@@ -14,9 +14,7 @@ def check_dropout(rate: float, key: Array | None) -> None:
     require(rate == 0.0 or key is not None, "dropout_rate", rate, "must be 0 without a dropout_key")
 
 
-def kept(
-    key: Array, rate: float, *, rows: Array, heads: Array, queries: Array, keys: Array
-) -> Array:
+def kept(key: Array, rate: float, *, queries: Array, keys: Array) -> Array:
     """Which probabilities dropout keeps, each by the dropout key and its own place alone.
 
     So that they are the same ones however the computation is cut up. Threefry (Salmon et al., 2011)
@@ -25,23 +23,34 @@ def kept(
     Args:
       key: of `jax.random`.
       rate: which share is dropped.
-      rows, heads: places in the batch and among the heads, int32 [b] and [h].
-      queries, keys: positions in the sequence, of shapes that broadcast, [..., q, j].
+      queries: numbers of the queries, see `number_queries`, uint32 [..., q, 1].
+      keys: positions of the keys in the sequence, int32, of a shape that broadcasts to [..., q, j].
 
     Returns:
-      Bool [b, h, ..., q, j].
+      Bool [..., q, j].
     """
     low, high = jax.random.bits(key, (2,), jnp.uint32)
-    pair = _threefry(low, high, rows[:, None], heads[None, :])
     shape = jnp.broadcast_shapes(queries.shape, keys.shape)
-    lead = (..., *[None] * len(shape))
-    bits, _ = _threefry(pair[0][lead], pair[1][lead], queries, keys)
+    bits, _ = threefry2x32_p.bind(
+        low,
+        high,
+        *(jnp.broadcast_to(place.astype(jnp.uint32), shape) for place in (queries, keys)),
+    )
     return bits < jnp.uint32(min(round((1.0 - rate) * 2**32), 2**32 - 1))
 
 
-def _threefry(*words: Array) -> list[Array]:
-    """The block cipher of a key of two words and a counter of two, all of shapes that broadcast."""
-    shape = jnp.broadcast_shapes(*(word.shape for word in words))
-    return threefry2x32_p.bind(
-        *(jnp.broadcast_to(word.astype(jnp.uint32), shape) for word in words)
-    )
+def number_queries(
+    rows: Array, heads: Array, positions: Array, *, num_heads: int, length: int
+) -> Array:
+    """Numbers the queries of an array [b, h, l], modulo 2 ** 32.
+
+    Args:
+      rows, heads, positions: where the ones at hand lie along each axis, int32 vectors.
+      num_heads, length: of the whole array.
+
+    Returns:
+      uint32 [rows, heads, positions].
+    """
+    rows, heads, positions = (place.astype(jnp.uint32) for place in (rows, heads, positions))
+    row_and_head = rows[:, None] * num_heads + heads[None]
+    return row_and_head[..., None] * length + positions[None, None]

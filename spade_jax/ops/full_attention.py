@@ -8,7 +8,7 @@ from jax import Array, lax
 
 from spade_jax import partition
 from spade_jax.config import require
-from spade_jax.ops.dropout import check_dropout, kept
+from spade_jax.ops.dropout import check_dropout, kept, number_queries
 from spade_jax.ops.softmax_attention import softmax_attention
 from spade_jax.ops.toeplitz import toeplitz
 
@@ -76,6 +76,8 @@ def full_attention(
         _attend_on_shard,
         causal=causal,
         dropout_rate=dropout_rate,
+        num_heads=heads,
+        length=queries,
         query_axes=query_axes,
         key_axes=key_axes,
     )
@@ -118,16 +120,25 @@ def _attend_on_shard(
     *,
     causal: bool,
     dropout_rate: float,
+    num_heads: int,
+    length: int,
     query_axes: tuple[str | None, ...],
     key_axes: tuple[str | None, ...],
 ) -> Array:
-    """`full_attention`, of one shard; the axes are those that are cut into shards."""
+    """`full_attention`, of one shard of so many heads and queries; the axes are those that are cut
+    into shards."""
     keys_cut, queries_cut = key_axes[1] is not None, query_axes[1] is not None
     if keys_cut and queries_cut:
         query_bqhk = lax.all_gather(query_bqhk, "sequence", axis=1, tiled=True)
         if query_segment_ids is not None:
             query_segment_ids = lax.all_gather(query_segment_ids, "sequence", axis=1, tiled=True)
-    queries_axis = None if keys_cut else query_axes[1]
+    numbers_bhq = number_queries(
+        partition.places(query_axes[0], query_bqhk.shape[0]),
+        partition.places(query_axes[2], query_bqhk.shape[2]),
+        partition.places(None if keys_cut else query_axes[1], query_bqhk.shape[1]),
+        num_heads=num_heads,
+        length=length,
+    )
     attended_bqhk, log_sum_bqh = _in_spans(
         query_bqhk,
         key_bjhk,
@@ -138,9 +149,7 @@ def _attend_on_shard(
         dropout_key,
         causal=causal,
         dropout_rate=dropout_rate,
-        rows=partition.places(query_axes[0], query_bqhk.shape[0]),
-        heads=partition.places(query_axes[2], query_bqhk.shape[2]),
-        first_query=partition.places(queries_axis, query_bqhk.shape[1])[0],
+        numbers_bqh=numbers_bhq.swapaxes(1, 2),
         first_key=partition.places(key_axes[1], key_bjhk.shape[1])[0],
     )
     if not keys_cut:
@@ -167,15 +176,13 @@ def _in_spans(
     *,
     causal: bool,
     dropout_rate: float,
-    rows: Array,
-    heads: Array,
-    first_query: Array,
+    numbers_bqh: Array,
     first_key: Array,
 ) -> tuple[Array, Array]:
     """Attention to these keys alone, [b, q, h, k], and the logarithms of its sums, [b, q, h].
 
-    rows and heads are the places of b and h, first_query and first_key the positions of the first
-    ones, in the whole.
+    numbers_bqh are those of the queries, for dropout; first_key is the position of the first key,
+    where that of the first query is 0 (with neither bias nor `causal` it does not matter).
     """
     queries, keys = query_bqhk.shape[1], key_bjhk.shape[1]
     spans = -(-queries // _SPAN)
@@ -185,7 +192,8 @@ def _in_spans(
     def attend(
         query_bqhk: Array,
         query_segment_ids: Array | None,
-        first_query: Array,
+        numbers_bqh: Array,
+        first_query: Array | int,
         key_bjhk: Array,
         value_bjhk: Array,
         bias: Array | None,
@@ -206,14 +214,12 @@ def _in_spans(
                 axis=1,
             )
             bias = toeplitz(bias, span)[None]
-        dropped = None
+        keep = None
         if dropout_key is not None:
-            dropped = kept(
+            keep = kept(
                 dropout_key,
                 dropout_rate,
-                rows=rows,
-                heads=heads,
-                queries=positions,
+                queries=numbers_bqh.swapaxes(1, 2)[..., None],
                 keys=key_positions,
             )
         attended_bhqk, log_sum_bhq = softmax_attention(
@@ -223,14 +229,14 @@ def _in_spans(
             visible=visible,
             bias=bias,
             dropout_rate=dropout_rate,
-            kept=dropped,
+            kept=keep,
         )
         return attended_bhqk.swapaxes(1, 2), log_sum_bhq.swapaxes(1, 2)
 
     # The backward pass computes the probabilities again instead of keeping them.
     attend = jax.checkpoint(attend, prevent_cse=spans == 1)
     if spans == 1:
-        return attend(query_bqhk, query_segment_ids, first_query, key_bjhk, value_bjhk, bias)
+        return attend(query_bqhk, query_segment_ids, numbers_bqh, 0, key_bjhk, value_bjhk, bias)
 
     def in_spans(array: Array) -> Array:
         """[b, q, ...] to [spans, b, span, ...]."""
@@ -246,7 +252,8 @@ def _in_spans(
         (
             in_spans(query_bqhk),
             None if query_segment_ids is None else in_spans(query_segment_ids),
-            first_query + span * jnp.arange(spans, dtype=jnp.int32),
+            in_spans(numbers_bqh),
+            span * jnp.arange(spans, dtype=jnp.int32),
         ),
     )
 

@@ -4,21 +4,14 @@ import numpy as np
 import pytest
 
 from spade_jax.config import ConfigError
-from spade_jax.ops.dropout import check_dropout, kept
+from spade_jax.ops.dropout import check_dropout, kept, number_queries
 
 
 def mask(seed=0, rate=0.3, rows=range(4), heads=range(3), queries=range(40), keys=range(50)):
     rows, heads, queries, keys = (jnp.asarray(list(x)) for x in (rows, heads, queries, keys))
-    return np.asarray(
-        kept(
-            jax.random.key(seed),
-            rate,
-            rows=rows,
-            heads=heads,
-            queries=queries[:, None],
-            keys=keys[None],
-        )
-    )
+    numbers = number_queries(rows, heads, queries, num_heads=3, length=2**17)
+    places = jnp.broadcast_to(keys[None], (queries.size, keys.size))
+    return np.asarray(kept(jax.random.key(seed), rate, queries=numbers[..., None], keys=places))
 
 
 def test_a_part_is_a_part_of_the_whole():

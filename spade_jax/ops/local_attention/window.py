@@ -9,7 +9,7 @@ from jax import Array, lax
 
 from spade_jax import partition
 from spade_jax.config import require
-from spade_jax.ops.dropout import check_dropout, kept
+from spade_jax.ops.dropout import check_dropout, kept, number_queries
 from spade_jax.ops.full_attention import full_attention
 from spade_jax.ops.softmax_attention import softmax_attention
 from spade_jax.ops.toeplitz import toeplitz
@@ -87,7 +87,13 @@ def window_attention(
     if length < partition.sequence_shards() * block:
         axes = (axes[0], None, *axes[2:])
     on_shard = functools.partial(
-        _attend_on_shard, radius=radius, causal=causal, dropout_rate=dropout_rate, axes=axes
+        _attend_on_shard,
+        radius=radius,
+        causal=causal,
+        dropout_rate=dropout_rate,
+        num_heads=heads,
+        whole=length,
+        axes=axes,
     )
     attend = partition.on_each_device(on_shard, (axes, axes, axes, axes[:2], (axes[2],), ()), axes)
     return attend(
@@ -111,9 +117,12 @@ def _attend_on_shard(
     radius: int,
     causal: bool,
     dropout_rate: float,
+    num_heads: int,
+    whole: int,
     axes: tuple[str | None, ...],
 ) -> Array:
-    """`window_attention`, of one shard; the axes are those that are cut into shards."""
+    """`window_attention`, of one shard of so many heads and of the whole length; the axes are those
+    that are cut into shards."""
     relative = _relative_positions(radius, causal)
     block, keys = relative.shape
     length = query_blhk.shape[1]
@@ -161,16 +170,15 @@ def _attend_on_shard(
         query_segments = _blocks(query_segments, block, block)[..., :, None]
         key_segments = _blocks(key_segments, block, keys)[..., None, :]
         visible = (query_segments == key_segments) & (key_segments != 0)
-        dropped = None
+        keep = None
         if dropout_key is not None:
-            positions = (first + jnp.arange(span, dtype=jnp.int32)).reshape(-1, block, 1)
-            dropped = kept(
+            positions = first + jnp.arange(span, dtype=jnp.int32)
+            numbers_bhl = number_queries(rows, heads, positions, num_heads=num_heads, length=whole)
+            keep = kept(
                 dropout_key,
                 dropout_rate,
-                rows=rows,
-                heads=heads,
-                queries=positions,
-                keys=positions + relative[None].astype(np.int32),
+                queries=numbers_bhl.reshape(*numbers_bhl.shape[:2], -1, block, 1),
+                keys=positions.reshape(-1, block, 1) + relative[None].astype(np.int32),
             )
         attended_bhnqk, _ = softmax_attention(
             _blocks(query, block, block),
@@ -179,7 +187,7 @@ def _attend_on_shard(
             visible=visible & in_window[None, None, None],
             bias=bias,
             dropout_rate=dropout_rate,
-            kept=dropped,
+            kept=keep,
         )
         return lax.collapse(attended_bhnqk, 2, 4)
 
