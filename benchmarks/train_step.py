@@ -1,9 +1,10 @@
-"""One update of a pre-training configuration: tokens/s, memory, FLOP/s against a matmul's.
+"""One update of a pre-training configuration: tokens/s, memory, FLOP/s against a matmul's, MFU.
 
 python -m benchmarks.train_step --help
 """
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import Any
 from benchmarks.arguments import positive
 from pretrain.config import PretrainConfig
 from spade_jax.config import ConfigError
+from spade_jax.data.config import DataConfig
 from spade_jax.training.command_line import parse_overrides, read_config
 
 
@@ -28,7 +30,9 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig]:
     parser.add_argument(
         "--lengths", type=positive, nargs="+", help="of the input; default: the configuration's"
     )
-    parser.add_argument("--target-length", type=positive, help="default: the configuration's")
+    parser.add_argument(
+        "--target-length", type=positive, help="default: what the denoisers make of the input"
+    )
     parser.add_argument("--repeats", type=positive, default=5, help="updates to take medians of")
     options, rest = parser.parse_known_args(argv)
     overrides = parse_overrides(rest, parser)
@@ -38,11 +42,10 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig]:
         parser.error(str(error))
 
 
-def main(argv: Sequence[str]) -> None:
-    """Prints a table with a row for each input length."""
+def main(argv: Sequence[str]) -> int:
+    """Prints a table with a row for each input length; returns the exit status."""
     options, config = parse(argv)
     # Only here, so that --help needs no JAX.
-    import jax
     import jax.numpy as jnp
     import numpy as np
     from rich.console import Console
@@ -51,12 +54,17 @@ def main(argv: Sequence[str]) -> None:
     from benchmarks import timing
     from spade_jax.models.encoder_decoder import EncoderDecoder
     from spade_jax.models.flops import train_step_flops
+    from spade_jax.training.goodput import utilisation
     from spade_jax.training.sharding import make_mesh, place
     from spade_jax.training.step import make_trainer
 
     model, train = config.model, config.train
     lengths = options.lengths or [config.data.input_length]
-    targets = options.target_length or config.data.decoder_length
+    try:
+        mesh = make_mesh(config.mesh)
+    except ConfigError as error:
+        print(f"not run: {error}", file=sys.stderr)
+        return 2
 
     side = 2048
     matrix = jnp.ones((side, side), model.dtype)
@@ -64,22 +72,25 @@ def main(argv: Sequence[str]) -> None:
     assert matmul.median is not None
     peak = 2 * side**3 / matmul.median
 
+    kind = mesh.devices.flat[0].device_kind
     table = Table(
-        title=f"{options.config}, {model.dtype}, batch {train.batch_size}, {targets} targets; "
-        f"a matmul of {side} x {side} reaches {peak / 1e9:,.0f} GFLOP/s",
+        title=f"{options.config}, {model.dtype}, batch {train.batch_size} on {mesh.size} x "
+        f"{kind}; a matmul of {side} x {side} reaches {peak / 1e9:,.0f} GFLOP/s",
         caption=timing.machine(),
     )
-    for heading in ("input length", "ms", "tokens/s", "peak MiB", "GFLOP/s", "of the matmul's"):
+    headings = ("inputs", "targets", "ms", "tokens/s", "peak MiB", "GFLOP/s", "/ matmul", "MFU")
+    for heading in headings:
         table.add_column(heading, justify="right")
     trainer = make_trainer(
         lambda rngs: EncoderDecoder(model, rngs),
         config.optimizer,
         config.loss,
         train,
-        make_mesh(config.mesh),
+        mesh,
     )
     rng = np.random.default_rng(0)
     for length in lengths:
+        targets = options.target_length or decoder_length(config.data, length)
         shapes = {
             "encoder_input_tokens": length,
             "decoder_input_tokens": targets,
@@ -96,17 +107,28 @@ def main(argv: Sequence[str]) -> None:
         seconds = np.median(update_times(step, trainer.init(), placed, options.repeats))
         flops = train_step_flops(model, train.batch_size, length, targets)
         tokens = train.batch_size * (length + targets)
+        mfu = utilisation(flops / seconds, mesh.size, kind)
         memory = step.memory_analysis()
         used = memory.temp_size_in_bytes + memory.argument_size_in_bytes
         table.add_row(
             f"{length:,}",
+            f"{targets:,}",
             f"{1e3 * seconds:,.1f}",
             f"{tokens / seconds:,.0f}",
             f"{used / 2**20:,.0f}",
             f"{flops / seconds / 1e9:,.1f}",
-            f"{flops / seconds / peak / jax.device_count():.0%}",
+            f"{flops / seconds / peak / mesh.size:.0%}",
+            "unknown" if mfu is None else f"{mfu:.1%}",
         )
     Console().print(table)
+    return 0
+
+
+def decoder_length(config: DataConfig, input_length: int) -> int:
+    """Tokens of the targets that the denoisers make of another input."""
+    return dataclasses.replace(
+        config, input_length=input_length, target_length=None, extra_ids=input_length
+    ).decoder_length
 
 
 def update_times(step: Callable[..., Any], state: Any, batch: Any, repeats: int) -> list[float]:
@@ -122,4 +144,4 @@ def update_times(step: Callable[..., Any], state: Any, batch: Any, repeats: int)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

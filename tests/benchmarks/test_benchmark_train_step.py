@@ -21,9 +21,9 @@ MINIATURE = [
 def test_table_of_an_input_length(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     lengths = ["--lengths", "16", "--target-length=8", "--repeats=1"]
-    train_step.main([*lengths, *MINIATURE])
+    assert train_step.main([*lengths, *MINIATURE]) == 0
     printed = capsys.readouterr().out
-    row = r"│ +(\d+) │ +([\d.,]+) │ +([\d.,]+) │ +([\d,]+) │ +([\d.]+) │ +\d+% │"
+    row = r"│ +(\d+) │ +8 │ +([\d.,]+) │ +([\d.,]+) │ +([\d,]+) │ +([\d.]+) │ +\d+% │ unknown │"
     rows = re.findall(row, printed)
     assert [row[0] for row in rows] == ["16"]
     for length, milliseconds, tokens, _, gigaflops in rows:
@@ -32,7 +32,7 @@ def test_table_of_an_input_length(capsys, monkeypatch):
         expected = 2 * (int(length) + 8) / seconds
         assert float(tokens.replace(",", "")) == pytest.approx(expected, rel=0.1 / (1e3 * seconds))
         assert float(gigaflops) >= 0
-    assert "batch 2, 8 targets" in printed
+    assert "batch 2 on 1 x cpu" in printed
     assert "a matmul of 2048 x 2048 reaches" in " ".join(printed.split())
 
 
@@ -42,3 +42,15 @@ def test_a_wrong_setting_is_rejected_in_one_line(capsys):
     assert stopped.value.code == 2
     last_line = capsys.readouterr().err.splitlines()[-1]
     assert "config.model.d_modle: no such setting; did you mean 'd_model'?" in last_line
+
+
+def test_devices_that_are_not_here(capsys):
+    assert train_step.main(["--config.mesh.platform=gpu", *MINIATURE]) == 2
+    words = capsys.readouterr().err
+    assert words.startswith("not run: mesh.platform = 'gpu': there is no such device here")
+
+
+def test_targets_grow_with_the_inputs():
+    data = train_step.parse([])[1].data
+    assert train_step.decoder_length(data, data.input_length) == data.decoder_length
+    assert train_step.decoder_length(data, 16384) > 15 * train_step.decoder_length(data, 1024)
