@@ -104,6 +104,27 @@ def token_sums(
     )
 
 
+def batch_digest(batch: Batch) -> jax.Array:
+    """Equal for equal batches, however their rows lie on devices and processes: uint32.
+
+    A sum over hashes of each number with its place (the finaliser of MurmurHash3), so that no row
+    moves.
+    """
+
+    def mixed(x: jax.Array) -> jax.Array:
+        x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+        x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+        return x ^ (x >> 16)
+
+    total = jnp.uint32(0)
+    for number, (_, array) in enumerate(sorted(batch.items())):
+        rows = jnp.arange(array.shape[0], dtype=jnp.uint32)[:, None]
+        columns = jnp.arange(array.shape[1], dtype=jnp.uint32)[None]
+        places = mixed(rows * array.shape[1] + columns + number * jnp.uint32(0x9E3779B9))
+        total += jnp.sum(mixed(places ^ array.astype(jnp.uint32)), dtype=jnp.uint32)
+    return total
+
+
 @dataclasses.dataclass(frozen=True)
 class Trainer:
     """A model bound to its optimiser, loss and devices.
@@ -116,7 +137,7 @@ class Trainer:
       init: () -> TrainState, born on its devices.
       train_step: (state, batch) -> (state, metrics); the state given is donated. Metrics are
         scalars: loss, z_loss, accuracy (means over target tokens), tokens, grad_norm (before
-        clipping), update_norm, learning_rate.
+        clipping), update_norm, learning_rate, and `batch_digest` of the batch.
       eval_step: (params, batch) -> TokenSums without smoothing, z-loss or dropout.
       model: params -> the model with them.
     """
@@ -237,6 +258,7 @@ def make_trainer(
             "tokens": sums.tokens,
             "grad_norm": optax.tree.norm(grads),
             "update_norm": optax.tree.norm(updates),
+            "batch_digest": batch_digest(batch),
             "learning_rate": jnp.asarray(optimizer.learning_rate(state.step), jnp.float32),
         }
         params = join(optax.apply_updates(trainable, updates), frozen)

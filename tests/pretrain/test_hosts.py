@@ -138,18 +138,22 @@ def test_any_number_of_processes_learns_the_same_from_a_cache(tmp_path, start):
     assert newest(many) < 40
     done = subprocess.run(command(many, *settings, processes=4), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    names = ("loss", "accuracy", "bits_per_byte", "tokens")
-    expected, found = (
-        {
+
+    def seen(workdir, *names):
+        return {
             (line["kind"], line["step"], name): line[name]
             for line in read_metrics(workdir / "metrics.jsonl")
             for name in names
             if name in line
         }
-        for workdir in (one, many)
-    )
+
+    batches = seen(one, "batch_digest")
+    assert len({*batches.values()}) == 40
+    assert seen(many, "batch_digest") == batches
+    names = ("loss", "accuracy", "bits_per_byte", "tokens")
+    expected = seen(one, *names)
     assert len(expected) == 3 * 40 + 4 * 2
-    assert found == pytest.approx(expected, rel=1e-4)
+    assert seen(many, *names) == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.slow

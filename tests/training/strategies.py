@@ -45,9 +45,9 @@ def make(mesh):
 
 
 def train(trainer):
-    """Losses, the state after one step and after three, and the compiled program."""
+    """Losses and digests of batches, the state after one step and three, and the program."""
     state = trainer.init()
-    losses = []
+    losses, digests = [], []
     for step in range(3):
         data = batch(step, ROWS, TARGETS)
         # Packed, with a segment that goes over several shards.
@@ -59,9 +59,10 @@ def train(trainer):
             program = trainer.train_step.lower(state, placed).compile()
         state, metrics = trainer.train_step(state, placed)
         losses.append(float(metrics["loss"]))
+        digests.append(int(metrics["batch_digest"]))
         if step == 0:
             after_one = jax.tree.map(np.asarray, state)
-    return losses, after_one, state, program.as_text()
+    return losses, digests, after_one, state, program.as_text()
 
 
 def evaluate(trainer, state):
@@ -93,19 +94,20 @@ sizes, directory = json.loads(sys.argv[1]), Path(sys.argv[2])
 one = make(
     jax.make_mesh((1,) * 4, MESH_AXES, axis_types=(AxisType.Auto,) * 4, devices=jax.devices()[:1])
 )
-losses, after_one, expected, _ = train(one)
+losses, digests, after_one, expected, _ = train(one)
 expected_evaluation = evaluate(one, expected)
 report = {"meshes": [], "moves": 0, "moves_exact": 0, "input_length": INPUTS}
 trainers, states = [], []
 for number, mesh in enumerate(sizes):
     trainer = make(sharding.make_mesh(MeshConfig(*mesh)))
-    found_losses, found_after_one, state, program = train(trainer)
+    found_losses, found_digests, found_after_one, state, program = train(trainer)
     gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather(?:-start)?\(", program)
     # Activations of the encoder are the arrays of three and more axes, [b, l, ...].
     along = [list(map(int, shape.split(","))) for shape in gathered if shape.count(",") >= 2]
     report["meshes"].append(
         {
             "loss_error": float(np.max(np.abs(np.subtract(found_losses, losses)))),
+            "same_batches": found_digests == digests,
             "eval_error": abs(evaluate(trainer, state) - expected_evaluation),
             "gradient_error": 10 * error(first_moment(found_after_one), first_moment(after_one)),
             "state_error": error(state, expected),

@@ -157,6 +157,7 @@ def strategies(request, on_eight_devices, tmp_path_factory):
 def test_strategies_give_what_one_device_gives(strategies):
     """Losses, gradients of the first step, and the state after three; with dropout."""
     for name, seen in strategies[0].items():
+        assert seen["same_batches"], name
         assert seen["loss_error"] < 1e-5, name
         assert seen["eval_error"] < 1e-5, name
         assert seen["gradient_error"] < 1e-5, name

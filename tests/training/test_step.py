@@ -10,7 +10,7 @@ from spade_jax.config import ConfigError
 from spade_jax.training import sharding
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.optimizer import paths
-from spade_jax.training.step import make_trainer, token_losses
+from spade_jax.training.step import batch_digest, make_trainer, token_losses
 
 ADAM = OptimizerConfig(learning_rate=1e-2, warmup_steps=2)
 PLAIN = LossConfig()
@@ -139,3 +139,22 @@ def test_the_step_compiles_once_and_donates_the_state():
 def test_a_table_that_does_not_fit_is_rejected_before_compilation():
     with pytest.raises(ConfigError, match=r"'decoder/.\*': matches no parameter"):
         make(OptimizerConfig(learning_rates=(("decoder/.*", 0.0), (".*", None))))
+
+
+def test_digest_of_a_batch_knows_each_number_and_its_place():
+    one = batch(0)
+    digest = int(jax.jit(batch_digest)(one))
+    assert digest == int(batch_digest({name: one[name] for name in reversed(one)}))
+    digests = {digest}
+    changed = {**one, "encoder_input_tokens": one["encoder_input_tokens"].copy()}
+    changed["encoder_input_tokens"][3, 5] += 1
+    digests.add(int(batch_digest(changed)))
+    digests.add(int(batch_digest({name: array[::-1] for name, array in one.items()})))
+    digests.add(int(batch_digest({name: array[:, ::-1] for name, array in one.items()})))
+    swapped = {
+        **one,
+        "decoder_input_tokens": one["decoder_target_tokens"],
+        "decoder_target_tokens": one["decoder_input_tokens"],
+    }
+    digests.add(int(batch_digest(swapped)))
+    assert len(digests) == 5
