@@ -22,8 +22,8 @@ SHARDS = {4096: 1, 16384: 4, 65536: 16}
 
 def commands() -> Iterator[list[str]]:
     """The arguments of `pretrain.compile` of each cell of the grid."""
-    for size, topology, part, length in itertools.product(
-        ("base", "large"), SLICES, ("encoder", "step"), SHARDS
+    for part, size, topology, length in itertools.product(
+        ("step", "encoder"), ("base", "large"), SLICES, SHARDS
     ):
         chips = parse_topology(topology).size
         yield [
