@@ -207,7 +207,7 @@ class MeshConfig:
       data: copies of the parameters, each with rows of its own.
       fsdp: pieces of each parameter and its optimiser slots; the batch is cut into as many.
       tensor: pieces of each layer's heads and features, and of the vocabulary.
-      sequence: pieces of the encoder's sequences.
+      sequence: pieces of the sequences.
       platform: "default" is the best that JAX finds here; another must be there.
     """
 
