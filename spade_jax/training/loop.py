@@ -19,6 +19,7 @@ from spade_jax.training.best import best_step, stale
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import TrainConfig
 from spade_jax.training.goodput import Goodput
+from spade_jax.training.profile import Profile
 from spade_jax.training.reports import Reports
 from spade_jax.training.same_run import looks_at_no_end
 from spade_jax.training.screen import ProgressLine
@@ -142,10 +143,13 @@ def run(
     measured: Mapping[str, jax.Array] | None = None
     progress = ProgressLine(console, step, config.steps)
     reports = Reports(progress, records, config, trainer.mesh, goodput, data.step_flops)
+    profile = Profile(workdir / "tensorboard", config.profile_steps, console)
 
     with hosts.stop_signals() as signals, hosts.losses_named(), contextlib.ExitStack() as stack:
         stack.callback(records.close)
         stack.callback(progress.close)
+        # Of a trace in whose middle something goes wrong, what there is.
+        stack.callback(profile.stop)
         while True:
             stop = signals.at(step)
             last = step >= config.steps
@@ -156,8 +160,12 @@ def run(
                 and not stop
             )
             saving = last or step % config.checkpoint_every == 0 or stop
-            if evaluating or saving:
+            profiled = profile.running and (stop or profile.ends_after(step))
+            if evaluating or saving or profiled:
                 reports.finish()
+            if profiled:
+                with goodput.lost_to("profile"):
+                    profile.stop()
             if evaluating:
                 begin = time.monotonic()
                 with goodput.lost_to("evaluation"):
@@ -181,18 +189,23 @@ def run(
                 saved_step = step
             if last or stop:
                 break
+            if profile.begins_with(step + 1):
+                reports.finish()
+                with goodput.lost_to("profile"):
+                    profile.start()
             # Step n is on its way before the metrics of n - 1 are read: the device never waits.
-            idle = measured is None or measured["loss"].is_ready()  # type: ignore[attr-defined]
-            with goodput.lost_to("data") if idle else contextlib.nullcontext():
-                batch = next(data.train)
-            counted = (batch["encoder_input_tokens"], batch["decoder_target_tokens"])
-            tokens = parts * sum(int(np.count_nonzero(part)) for part in counted)
-            placed = sharding.place(batch, trainer.mesh)
-            compiling = step == first_step
-            with goodput.lost_to("compile") if compiling else contextlib.nullcontext():
-                state, measured = trainer.train_step(state, placed)
-            step += 1
-            reports.add(step, tokens, measured, saved_step)
+            with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+                idle = measured is None or measured["loss"].is_ready()  # type: ignore[attr-defined]
+                with goodput.lost_to("data") if idle else contextlib.nullcontext():
+                    batch = next(data.train)
+                counted = (batch["encoder_input_tokens"], batch["decoder_target_tokens"])
+                tokens = parts * sum(int(np.count_nonzero(part)) for part in counted)
+                placed = sharding.place(batch, trainer.mesh)
+                compiling = step == first_step
+                with goodput.lost_to("compile") if compiling else contextlib.nullcontext():
+                    state, measured = trainer.train_step(state, placed)
+                step += 1
+                reports.add(step, tokens, measured, saved_step)
         checkpoints.wait()
         # Also where the signal came with the last evaluation: who called this has more to do.
         stop = signals.received

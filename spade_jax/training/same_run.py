@@ -15,6 +15,7 @@ MAY_CHANGE = (
     "train.keep",
     "train.patience",
     "train.log_every",
+    "train.profile_steps",
     "mesh.",
     # The position in the data knows what is in it.
     "data.cache",

@@ -143,7 +143,7 @@ def test_lines_say_how_time_was_spent(whole):
     lines = [line for line in read_metrics(whole[0] / "metrics.jsonl") if line["kind"] == "train"]
     for line in lines:
         shares = [v for name, v in line.items() if name == "goodput" or name.startswith("lost/")]
-        assert len(shares) == 6
+        assert len(shares) == 7
         assert sum(shares) == pytest.approx(1.0)
         assert all(share >= 0 for share in shares)
     last = lines[-1]

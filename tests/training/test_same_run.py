@@ -44,6 +44,7 @@ def changed(**changes):
 def test_the_same_run_may_differ_in_what_no_update_sees(stored):
     check_same_run(stored, SETTINGS, "abc")
     check_same_run(stored, changed(train__log_every=5, mesh__fsdp=8), "abc")
+    check_same_run(stored, changed(train__profile_steps=(3, 5)), "abc")
     tupled = {**SETTINGS, "optimizer": {**SETTINGS["optimizer"], "learning_rates": ((".*", None),)}}
     check_same_run(stored, tupled, "abc")
 
