@@ -34,7 +34,7 @@ from spade_jax.training.same_run import MAY_CHANGE, check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import check_writable
+from spade_jax.training.workdir import prepare
 
 # What a second start in the same workdir may change, beside what any run may.
 _MAY_CHANGE_TOO = ("eval_only", "init_from", "task.test")
@@ -115,7 +115,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         require(start is not None, "init_from", None, "must name a run to evaluate")
         assert start is not None
         params = start.checkpoints.restore_params(shapes, start.step)
-        check_writable(workdir)
+        prepare(workdir)
         console.print(f"Evaluating the parameters of {start.workdir}, step {start.step}.")
         training = examine(config.task) if _has_training(config) else []
         _finish(config, workdir, evaluator, params, start.step, training, console)
@@ -127,7 +127,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         trainer = dataclasses.replace(
             trainer, init=lambda: initial_state(start, origin, shapes, fresh)
         )
-    check_writable(workdir)
+    prepare(workdir)
     with console.status("reading the data"):
         training = examine(config.task)
         validation = evaluation_sets(config.task, "validation", config.eval_examples)

@@ -23,7 +23,7 @@ from spade_jax.training.same_run import check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import check_writable
+from spade_jax.training.workdir import prepare
 
 # Batches of training text whose unigram distribution is the baseline.
 UNIGRAM_BATCHES = 50
@@ -59,7 +59,7 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
     shard = data_shard(mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     check_same_run(checkpoints, settings, vocabulary.digest)
-    check_writable(workdir)
+    prepare(workdir)
     validation = validation_batches(
         config.data,
         trainer.eval_batch_size // shard.count,
