@@ -30,13 +30,14 @@ from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.run import Run, open_run, run_of
+from spade_jax.training.same_run import MAY_CHANGE, check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import check_writable
+from spade_jax.training.workdir import prepare
 
-# What a second start in the same workdir may change, beside what the loop allows.
-_MAY_CHANGE = ("eval_only", "init_from", "task.test")
+# What a second start in the same workdir may change, beside what any run may.
+_MAY_CHANGE_TOO = ("eval_only", "init_from", "task.test")
 
 
 # What evaluation alone may change besides.
@@ -100,8 +101,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
     settings = dataclasses.asdict(config)
     hosts.check_agreement(settings)
     shard = data_shard(mesh)
-    may_change = (*loop.MAY_CHANGE, *_MAY_CHANGE, *(_EVALUATION if config.eval_only else ()))
-    loop.check_same_run(checkpoints, settings, vocabulary.digest, may_change)
+    may_change = (*MAY_CHANGE, *_MAY_CHANGE_TOO, *(_EVALUATION if config.eval_only else ()))
+    check_same_run(checkpoints, settings, vocabulary.digest, may_change)
     evaluator = Evaluator(
         trainer,
         config.decoding,
@@ -114,7 +115,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         require(start is not None, "init_from", None, "must name a run to evaluate")
         assert start is not None
         params = start.checkpoints.restore_params(shapes, start.step)
-        check_writable(workdir)
+        prepare(workdir)
         console.print(f"Evaluating the parameters of {start.workdir}, step {start.step}.")
         training = examine(config.task) if _has_training(config) else []
         _finish(config, workdir, evaluator, params, start.step, training, console)
@@ -126,7 +127,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         trainer = dataclasses.replace(
             trainer, init=lambda: initial_state(start, origin, shapes, fresh)
         )
-    check_writable(workdir)
+    prepare(workdir)
     with console.status("reading the data"):
         training = examine(config.task)
         validation = evaluation_sets(config.task, "validation", config.eval_examples)

@@ -19,10 +19,11 @@ from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.evaluation import evaluate
+from spade_jax.training.same_run import check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import check_writable
+from spade_jax.training.workdir import prepare
 
 # Batches of training text whose unigram distribution is the baseline.
 UNIGRAM_BATCHES = 50
@@ -57,8 +58,8 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
     hosts.check_agreement(settings)
     shard = data_shard(mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
-    loop.check_same_run(checkpoints, settings, vocabulary.digest)
-    check_writable(workdir)
+    check_same_run(checkpoints, settings, vocabulary.digest)
+    prepare(workdir)
     validation = validation_batches(
         config.data,
         trainer.eval_batch_size // shard.count,

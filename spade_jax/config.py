@@ -91,7 +91,8 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     if origin in (types.UnionType, typing.Union):
         if value is None and type(None) in options:
             return None
-        for option in options:
+        # What is not None is no wrong None: the message is about what it could be.
+        for option in (o for o in options if o is not type(None)):
             try:
                 return _coerce(option, value, where)
             except ConfigError as error:

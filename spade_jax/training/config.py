@@ -149,6 +149,8 @@ class TrainConfig:
       best_metric: an evaluation's metric; the checkpoint that is best by it is kept as well.
       patience: the run ends after so many evaluations without a better one; None never does.
       log_every: steps between two lines of metrics.
+      profile_steps: the first and the last step to trace for TensorBoard's profile; None traces
+        none.
       seed: of initial parameters and dropout.
     """
 
@@ -162,6 +164,7 @@ class TrainConfig:
     best_metric: str | None = None
     patience: int | None = None
     log_every: int = 10
+    profile_steps: tuple[int, int] | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -188,6 +191,14 @@ class TrainConfig:
             "train.patience",
             self.patience,
             "must be at least 1 with a train.best_metric to wait for, or None",
+        )
+        profiled = self.profile_steps
+        require(
+            profiled is None
+            or (len(profiled) == 2 and 1 <= profiled[0] <= profiled[1] <= self.steps),
+            "train.profile_steps",
+            profiled,
+            f"must be a first and a last step, from 1 to train.steps = {self.steps}, or None",
         )
         require(
             self.batch_size % self.microbatches == 0,

@@ -3,12 +3,13 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 # What keeps a run from training: restoring or making the state, compiling, waiting for a batch
-# while the devices have nothing to do, evaluating, and saving as far as training waits for it.
-Cause = Literal["start", "compile", "data", "evaluation", "checkpoint"]
-CAUSES: tuple[Cause, ...] = ("start", "compile", "data", "evaluation", "checkpoint")
+# while the devices have nothing to do, evaluating, saving as far as training waits for it, and
+# beginning and writing a profile.
+Cause = Literal["start", "compile", "data", "evaluation", "checkpoint", "profile"]
+CAUSES: tuple[Cause, ...] = get_args(Cause)
 
 # FLOP/s of dense bfloat16 matmuls, by how JAX names the device; the vendors' figures.
 PEAK_FLOPS = {

@@ -5,9 +5,8 @@ It knows nothing of what the model learns: programs give it batches, and a funct
 
 import contextlib
 import dataclasses
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,37 +14,17 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from spade_jax.config import ConfigError
 from spade_jax.training import hosts, sharding
+from spade_jax.training.best import best_step, stale
 from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.config import RunError, TrainConfig
-from spade_jax.training.goodput import Goodput, utilisation
-from spade_jax.training.screen import ProgressLine, Rate
+from spade_jax.training.config import TrainConfig
+from spade_jax.training.goodput import Goodput
+from spade_jax.training.profile import Profile
+from spade_jax.training.reports import Reports
+from spade_jax.training.same_run import looks_at_no_end
+from spade_jax.training.screen import ProgressLine
 from spade_jax.training.step import Trainer, TrainState
 from spade_jax.training.workdir import Records
-
-# Settings that a second start in the same workdir may change: no update depends on them. With
-# another mesh the sums of a batch are taken in another order, and equal to rounding only.
-MAY_CHANGE = (
-    "train.eval_every",
-    "train.eval_batches",
-    "train.checkpoint_every",
-    "train.keep",
-    "train.patience",
-    "train.log_every",
-    "mesh.",
-    # The position in the data knows what is in it.
-    "data.cache",
-    "print_sharding",
-)
-
-
-# Metrics of which less is better; of all others more is.
-LOWER_IS_BETTER = ("loss", "bits_per_byte")
-
-
-class TrainingDiverged(RunError):
-    """A loss or an update that is not finite: the message says where, and what to try."""
 
 
 class BatchIterator(Protocol):
@@ -96,57 +75,6 @@ class Outcome:
     was_finished: bool
     evaluation: Mapping[str, float] | None
     best_step: int | None
-
-
-def check_same_run(
-    checkpoints: Checkpoints,
-    settings: Mapping[str, Any],
-    vocabulary_digest: str,
-    may_change: tuple[str, ...] = MAY_CHANGE,
-) -> None:
-    """Raises ConfigError where the workdir's checkpoints are another configuration's."""
-    if checkpoints.newest is None:
-        return
-    about = checkpoints.about()
-    before, now = _flat(about["settings"]), _flat(settings)
-    if _looks_at_no_end(settings):
-        may_change += ("train.steps",)
-    differing = [
-        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
-        for name in dict.fromkeys([*before, *now])
-        if before.get(name) != now.get(name) and not name.startswith(may_change)
-    ]
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
-        raise ConfigError(
-            f"{checkpoints.directory}: holds checkpoints of another configuration: "
-            f"{'; '.join(differing[:3])}{more}; use another workdir or the same settings"
-        )
-    if about["vocabulary"] != vocabulary_digest:
-        raise ConfigError(
-            f"{checkpoints.directory}: its checkpoints were trained with another vocabulary "
-            f"(digest {about['vocabulary'][:12]}) than data.vocabulary now gives (digest "
-            f"{vocabulary_digest[:12]}); use another workdir or the same vocabulary file"
-        )
-
-
-def _looks_at_no_end(settings: Mapping[str, Any]) -> bool:
-    """Whether no update depends on how many there are."""
-    return _flat(settings).get("optimizer.schedule") in ("constant", "inverse_sqrt")
-
-
-def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
-    """Nested settings by their dotted names."""
-    if isinstance(settings, Mapping):
-        items: Iterable[tuple[Any, Any]] = settings.items()
-    elif isinstance(settings, list | tuple):
-        items = enumerate(settings)
-    else:
-        return {prefix: settings}
-    flat: dict[str, Any] = {}
-    for name, value in items:
-        flat |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
-    return flat
 
 
 def run(
@@ -205,54 +133,23 @@ def run(
         records.close()
         console.print(
             f"This run is finished, at step {step}. For more, raise train.steps"
-            f"{'' if _looks_at_no_end(settings) else ' in a new workdir'}."
+            f"{'' if looks_at_no_end(settings) else ' in a new workdir'}."
         )
         return outcome(finished=True, was_finished=True)
 
     saved_step = first_step = step
     # Each process counts the tokens of its own rows.
     parts = sharding.data_shard(trainer.mesh).count
-    pending: Callable[[], None] | None = None
     measured: Mapping[str, jax.Array] | None = None
     progress = ProgressLine(console, step, config.steps)
-
-    def report(step: int, tokens: int, on_device: Mapping[str, jax.Array]) -> None:
-        metrics = {name: value.item() for name, value in on_device.items()}
-        for name in ("loss", "grad_norm", "update_norm"):
-            if not math.isfinite(metrics[name]):
-                last = (
-                    f"the last good checkpoint is step {saved_step}"
-                    if saved_step
-                    else "there is no checkpoint yet"
-                )
-                raise TrainingDiverged(
-                    f"step {step}: {name} = {metrics[name]}, loss = {metrics['loss']}: training "
-                    f"stopped; {last}. Try a lower "
-                    "optimizer.learning_rate, a longer optimizer.warmup_steps, a lower "
-                    "optimizer.clip_norm, or model.dtype 'float32'"
-                )
-        rate = progress.update(step, tokens, metrics)
-        if step % config.log_every == 0 or step == config.steps:
-            records.write("train", step, metrics | timing(rate))
-
-    def timing(rate: Rate | None) -> dict[str, float]:
-        """What differs from run to run."""
-        if rate is None:
-            return goodput.shares()
-        devices = trainer.mesh.devices
-        values = {
-            "tokens_per_second": rate.tokens,
-            "tokens_per_second_per_device": rate.tokens / devices.size,
-        }
-        if data.step_flops is not None:
-            flops = data.step_flops * rate.steps
-            mfu = utilisation(flops, devices.size, devices.flat[0].device_kind)
-            values |= {} if mfu is None else {"mfu": mfu}
-        return values | goodput.shares()
+    reports = Reports(progress, records, config, trainer.mesh, goodput, data.step_flops)
+    profile = Profile(workdir / "tensorboard", config.profile_steps, console)
 
     with hosts.stop_signals() as signals, hosts.losses_named(), contextlib.ExitStack() as stack:
         stack.callback(records.close)
         stack.callback(progress.close)
+        # Of a trace in whose middle something goes wrong, what there is.
+        stack.callback(profile.stop)
         while True:
             stop = signals.at(step)
             last = step >= config.steps
@@ -263,10 +160,12 @@ def run(
                 and not stop
             )
             saving = last or step % config.checkpoint_every == 0 or stop
-            if pending is not None and (evaluating or saving):
-                pending()
-                pending = None
-                progress.pause()
+            profiled = profile.running and (stop or profile.ends_after(step))
+            if evaluating or saving or profiled:
+                reports.finish()
+            if profiled:
+                with goodput.lost_to("profile"):
+                    profile.stop()
             if evaluating:
                 begin = time.monotonic()
                 with goodput.lost_to("evaluation"):
@@ -290,44 +189,26 @@ def run(
                 saved_step = step
             if last or stop:
                 break
+            if profile.begins_with(step + 1):
+                reports.finish()
+                with goodput.lost_to("profile"):
+                    profile.start()
             # Step n is on its way before the metrics of n - 1 are read: the device never waits.
-            idle = measured is None or measured["loss"].is_ready()  # type: ignore[attr-defined]
-            with goodput.lost_to("data") if idle else contextlib.nullcontext():
-                batch = next(data.train)
-            tokens = parts * np.count_nonzero(batch["encoder_input_tokens"])
-            tokens += parts * np.count_nonzero(batch["decoder_target_tokens"])
-            placed = sharding.place(batch, trainer.mesh)
-            compiling = step == first_step
-            with goodput.lost_to("compile") if compiling else contextlib.nullcontext():
-                state, measured = trainer.train_step(state, placed)
-            step += 1
-            if pending is not None:
-                pending()
-            pending = _later(report, step, tokens, measured)
+            with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
+                idle = measured is None or measured["loss"].is_ready()  # type: ignore[attr-defined]
+                with goodput.lost_to("data") if idle else contextlib.nullcontext():
+                    batch = next(data.train)
+                counted = (batch["encoder_input_tokens"], batch["decoder_target_tokens"])
+                tokens = parts * sum(int(np.count_nonzero(part)) for part in counted)
+                placed = sharding.place(batch, trainer.mesh)
+                compiling = step == first_step
+                with goodput.lost_to("compile") if compiling else contextlib.nullcontext():
+                    state, measured = trainer.train_step(state, placed)
+                step += 1
+                reports.add(step, tokens, measured, saved_step)
         checkpoints.wait()
         # Also where the signal came with the last evaluation: who called this has more to do.
         stop = signals.received
     if stop:
         console.print(f"Stopped and saved at step {step}; the same command goes on from there.")
     return outcome(finished=not stop, was_finished=False)
-
-
-def best_step(evaluations: Mapping[int, Mapping[str, float]], config: TrainConfig) -> int | None:
-    """The first of the steps with the best value of `config.best_metric`; None without one."""
-    if config.best_metric is None or not evaluations:
-        return None
-    metric = config.best_metric
-    sign = -1 if metric.rpartition("/")[-1] in LOWER_IS_BETTER else 1
-    return min(evaluations, key=lambda step: (-sign * evaluations[step][metric], step))
-
-
-def stale(evaluations: Mapping[int, Mapping[str, float]], config: TrainConfig) -> bool:
-    """Whether the last `config.patience` evaluations all were no better than one before them."""
-    best = best_step(evaluations, config)
-    if best is None or config.patience is None:
-        return False
-    return sum(step > best for step in evaluations) >= config.patience
-
-
-def _later(function: Callable[..., None], *arguments: Any) -> Callable[[], None]:
-    return lambda: function(*arguments)

@@ -4,9 +4,9 @@ import dataclasses
 from pathlib import Path
 
 from spade_jax.config import ConfigError, ModelConfig, from_dict
+from spade_jax.training.best import best_step
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import TrainConfig
-from spade_jax.training.loop import best_step
 from spade_jax.training.workdir import read_metrics
 
 

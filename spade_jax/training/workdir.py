@@ -4,21 +4,29 @@ config.json      the configuration as used
 metrics.jsonl    one JSON object a line, of kind "train" or "eval", each step once
 loss.png         the loss curves
 tensorboard/     the same numbers as TensorBoard events
+compiled/        compiled programs, for the next start
 """
 
 import json
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TextIO
+
+import jax
 
 from spade_jax.config import ConfigError
 from spade_jax.training import hosts
 from spade_jax.training.events import EventWriter
 
 
-def check_writable(workdir: Path) -> None:
-    """Makes the directory, and tries to write there.
+def prepare(workdir: Path) -> None:
+    """Makes the directory, tries to write there, and has compiled programs kept there.
+
+    They are kept elsewhere, or nowhere, where JAX has been told so, as by its environment variables
+    JAX_COMPILATION_CACHE_DIR and JAX_ENABLE_COMPILATION_CACHE. All processes look there, the first
+    one writes.
 
     Raises:
       ConfigError: it cannot be made or written to.
@@ -33,6 +41,12 @@ def check_writable(workdir: Path) -> None:
             f"workdir = {str(workdir)!r}: must be a directory that can be written to "
             f"({error.strerror})"
         ) from None
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        # The path is part of what programs are found by: the same from every working directory.
+        folder = (workdir / "compiled").absolute()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    # What cannot be read or written there is compiled again; nobody has to know.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
 class Records:

@@ -1,5 +1,6 @@
 """Runs of the program as a process of its own, stopped in every way and started again."""
 
+import os
 import re
 import signal
 import subprocess
@@ -29,11 +30,12 @@ def command(workdir, *program):
     return [sys.executable, *program, f"--config={CONFIG}", f"--workdir={workdir}"]
 
 
-def start(workdir, *program):
+def start(workdir, *program, env=None):
     return subprocess.run(
         command(workdir, *(program or ("-m", "pretrain"))),
         capture_output=True,
         text=True,
+        env=env,
     )
 
 
@@ -130,4 +132,16 @@ def test_sigterm_saves_a_full_disk_keeps_it_and_the_run_goes_on(whole, tmp_path)
     done = start(tmp_path)
     assert done.returncode == 0, done.stderr
     assert f"Going on from the checkpoint of step {stopped_at}." in done.stdout
+    assert_same_end(tmp_path, whole[0])
+
+
+def test_a_start_finds_what_the_one_before_compiled(whole, tmp_path):
+    own = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    killed = start(tmp_path, str(HERE / "killed.py"), "in the middle of a line", env=own)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    (step,) = (tmp_path / "compiled").glob("jit_train_step-*")
+    done = start(tmp_path, env=own | {"JAX_LOG_COMPILES": "1"})
+    assert done.returncode == 0, done.stderr
+    assert "Persistent compilation cache hit for 'jit_train_step'" in done.stderr
+    assert [*(tmp_path / "compiled").glob("jit_train_step-*")] == [step]
     assert_same_end(tmp_path, whole[0])

@@ -19,6 +19,7 @@ def test_shares_of_time(monkeypatch):
         "lost/data": 0.1,
         "lost/evaluation": 0.0,
         "lost/checkpoint": 0.0,
+        "lost/profile": 0.0,
     }
     assert sum(spent.shares().values()) == pytest.approx(1.0)
     assert len(spent.shares()) == 1 + len(CAUSES)

@@ -1,12 +1,15 @@
 import json
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from spade_jax.config import ConfigError
 from spade_jax.data._tensorflow import tf
 from spade_jax.training.events import EventWriter
-from spade_jax.training.workdir import Records, check_writable, read_metrics
+from spade_jax.training.workdir import Records, prepare, read_metrics
 
 
 def events(directory):
@@ -75,6 +78,66 @@ def test_the_curve_is_drawn(tmp_path):
 def test_a_workdir_that_cannot_be_made_is_rejected(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"workdir = .*file/run.*Not a directory"):
-        check_writable(tmp_path / "file" / "run")
-    check_writable(tmp_path / "a" / "b")
+        prepare(tmp_path / "file" / "run")
+    prepare(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.fixture
+def new_process():
+    """JAX as in a process that has been told nothing of a cache; () begins another one."""
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+
+    def begin():
+        jax.config.update("jax_compilation_cache_dir", None)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        compilation_cache.reset_cache()
+
+    begin()
+    yield begin
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
+
+
+def double(x):
+    """By a program that this process compiles anew or finds."""
+    return jax.jit(lambda x: 2 * x)(x)
+
+
+def test_programs_are_kept_in_the_workdir(new_process, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    prepare(Path("run"))
+    assert jax.config.jax_compilation_cache_dir == str(tmp_path / "run" / "compiled")
+    double(np.arange(3))
+    kept = sorted((tmp_path / "run" / "compiled").iterdir())
+    assert [path.name for path in kept if path.name.startswith("jit__lambda")]
+    new_process()
+    prepare(tmp_path / "run")
+    double(np.arange(3))
+    assert sorted((tmp_path / "run" / "compiled").iterdir()) == kept
+
+
+def test_programs_are_kept_where_jax_was_told_to(new_process, tmp_path):
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "elsewhere"))
+    prepare(tmp_path / "run")
+    double(np.arange(3))
+    assert any((tmp_path / "elsewhere").iterdir())
+    assert not any((tmp_path / "run").iterdir())
+
+
+def test_programs_that_cannot_be_read_or_kept_are_compiled_again(new_process, tmp_path):
+    """And nothing is said, for a warning is an error here."""
+    prepare(tmp_path)
+    double(np.arange(3))
+    for path in (tmp_path / "compiled").iterdir():
+        path.write_bytes(path.read_bytes()[:99])
+    new_process()
+    prepare(tmp_path)
+    assert double(np.arange(3)).tolist() == [0, 2, 4]
+    new_process()
+    (tmp_path / "file").write_text("")
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "file"))
+    prepare(tmp_path)
+    assert double(np.arange(3)).tolist() == [0, 2, 4]

@@ -1,0 +1,74 @@
+"""Whether the checkpoints in a workdir are those of the run that is started there."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from spade_jax.config import ConfigError
+from spade_jax.training.checkpoints import Checkpoints
+
+# Settings that a second start in the same workdir may change: no update depends on them. With
+# another mesh the sums of a batch are taken in another order, and equal to rounding only.
+MAY_CHANGE = (
+    "train.eval_every",
+    "train.eval_batches",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.patience",
+    "train.log_every",
+    "train.profile_steps",
+    "mesh.",
+    # The position in the data knows what is in it.
+    "data.cache",
+    "print_sharding",
+)
+
+
+def check_same_run(
+    checkpoints: Checkpoints,
+    settings: Mapping[str, Any],
+    vocabulary_digest: str,
+    may_change: tuple[str, ...] = MAY_CHANGE,
+) -> None:
+    """Raises ConfigError where the workdir's checkpoints are another configuration's."""
+    if checkpoints.newest is None:
+        return
+    about = checkpoints.about()
+    before, now = _flat(about["settings"]), _flat(settings)
+    if looks_at_no_end(settings):
+        may_change += ("train.steps",)
+    differing = [
+        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+        for name in dict.fromkeys([*before, *now])
+        if before.get(name) != now.get(name) and not name.startswith(may_change)
+    ]
+    if differing:
+        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+        raise ConfigError(
+            f"{checkpoints.directory}: holds checkpoints of another configuration: "
+            f"{'; '.join(differing[:3])}{more}; use another workdir or the same settings"
+        )
+    if about["vocabulary"] != vocabulary_digest:
+        raise ConfigError(
+            f"{checkpoints.directory}: its checkpoints were trained with another vocabulary "
+            f"(digest {about['vocabulary'][:12]}) than data.vocabulary now gives (digest "
+            f"{vocabulary_digest[:12]}); use another workdir or the same vocabulary file"
+        )
+
+
+def looks_at_no_end(settings: Mapping[str, Any]) -> bool:
+    """Whether no update depends on how many there are."""
+    return _flat(settings).get("optimizer.schedule") in ("constant", "inverse_sqrt")
+
+
+def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    if isinstance(settings, Mapping):
+        items: Iterable[tuple[Any, Any]] = settings.items()
+    elif isinstance(settings, list | tuple):
+        items = enumerate(settings)
+    else:
+        return {prefix: settings}
+    flat: dict[str, Any] = {}
+    for name, value in items:
+        flat |= _flat(value, f"{prefix}.{name}" if prefix else str(name))
+    return flat

@@ -1,0 +1,80 @@
+import json
+
+import pytest
+from stand_in import StandIn
+
+from spade_jax.config import ConfigError
+from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.same_run import check_same_run
+from spade_jax.training.sharding import make_mesh
+from spade_jax.training.step import make_trainer
+
+TRAIN = TrainConfig(steps=12, batch_size=8)
+SETTINGS = {
+    "train": {"steps": 12, "log_every": 1, "seed": 1},
+    "optimizer": {"schedule": "cosine", "learning_rates": [[".*", None]]},
+    "mesh": {"fsdp": -1},
+}
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory):
+    """Checkpoints of a run with SETTINGS and vocabulary "abc"."""
+    directory = tmp_path_factory.mktemp("stored") / "checkpoints"
+    trainer = make_trainer(
+        StandIn, OptimizerConfig(warmup_steps=2), LossConfig(), TRAIN, make_mesh(MeshConfig())
+    )
+    checkpoints = Checkpoints(directory, keep=1)
+    about = {"settings": SETTINGS, "vocabulary": "abc"}
+    checkpoints.save(1, trainer.init(), bytes, about)
+    checkpoints.wait()
+    checkpoints.close()
+    return Checkpoints(directory, keep=1)
+
+
+def changed(**changes):
+    settings = json.loads(json.dumps(SETTINGS))
+    for name, value in changes.items():
+        section, setting = name.split("__")
+        settings[section][setting] = value
+    return settings
+
+
+def test_the_same_run_may_differ_in_what_no_update_sees(stored):
+    check_same_run(stored, SETTINGS, "abc")
+    check_same_run(stored, changed(train__log_every=5, mesh__fsdp=8), "abc")
+    check_same_run(stored, changed(train__profile_steps=(3, 5)), "abc")
+    tupled = {**SETTINGS, "optimizer": {**SETTINGS["optimizer"], "learning_rates": ((".*", None),)}}
+    check_same_run(stored, tupled, "abc")
+
+
+def test_another_configuration_is_refused_with_what_differs(stored):
+    with pytest.raises(ConfigError) as caught:
+        check_same_run(
+            stored, changed(train__seed=2, optimizer__schedule="linear", train__steps=13), "abc"
+        )
+    assert "train.steps was 12 and is 13; train.seed was 1 and is 2; optimizer.schedule" in str(
+        caught.value
+    )
+    with pytest.raises(ConfigError, match=r"optimizer.learning_rates.0.0 was '\.\*' and is '\.\+'"):
+        check_same_run(stored, changed(optimizer__learning_rates=[[".+", None]]), "abc")
+
+
+def test_another_vocabulary_is_refused(stored):
+    with pytest.raises(ConfigError, match=r"another vocabulary \(digest abc\) .* \(digest xyz\)"):
+        check_same_run(stored, SETTINGS, "xyz")
+
+
+def test_steps_may_grow_where_the_schedule_does_not_look_at_them(tmp_path):
+    class Stored:
+        newest = 3
+        directory = tmp_path
+
+        def about(self):
+            return {"settings": changed(optimizer__schedule="constant"), "vocabulary": "abc"}
+
+    longer = changed(optimizer__schedule="constant", train__steps=99)
+    check_same_run(Stored(), longer, "abc")
+    with pytest.raises(ConfigError, match=r"optimizer.schedule was 'constant' and is 'linear'"):
+        check_same_run(Stored(), changed(optimizer__schedule="linear"), "abc")
