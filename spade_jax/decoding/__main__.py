@@ -115,7 +115,7 @@ def decode_lines(
         options.batch_size,
         f"must be a multiple of the {mesh.size} devices",
     )
-    graphdef, shapes = abstract_model(lambda rngs: EncoderDecoder(model_config, rngs), mesh)
+    graphdef, shapes, _ = abstract_model(lambda rngs: EncoderDecoder(model_config, rngs), mesh)
     params = run.checkpoints.restore_params(shapes, run.step)
     write = make_generator(
         lambda params: nnx.merge(graphdef, params),

@@ -184,7 +184,7 @@ def _encoder_gradient(
     create: Callable[[nnx.Rngs], EncoderDecoder], tokens: jax.ShapeDtypeStruct, mesh: Mesh
 ) -> tuple[Any, tuple[Tree, jax.ShapeDtypeStruct]]:
     """The gradient of a sum over the encoder's outputs, by all parameters, and its arguments."""
-    graphdef, parameters = abstract_model(create, mesh)
+    graphdef, parameters, _ = abstract_model(create, mesh)
 
     def total(params: Mapping[str, Any], tokens: jax.Array) -> jax.Array:
         with partition.on_mesh(mesh):

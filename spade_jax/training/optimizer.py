@@ -106,8 +106,17 @@ def join(trainable: Tree, frozen: Tree) -> Tree:
     return unflatten_dict(flatten_dict(trainable) | flatten_dict(frozen))
 
 
-def make_optimizer(config: OptimizerConfig, steps: int, parameters: Tree) -> Optimizer:
+def make_optimizer(
+    config: OptimizerConfig,
+    steps: int,
+    parameters: Tree,
+    stacked: frozenset[str] = frozenset(),
+) -> Optimizer:
     """The optimiser of a run of `steps` updates of `parameters` (nested dicts; shapes suffice).
+
+    Args:
+      stacked: names of the parameters with a leading axis of layers, which are optimised as each
+        layer's own would be.
 
     Raises:
       ConfigError: a table that does not fit the parameters, or nothing to train.
@@ -128,8 +137,9 @@ def make_optimizer(config: OptimizerConfig, steps: int, parameters: Tree) -> Opt
     else:
         direction = optax.chain(
             optax.scale_by_factored_rms(decay_rate=config.decay_exponent),
-            optax.clip_by_block_rms(1.0),
-            optax.scale_by_param_block_rms(),
+            _layer_by_layer(
+                optax.chain(optax.clip_by_block_rms(1.0), optax.scale_by_param_block_rms()), stacked
+            ),
         )
     transformation = optax.chain(
         optax.identity()
@@ -140,6 +150,24 @@ def make_optimizer(config: OptimizerConfig, steps: int, parameters: Tree) -> Opt
         optax.scale_by_schedule(shape),
     )
     return Optimizer(transformation, lambda count: config.learning_rate * shape(count), trainable)
+
+
+def _layer_by_layer(
+    transformation: optax.GradientTransformation, stacked: frozenset[str]
+) -> optax.GradientTransformation:
+    """A stateless transformation of each parameter, and of each layer of the stacked ones."""
+
+    def of_one(u: jax.Array, p: jax.Array) -> jax.Array:
+        return transformation.update(u, transformation.init(p), p)[0]
+
+    def update(updates: Tree, parameters: Tree) -> Tree:
+        def one(path: Any, u: jax.Array, p: jax.Array) -> jax.Array:
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            return (jax.vmap(of_one) if name in stacked else of_one)(u, p)
+
+        return jax.tree_util.tree_map_with_path(one, updates, parameters)
+
+    return optax.stateless(update)
 
 
 def _decay_and_scale(

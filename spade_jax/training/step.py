@@ -153,26 +153,40 @@ class Trainer:
     model: Callable[[Tree], Any]
 
 
-def abstract_model(
-    create: Callable[[nnx.Rngs], nnx.Module], mesh: Mesh
-) -> tuple[nnx.GraphDef, Tree]:
-    """The model that `create` makes, without arrays: its graph, and its parameters' shapes.
+class AbstractModel(NamedTuple):
+    """A model without arrays.
+
+    Attributes:
+      graph: of its modules.
+      shapes: of its parameters: nested dicts of `jax.ShapeDtypeStruct`, each with its sharding.
+      stacked: names of the parameters of several equal layers, one behind the other.
+    """
+
+    graph: nnx.GraphDef
+    shapes: Tree
+    stacked: frozenset[str]
+
+
+def abstract_model(create: Callable[[nnx.Rngs], nnx.Module], mesh: Mesh) -> AbstractModel:
+    """The model that `create` makes.
 
     Each parameter is an `nnx.Param` with its logical axes as the metadata `axes`, which say where
-    on the mesh it lies: shapes are `jax.ShapeDtypeStruct` with their sharding.
+    on the mesh it lies. A stack of layers has one leading axis that they do not name.
 
     Raises:
       ConfigError: parameters that do not divide over the mesh.
     """
-    graphdef, variables = nnx.split(nnx.eval_shape(lambda: create(nnx.Rngs(0))))
-    shapes = {}
+    graph, variables = nnx.split(nnx.eval_shape(lambda: create(nnx.Rngs(0))))
+    shapes, stacked = {}, set()
     for path, variable in nnx.to_flat_state(variables):
         name = "/".join(map(str, path))
         spec = sharding.parameter_spec(name, variable.shape, variable.axes, mesh)
         shapes[path] = jax.ShapeDtypeStruct(
             variable.shape, variable.dtype, sharding=NamedSharding(mesh, spec)
         )
-    return graphdef, unflatten_dict(shapes)
+        if len(variable.shape) > len(variable.axes):
+            stacked.add(name)
+    return AbstractModel(graph, unflatten_dict(shapes), frozenset(stacked))
 
 
 def make_trainer(
@@ -189,8 +203,8 @@ def make_trainer(
         that do not fit the parameters.
     """
     sharding.check_batch(config, mesh)
-    graphdef, parameters = abstract_model(create, mesh)
-    optimizer = make_optimizer(optimizer_config, config.steps, parameters)
+    graphdef, parameters, stacked = abstract_model(create, mesh)
+    optimizer = make_optimizer(optimizer_config, config.steps, parameters, stacked)
     transformation = optimizer.transformation
     replicated = sharding.replicated(mesh)
     batch_sharding = sharding.batch_sharding(mesh)

@@ -25,12 +25,12 @@ config = ModelConfig(
     ssm=SSMConfig(state_size=8, chunk_length=8),
 )
 mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=4))
-graph, shapes = abstract_model(lambda rngs: EncoderDecoder(config, rngs), mesh)
+graph, shapes, _ = abstract_model(lambda rngs: EncoderDecoder(config, rngs), mesh)
 params = nnx.to_pure_dict(nnx.state(EncoderDecoder(config, nnx.Rngs(2))))
 params = jax.tree.map(np.asarray, params)
 placed = jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, shapes)
 cut = sharding.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2, sequence=2))
-_, cut_shapes = abstract_model(lambda rngs: EncoderDecoder(config, rngs), cut)
+_, cut_shapes, _ = abstract_model(lambda rngs: EncoderDecoder(config, rngs), cut)
 moved = jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, cut_shapes)
 
 random = np.random.default_rng(0)

@@ -168,3 +168,33 @@ def test_split_and_join_are_inverse():
     joined = join(trainable, frozen)
     assert jax.tree.structure(joined) == jax.tree.structure(PARAMS)
     assert all(paths(joined)[name] is leaf for name, leaf in paths(PARAMS).items())
+
+
+def test_adafactor_takes_stacked_layers_one_by_one():
+    """A stack of a small and a large layer is updated as the two apart are, factored or not."""
+    config = OptimizerConfig(name="adafactor", warmup_steps=1, clip_norm=None)
+    rng = np.random.default_rng(0)
+
+    def layers(scales):
+        return {
+            "kernel": np.stack([s * rng.normal(size=(128, 130)) for s in scales]),
+            "norm": np.stack([s * rng.normal(size=5) for s in scales]),
+        }
+
+    params = jax.tree.map(jnp.float32, layers((1.0, 1e-2)))
+    grads = [jax.tree.map(jnp.float32, layers((1.0, 10.0))) for _ in range(2)]
+
+    def updates(params, grads, stacked=frozenset()):
+        transformation = make_optimizer(config, 10, params, stacked).transformation
+        state = transformation.init(params)
+        for gradient in grads:
+            found, state = transformation.update(gradient, state, params)
+        return found
+
+    together = updates(params, grads, frozenset({"kernel", "norm"}))
+    for layer in range(2):
+        one = jax.tree.map(lambda array, layer=layer: array[layer], (params, grads))
+        for name, alone in updates(*one).items():
+            np.testing.assert_allclose(together[name][layer], alone, rtol=1e-5)
+    as_one = updates(params, grads)
+    assert np.abs(as_one["kernel"] / together["kernel"] - 1).max() > 0.1
