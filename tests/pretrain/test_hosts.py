@@ -162,7 +162,8 @@ def test_processes_that_differ_in_their_configuration(tmp_path):
         subprocess.Popen(
             [
                 *(sys.executable, "-m", *own, f"--coordinator=127.0.0.1:{port}", "--processes=2"),
-                *(f"--process={process}", f"--config.train.seed={process}"),
+                # The mesh of process 1 alone would not fit the four devices.
+                *(f"--process={process}", f"--config.mesh.data={2 + process}"),
             ],
             env=environment,
             stdout=subprocess.PIPE,
