@@ -46,3 +46,21 @@ def on_eight_devices():
         return json.loads(done.stdout)
 
     return run
+
+
+@pytest.fixture
+def start_processes():
+    """Starts runs of two processes in the background, of which none outlives the test."""
+    from several_processes import Running
+
+    runs = []
+
+    def begin(program, workdir, *options):
+        runs.append(Running(program, workdir, *options))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.terminate()
+            run.process.communicate()
