@@ -7,23 +7,23 @@ import time
 from spade_jax.training.workdir import read_metrics
 
 
-def command(program, workdir, *options, processes=2):
+def command(program, *options, processes=2):
     """A program on four devices in all, of which each process has its part."""
     return [
         *(sys.executable, "-m", "pretrain.launch.local"),
         *(f"--processes={processes}", f"--cpu_devices={4 // processes}", "--", program),
-        *(f"--workdir={workdir}", *options),
+        *options,
     ]
 
 
 class Running:
-    """A run in the background; arguments are those of `command`."""
+    """A run of two processes in the background."""
 
     def __init__(self, program, workdir, *options):
         self.workdir = workdir
         self.begun = time.time()
         self.process = subprocess.Popen(
-            command(program, workdir, *options),
+            command(program, f"--workdir={workdir}", *options),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

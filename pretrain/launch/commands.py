@@ -13,13 +13,21 @@ from spade_jax.training.command_line import exit_status
 from spade_jax.training.config import RunError
 
 EPILOG = "After -- comes the program with its options, such as: pretrain --config=… --workdir=…"
-PROGRAMS = ("pretrain", "finetune")
+# With the options that each needs.
+PROGRAMS = {
+    "pretrain": ("--config", "--workdir"),
+    "finetune": ("--config", "--workdir"),
+    "spade_jax.decoding": ("--checkpoint", "--input"),
+}
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
     parser.add_argument(
-        "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM …", help="pretrain or finetune"
+        "program",
+        nargs=argparse.REMAINDER,
+        metavar="-- PROGRAM …",
+        help=f"one of {', '.join(PROGRAMS)}",
     )
 
 
@@ -36,11 +44,11 @@ def program_arguments(words: Sequence[str], *, here: bool) -> list[str]:
     name = words[0] if words else None
     require(name in PROGRAMS, "program", name, f"must be one of {', '.join(PROGRAMS)}, after --")
     options = dict(word.partition("=")[::2] for word in words[1:] if word.startswith("--"))
-    for option in ("--config", "--workdir"):
+    for option in PROGRAMS[str(name)]:
         require(
             bool(options.get(option)), option, None, f"must be among the program's, as {option}=…"
         )
-    if here:
+    if here and "--config" in options:
         require(
             Path(options["--config"]).is_file(), "--config", options["--config"], "no such file"
         )

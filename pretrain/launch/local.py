@@ -117,8 +117,8 @@ def _first_failure(processes: list[subprocess.Popen]) -> int:
     assert status is not None
     how = f"status {status}" if status > 0 else signal.Signals(-status).name
     print(
-        f"error: process {index} of {len(processes)} ended with {how}; the others are stopped; the "
-        "same command goes on from the newest checkpoint",
+        f"error: process {index} of {len(processes)} ended with {how}; the others are stopped; "
+        "give the same command again",
         file=sys.stderr,
         flush=True,
     )

@@ -122,9 +122,18 @@ def parse(argv: Sequence[str], config_class: type[T], program: str, description:
         type=Path,
         help="where checkpoints, metrics and the loss curve go; made if it is not there",
     )
+    add_hosts(parser)
+    known, rest = parser.parse_known_args(argv)
+    overrides = parse_overrides(rest, parser)
+    config = read_config(known.config, overrides, config_class, program)
+    return Command(config, known.workdir, hosts_config(known))
+
+
+def add_hosts(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that `hosts_config` reads."""
     group = parser.add_argument_group(
         "one of several processes",
-        "which start with the same command and share the workdir; clusters of Cloud TPU, Slurm and "
+        "which start with the same command and share their files; clusters of Cloud TPU, Slurm and "
         "Open MPI are found without these",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="an address of process 0")
@@ -136,13 +145,21 @@ def parse(argv: Sequence[str], config_class: type[T], program: str, description:
     group.add_argument(
         "--timeout", type=float, default=300.0, metavar="SECONDS", help="to wait for the others"
     )
-    known, rest = parser.parse_known_args(argv)
-    overrides = parse_overrides(rest, parser)
-    hosts = HostsConfig(
-        known.distributed, known.coordinator, known.processes, known.process, known.timeout
+
+
+def hosts_config(options: argparse.Namespace) -> HostsConfig:
+    """What a command line says of several processes.
+
+    Raises:
+      ConfigError: what `HostsConfig` rejects.
+    """
+    return HostsConfig(
+        options.distributed,
+        options.coordinator,
+        options.processes,
+        options.process,
+        options.timeout,
     )
-    config = read_config(known.config, overrides, config_class, program)
-    return Command(config, known.workdir, hosts)
 
 
 def read_config(file: str, overrides: Mapping[str, Any], config_class: type[T], program: str) -> T:

@@ -20,7 +20,9 @@ def test_two_processes_that_were_stopped_end_as_one_does(arguments, tmp_path, st
     settings += ["--config.optimizer.learning_rate=0.03"]
     one, two = tmp_path / "one", tmp_path / "two"
     done = subprocess.run(
-        command("finetune", one, *settings, processes=1), capture_output=True, text=True
+        command("finetune", f"--workdir={one}", *settings, processes=1),
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     run = start_processes("finetune", two, *settings).at_step(3)

@@ -82,7 +82,7 @@ def test_any_number_of_processes_learns_the_same_from_a_cache(tmp_path, start):
     settings += ["--config.train.checkpoint_every=20", "--config.train.eval_every=20"]
     one, many = tmp_path / "one", tmp_path / "many"
     done = subprocess.run(
-        command("pretrain", one, *MINIATURE_RUN, *settings, processes=1),
+        command("pretrain", f"--workdir={one}", *MINIATURE_RUN, *settings, processes=1),
         capture_output=True,
         text=True,
     )
@@ -92,7 +92,7 @@ def test_any_number_of_processes_learns_the_same_from_a_cache(tmp_path, start):
     assert run.end()[0] == 0
     assert newest(many) < 40
     done = subprocess.run(
-        command("pretrain", many, *MINIATURE_RUN, *settings, processes=4),
+        command("pretrain", f"--workdir={many}", *MINIATURE_RUN, *settings, processes=4),
         capture_output=True,
         text=True,
     )
