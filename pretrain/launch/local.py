@@ -13,6 +13,7 @@ from typing import IO
 
 from pretrain.launch import commands
 from spade_jax.config import require
+from spade_jax.training.topology import forced_cpu
 
 # After the first process ends with an error, the others get SIGTERM, and SIGKILL so much later.
 _GRACE_SECONDS = 20.0
@@ -42,11 +43,7 @@ def launch(argv: Sequence[str]) -> int:
     own = [sys.executable, "-u", "-m", *program]
     environment = dict(os.environ)
     if options.cpu_devices:
-        flags = f"--xla_force_host_platform_device_count={options.cpu_devices}"
-        environment |= {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"{environment.get('XLA_FLAGS', '')} {flags}".strip(),
-        }
+        environment |= forced_cpu(options.cpu_devices, environment.get("XLA_FLAGS", ""))
     started = [
         [
             *own,

@@ -9,14 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from spade_jax.command_line import quiet_imports
 from spade_jax.config import require
 from spade_jax.decoding.config import DecodingConfig
-from spade_jax.training.command_line import (
-    add_hosts,
-    exit_status,
-    hosts_config,
-    quiet_imports,
-)
+from spade_jax.training.command_line import add_hosts, hosts_config, run_status
 from spade_jax.training.config import MeshConfig
 
 _DESCRIPTION = """\
@@ -67,7 +63,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
 
     try:
-        return exit_status(program, options.input)
+        return run_status(program, options.input)
     except UnicodeDecodeError as error:
         print(f"error: --input = {options.input!r}: is not UTF-8 ({error.reason})", file=sys.stderr)
         return 1

@@ -362,18 +362,6 @@ def test_beam_makes_the_same_files(config, tmp_path):
     assert contents(output) == contents(Path(config.cache))
 
 
-def test_help_needs_neither_jax_nor_tensorflow():
-    script = (
-        "import sys; from spade_jax.data.cache.__main__ import main\n"
-        "try: main(['--help'])\n"
-        "finally: assert not {'jax', 'tensorflow', 'seqio', 'grain'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for word in ("--config FILE", "--output DIR", "--shards N", "--workers N", "--beam OPTIONS"):
-        assert word in done.stdout
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

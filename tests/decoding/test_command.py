@@ -166,14 +166,3 @@ def test_a_damaged_checkpoint_is_left_as_it_is(run, tmp_path, capsys):
     assert main([f"--checkpoint={tmp_path}", "--input=-"]) == 1
     assert "none of the checkpoints can be read" in capsys.readouterr().err
     assert (tmp_path / "checkpoints" / "2").is_dir()
-
-
-def test_help_needs_neither_jax_nor_tensorflow():
-    script = (
-        "import sys; from spade_jax.decoding.__main__ import main\n"
-        "try: main(['--help'])\n"
-        "finally: assert not {'jax', 'tensorflow', 'seqio'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--checkpoint DIR" in done.stdout

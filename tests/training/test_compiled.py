@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -190,17 +188,6 @@ def test_the_command(tmp_path, on_eight_devices):
     assert over["collective-permute"]["count"] > 0
     # A number of each shard, which tells where its segments go on: no activation.
     assert over["all-gather"]["bytes"] == 8 * over["all-gather"]["count"]
-
-
-def test_help_needs_no_jax():
-    script = (
-        "import sys; from pretrain.compile import main\n"
-        "try: main(['--help'])\n"
-        "finally: assert not {'jax', 'tensorflow', 'libtpu'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--topology KIND:SHAPE" in done.stdout
 
 
 @pytest.mark.slow
