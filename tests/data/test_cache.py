@@ -21,6 +21,7 @@ from test_pipeline import original, take
 from pretrain.__main__ import main as pretrain
 from spade_jax.config import ConfigError
 from spade_jax.data._tensorflow import tf
+from spade_jax.data.cache import batches as cached
 from spade_jax.data.cache import build
 from spade_jax.data.cache.__main__ import main
 from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, SourceConfig
@@ -245,6 +246,19 @@ def test_the_state_of_many_steps_is_that_of_going_there(config):
     after.set_state(batches.get_state())
     for expected, batch in zip(take(batches, 10), after):
         assert_equal(batch, expected)
+
+
+def test_a_step_has_the_batch_that_it_had_in_earlier_versions(config, monkeypatch):
+    """Where this fails, Grain or numpy has changed, and runs that are under way are cut off."""
+    assert cached.numbers_drawn() == "c66622fd440eca2e"
+    state = train_batches(config, BATCH).get_state()
+    monkeypatch.setattr(cached, "numbers_drawn", lambda: "other")
+    message = (
+        r"position in the data: was saved with grain [\d.]+ and numpy [\d.]+, which draw other "
+        r"random numbers than grain .*; must be gone on with by the former"
+    )
+    with pytest.raises(DataError, match=message):
+        train_batches(config, BATCH).set_state(state)
 
 
 def test_positions_of_other_data_are_refused(config, direct):
