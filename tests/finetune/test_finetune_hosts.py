@@ -1,5 +1,6 @@
 """Fine-tuning as two processes on loopback."""
 
+import json
 import os
 import re
 import signal
@@ -9,8 +10,6 @@ import pytest
 from several_processes import command
 
 from spade_jax.training.workdir import read_metrics
-
-FILES = ("results.json", "predictions-validation.jsonl", "predictions-test.jsonl")
 
 
 @pytest.mark.slow
@@ -48,5 +47,12 @@ def test_two_processes_that_were_stopped_end_as_one_does(arguments, tmp_path, st
     assert len(expected) == 4 * 60 + 4 * 2
     assert found == pytest.approx(expected, rel=1e-4)
     assert '"prediction": "yes"' in (one / "predictions-validation.jsonl").read_text()
-    for name in FILES:
+    for name in ("predictions-validation.jsonl", "predictions-test.jsonl"):
         assert (two / name).read_text() == (one / name).read_text()
+    # Of the sums, which devices add up as they come, all but rounding is the same.
+    expected, found = (json.loads((workdir / "results.json").read_text()) for workdir in (one, two))
+    expected_metrics, metrics = (
+        results["splits"]["validation"].pop("metrics") for results in (expected, found)
+    )
+    assert metrics == pytest.approx(expected_metrics, rel=1e-4)
+    assert found == expected
