@@ -12,9 +12,9 @@ from typing import Any
 
 from benchmarks.arguments import positive
 from pretrain.config import PretrainConfig
+from spade_jax.command_line import parse_overrides, read_config
 from spade_jax.config import ConfigError
 from spade_jax.data.config import DataConfig
-from spade_jax.training.command_line import parse_overrides, read_config
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig]:

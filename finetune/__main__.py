@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from finetune.config import FinetuneConfig
-from spade_jax.training.command_line import exit_status, parse, quiet_imports
+from spade_jax.command_line import quiet_imports
+from spade_jax.training.command_line import parse, run_status
 
 DESCRIPTION = """\
 Fine-tunes a State sPace AugmenteD transformEr on a task of texts and their targets: GLUE,
@@ -27,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
         hosts.join(command.hosts)
         return finetune(command.config, command.workdir)
 
-    return exit_status(program, "the workdir")
+    return run_status(program, "the workdir")
 
 
 if __name__ == "__main__":

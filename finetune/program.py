@@ -54,6 +54,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
       ConfigError: settings that do not fit the machine, the checkpoint, the data or the workdir.
       RunError: a run that cannot go on.
     """
+    # Before anything that differing settings would make fail at one of several processes alone.
+    hosts.check_agreement(dataclasses.asdict(config))
     console = make_console()
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     begun = checkpoints.newest is not None
@@ -99,7 +101,6 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         console.print(sharding_table(shapes))
         return 0
     settings = dataclasses.asdict(config)
-    hosts.check_agreement(settings)
     shard = data_shard(mesh)
     may_change = (*MAY_CHANGE, *_MAY_CHANGE_TOO, *(_EVALUATION if config.eval_only else ()))
     check_same_run(checkpoints, settings, vocabulary.digest, may_change)

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from pretrain.config import PretrainConfig
-from spade_jax.training.command_line import exit_status, parse, quiet_imports
+from spade_jax.command_line import quiet_imports
+from spade_jax.training.command_line import parse, run_status
 
 DESCRIPTION = """\
 Pre-trains a State sPace AugmenteD transformEr: an encoder-decoder that learns to fill in masked
@@ -25,7 +26,7 @@ def main(argv: Sequence[str]) -> int:
         hosts.join(command.hosts)
         return pretrain(command.config, command.workdir)
 
-    return exit_status(program, "the workdir")
+    return run_status(program, "the workdir")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.config import PretrainConfig
-from spade_jax.training.command_line import (
+from spade_jax.command_line import (
     exit_status,
     parse_overrides,
     quiet_imports,
@@ -174,6 +174,8 @@ def _show(
 ) -> None:
     from rich.table import Table
 
+    from spade_jax.training.screen import format_bytes
+
     spread = ", ".join(f"{name} {size}" for name, size in mesh.items() if size > 1) or "one device"
     table = Table(
         title=f"{options.config} on {topology} ({spread}), {options.part}, per device and step",
@@ -188,7 +190,7 @@ def _show(
     if report.memory is not None:
         sizes = {**dataclasses.asdict(report.memory), "in all": report.memory.total}
         for name, size in sizes.items():
-            table.add_row(name, "", _bytes(size))
+            table.add_row(name, "", format_bytes(size))
     available = "" if topology.memory is None else f"of {topology.memory / GIB:,.0f} GiB: "
     verdict = {True: "fits", False: "does not fit", None: "the device's memory is not known"}
     table.add_row("memory", "", available + verdict[report.fits(topology.memory)])
@@ -200,17 +202,13 @@ def _show(
         if report.formula_flops is not None:
             table.add_row("by the formula", "", f"{report.formula_flops / 1e9:,.3f} GFLOP")
         if report.bytes_accessed is not None:
-            table.add_row("accessed, loops once", "", _bytes(report.bytes_accessed))
+            table.add_row("accessed, loops once", "", format_bytes(report.bytes_accessed))
         table.add_section()
         for (kind, axes), (number, size) in report.totals().items():
-            table.add_row(f"{kind} over {' + '.join(axes)}", f"{number:,}", _bytes(size))
+            table.add_row(f"{kind} over {' + '.join(axes)}", f"{number:,}", format_bytes(size))
     console.print(table)
     if report.too_large:
         console.print(f"the compiler: {report.too_large}")
-
-
-def _bytes(size: float) -> str:
-    return f"{size / GIB:,.2f} GiB" if size >= GIB else f"{size / 2**20:,.2f} MiB"
 
 
 if __name__ == "__main__":

@@ -36,6 +36,9 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
       ConfigError: settings that do not fit the machine, the vocabulary, the data or the workdir.
       RunError: a run that cannot go on.
     """
+    settings = dataclasses.asdict(config)
+    # Before anything that differing settings would make fail at one of several processes alone.
+    hosts.check_agreement(settings)
     console = make_console()
     mesh = make_mesh(config.mesh)
     check_model(config.model, config.data.input_length, mesh)
@@ -54,8 +57,6 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
     if config.print_sharding:
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
-    settings = dataclasses.asdict(config)
-    hosts.check_agreement(settings)
     shard = data_shard(mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     check_same_run(checkpoints, settings, vocabulary.digest)

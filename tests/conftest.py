@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from spade_jax.training.topology import forced_cpu
+
 # Most programs here run once and on little: not optimised, they compile in a third of the time.
 # `XLA_FLAGS= make test` optimises them. Processes that tests start inherit these.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -33,12 +35,12 @@ def on_eight_devices():
     """Runs a script in a process with eight CPU devices; gives what it printed, read as JSON."""
 
     def run(script: Path, *arguments: str):
-        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"
         paths = [str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")]
         done = subprocess.run(
             [sys.executable, "-W", "error", script, *arguments],
             env=os.environ
-            | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(paths)},
+            | forced_cpu(8, os.environ["XLA_FLAGS"])
+            | {"PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,
         )
@@ -46,3 +48,21 @@ def on_eight_devices():
         return json.loads(done.stdout)
 
     return run
+
+
+@pytest.fixture
+def start_processes():
+    """Starts runs of two processes in the background, of which none outlives the test."""
+    from several_processes import Running
+
+    runs = []
+
+    def begin(program, workdir, *options):
+        runs.append(Running(program, workdir, *options))
+        return runs[-1]
+
+    yield begin
+    for run in runs:
+        if run.process.poll() is None:
+            run.process.terminate()
+            run.process.communicate()

@@ -9,9 +9,9 @@ target token, where guessing by frequency has 3.48.
 import ml_collections
 
 from pretrain.config import PretrainConfig
+from spade_jax.command_line import to_config_dict
 from spade_jax.config import AttentionConfig, StackConfig, preset
 from spade_jax.data.config import DataConfig, DenoiserConfig
-from spade_jax.training.command_line import to_config_dict
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 
 

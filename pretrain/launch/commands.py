@@ -9,17 +9,25 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from spade_jax.config import require
-from spade_jax.training.command_line import exit_status
+from spade_jax.training.command_line import run_status
 from spade_jax.training.config import RunError
 
 EPILOG = "After -- comes the program with its options, such as: pretrain --config=… --workdir=…"
-PROGRAMS = ("pretrain", "finetune")
+# With the options that each needs.
+PROGRAMS = {
+    "pretrain": ("--config", "--workdir"),
+    "finetune": ("--config", "--workdir"),
+    "spade_jax.decoding": ("--checkpoint", "--input"),
+}
 
 
 def add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
     parser.add_argument(
-        "program", nargs=argparse.REMAINDER, metavar="-- PROGRAM …", help="pretrain or finetune"
+        "program",
+        nargs=argparse.REMAINDER,
+        metavar="-- PROGRAM …",
+        help=f"one of {', '.join(PROGRAMS)}",
     )
 
 
@@ -36,11 +44,11 @@ def program_arguments(words: Sequence[str], *, here: bool) -> list[str]:
     name = words[0] if words else None
     require(name in PROGRAMS, "program", name, f"must be one of {', '.join(PROGRAMS)}, after --")
     options = dict(word.partition("=")[::2] for word in words[1:] if word.startswith("--"))
-    for option in ("--config", "--workdir"):
+    for option in PROGRAMS[str(name)]:
         require(
             bool(options.get(option)), option, None, f"must be among the program's, as {option}=…"
         )
-    if here:
+    if here and "--config" in options:
         require(
             Path(options["--config"]).is_file(), "--config", options["--config"], "no such file"
         )
@@ -72,4 +80,4 @@ def run(command: Sequence[str], dry_run: bool, environment: Mapping[str, str] | 
 
 def main(launch: Callable[[Sequence[str]], int]) -> None:
     """Ends this process with what `launch` returns of the command line."""
-    sys.exit(exit_status(lambda: launch(sys.argv[1:]), "the launch script"))
+    sys.exit(run_status(lambda: launch(sys.argv[1:]), "the launch script"))

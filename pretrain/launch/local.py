@@ -13,6 +13,7 @@ from typing import IO
 
 from pretrain.launch import commands
 from spade_jax.config import require
+from spade_jax.training.topology import forced_cpu
 
 # After the first process ends with an error, the others get SIGTERM, and SIGKILL so much later.
 _GRACE_SECONDS = 20.0
@@ -42,11 +43,7 @@ def launch(argv: Sequence[str]) -> int:
     own = [sys.executable, "-u", "-m", *program]
     environment = dict(os.environ)
     if options.cpu_devices:
-        flags = f"--xla_force_host_platform_device_count={options.cpu_devices}"
-        environment |= {
-            "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": f"{environment.get('XLA_FLAGS', '')} {flags}".strip(),
-        }
+        environment |= forced_cpu(options.cpu_devices, environment.get("XLA_FLAGS", ""))
     started = [
         [
             *own,
@@ -117,8 +114,8 @@ def _first_failure(processes: list[subprocess.Popen]) -> int:
     assert status is not None
     how = f"status {status}" if status > 0 else signal.Signals(-status).name
     print(
-        f"error: process {index} of {len(processes)} ended with {how}; the others are stopped; the "
-        "same command goes on from the newest checkpoint",
+        f"error: process {index} of {len(processes)} ended with {how}; the others are stopped; "
+        "give the same command again",
         file=sys.stderr,
         flush=True,
     )

@@ -322,16 +322,22 @@ def train_pairs(
     `decoder_segment_ids` and `decoder_positions`, and the same of the encoder.
 
     Args:
+      batch_size: examples (packed: rows) in a batch of this host.
       sizes: examples of each task, as `examine` counts them.
+      shard_index, num_shards: which of how many hosts this is. All read everything, and each has
+        rows of its own of the batches of all: so that these, and positions, are the same for any
+        number of hosts.
 
     Raises:
       DataError: fewer examples than a batch has.
     """
     sizes = list(sizes)
-    if sum(sizes) < batch_size:
+    batch_of_all_hosts = batch_size * num_shards
+    if sum(sizes) < batch_of_all_hosts:
         raise DataError(
             f"task.train = {config.train!r}: {sum(sizes)} training examples, but a batch of "
-            f"{batch_size}; must have at least one batch: add examples, or lower train.batch_size"
+            f"{batch_of_all_hosts}; must have at least one batch: add examples, or lower "
+            "train.batch_size"
         )
     mixture = pair_mixture(config, sizes)
     lengths = {"inputs": config.input_length, "targets": config.target_length}
@@ -344,12 +350,11 @@ def train_pairs(
     return iterate(
         mixture,
         lambda dataset: seqio.EncDecFeatureConverter(pack=config.pack)(dataset, lengths),
-        batch_size,
+        batch_of_all_hosts,
         seed=config.seed,
         data=digest(_training(config), load_vocabulary(config).digest, tables.hexdigest()),
         where=f"task.train ({config.name})",
-        shard_index=shard_index,
-        num_shards=num_shards,
+        rows=slice(shard_index * batch_size, (shard_index + 1) * batch_size),
     )
 
 

@@ -82,8 +82,9 @@ def iterate(
     seed: int,
     data: str,
     where: str,
-    shard_index: int,
-    num_shards: int,
+    shard_index: int = 0,
+    num_shards: int = 1,
+    rows: slice = slice(None),
 ) -> "BatchIterator":
     """Batches of a mixture's training examples without end.
 
@@ -91,6 +92,8 @@ def iterate(
       convert: examples -> what the model takes.
       data: a name for the data; positions in other data are refused.
       where: what messages about its reading begin with.
+      shard_index, num_shards: which examples are read.
+      rows: of each batch those that are wanted; positions are the same whichever they are.
     """
     # Hosts differ in their examples, and so may differ in seed: else row i of every host would be
     # masked alike.
@@ -108,7 +111,8 @@ def iterate(
         "shard_index": shard_index,
         "num_shards": num_shards,
     }
-    return BatchIterator(convert(dataset).batch(batch_size, drop_remainder=True), definition, where)
+    batches = convert(dataset).batch(batch_size, drop_remainder=True)
+    return BatchIterator(batches, definition, where, rows)
 
 
 def validation_batches(
@@ -203,11 +207,15 @@ class BatchIterator:
       dataset: batches without end.
       definition: JSON values that tell data of other positions apart.
       where: what messages about its reading begin with.
+      rows: of each batch those that are wanted.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, definition: dict[str, Any], where: str):
+    def __init__(
+        self, dataset: tf.data.Dataset, definition: dict[str, Any], where: str, rows: slice
+    ):
         self._definition = definition
         self._where = where
+        self._rows = rows
         self._iterator = NumpyIterator(dataset.prefetch(2))
 
     def __iter__(self) -> "BatchIterator":
@@ -215,7 +223,7 @@ class BatchIterator:
 
     def __next__(self) -> Batch:
         try:
-            return next(self._iterator)
+            return {name: values[self._rows] for name, values in next(self._iterator).items()}
         except tf.errors.OpError as error:
             raise streaming_error(error, self._where) from None
 

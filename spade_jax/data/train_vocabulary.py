@@ -13,6 +13,7 @@ from typing import get_args, get_type_hints
 
 from spade_jax.config import ConfigError, require
 from spade_jax.data.config import DataError, SourceConfig
+from spade_jax.files import whole
 
 # SentencePiece learns from "sentences" and silently leaves out longer ones.
 _SENTENCE_BYTES = 2048
@@ -84,12 +85,10 @@ def train_vocabulary(
     except RuntimeError as error:  # The only kind that SentencePiece raises.
         reason = str(error).strip().split("] ")[-1]
         raise DataError(f"--size = {size}: SentencePiece cannot train it: {reason}") from None
-    unfinished = output.with_name(f".{output.name}.unfinished")
     try:
-        unfinished.write_bytes(model.getvalue())
-        unfinished.replace(output)
+        with whole(output) as partial:
+            partial.write_bytes(model.getvalue())
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise DataError(f"--output = {str(output)!r}: {error.strerror}") from None
 
 

@@ -1,15 +1,18 @@
 """Writes one line of output for each line of input: `python -m spade_jax.decoding --help`."""
 
 import argparse
+import contextlib
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
+from spade_jax.command_line import quiet_imports
 from spade_jax.config import require
 from spade_jax.decoding.config import DecodingConfig
-from spade_jax.training.command_line import exit_status, quiet_imports
+from spade_jax.training.command_line import add_hosts, hosts_config, run_status
 from spade_jax.training.config import MeshConfig
 
 _DESCRIPTION = """\
@@ -28,6 +31,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--input", required=True, metavar="FILE", help="UTF-8; - reads the standard input"
     )
+    parser.add_argument("--output", metavar="FILE", help="default: the standard output")
     parser.add_argument("--max_length", type=int, default=128, help="the most tokens of an output")
     parser.add_argument(
         "--input_length", type=int, help="longer inputs are cut off; default: as trained"
@@ -41,6 +45,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--top_k", type=int, help="draw from so many tokens; default: from all")
     parser.add_argument("--top_p", type=float, default=1.0, help="draw from this much probability")
     parser.add_argument("--seed", type=int, default=0, help="of sampling")
+    add_hosts(parser)
     return parser.parse_args(argv)
 
 
@@ -50,27 +55,29 @@ def main(argv: Sequence[str]) -> int:
 
     def program() -> int:
         if options.input == "-":
-            decode_lines(options, sys.stdin, sys.stdout, total=None)
+            decode_lines(options, sys.stdin, total=None)
             return 0
         with Path(options.input).open(encoding="utf-8") as file:
             lines = list(file)
-        decode_lines(options, lines, sys.stdout, total=len(lines))
+        decode_lines(options, lines, total=len(lines))
         return 0
 
     try:
-        return exit_status(program, options.input)
+        return run_status(program, options.input)
     except UnicodeDecodeError as error:
         print(f"error: --input = {options.input!r}: is not UTF-8 ({error.reason})", file=sys.stderr)
         return 1
 
 
-def decode_lines(
-    options: argparse.Namespace, lines: Iterable[str], output: TextIO, total: int | None
-) -> None:
+def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int | None) -> None:
     """Writes the outputs, a batch at a time, and on standard error how far it is.
 
+    Several processes all get all lines; the rows of each batch are shared out among their devices,
+    and the first process writes.
+
     Raises:
-      ConfigError: impossible settings, no checkpoint, or a sentinel that the vocabulary lacks.
+      ConfigError: impossible settings, no checkpoint, a sentinel that the vocabulary lacks, or
+        processes that differ in their settings or lines.
       RunError: no checkpoint that can be read.
     """
     for name in ("batch_size", "input_length"):
@@ -84,6 +91,7 @@ def decode_lines(
         top_k=options.top_k,
         top_p=options.top_p,
     )
+    meeting = hosts_config(options)
     # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
     with quiet_imports():
         import jax
@@ -94,10 +102,29 @@ def decode_lines(
         from spade_jax.data.vocabulary import load_vocabulary
         from spade_jax.decoding.generate import make_generator
         from spade_jax.models.encoder_decoder import EncoderDecoder
-        from spade_jax.training import sharding
+        from spade_jax.training import hosts, sharding
         from spade_jax.training.run import open_run
         from spade_jax.training.step import abstract_model
 
+    hosts.join(meeting)
+    if jax.process_count() > 1:
+        hosts.end_at_sigterm()
+        require(
+            options.input != "-",
+            "--input",
+            options.input,
+            f"must be a file that all {jax.process_count()} processes read",
+        )
+        require(
+            options.output is not None,
+            "--output",
+            options.output,
+            "must be a file where several processes decode: their libraries, too, write to the "
+            "standard output",
+        )
+        lines = list(lines)
+        settings = {name: str(value) for name, value in vars(options).items() if name != "process"}
+        hosts.check_agreement({**settings, "lines": lines})
     run = open_run(options.checkpoint, "--checkpoint")
     model_config = run.model
     vocabulary = load_vocabulary(run)
@@ -128,7 +155,11 @@ def decode_lines(
     )
     key = jax.random.key(options.seed) if options.temperature > 0 else None
     cut = 0
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True, quiet=not hosts.is_first())
+    with (
+        _open_output(options.output, hosts.is_first()) as output,
+        Progress(console=console, transient=True) as progress,
+    ):
         task = progress.add_task("decoding", total=total)
         for number, batch in enumerate(_batches(lines, options.batch_size)):
             inputs = [vocabulary.encode_masked(line.strip()) for line in batch if line.strip()]
@@ -142,8 +173,15 @@ def decode_lines(
                 print(" ".join(text.split()), file=output)
             output.flush()
             progress.advance(task, len(batch))
-    if cut:
+    if cut and hosts.is_first():
         print(f"{cut} inputs were cut off at {input_length} tokens", file=sys.stderr)
+
+
+def _open_output(file: str | None, first: bool) -> contextlib.AbstractContextManager[TextIO]:
+    """Where outputs go: of several processes only those of the first one stay."""
+    if first and file is None:
+        return contextlib.nullcontext(sys.stdout)
+    return Path(str(file) if first else os.devnull).open("w", encoding="utf-8")
 
 
 def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -12,7 +12,6 @@ import dataclasses
 import json
 import re
 import shutil
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from spade_jax.files import crc32
 from spade_jax.training import hosts
 from spade_jax.training.config import RunError
 from spade_jax.training.optimizer import paths
@@ -232,11 +232,7 @@ def _checksums(step_directory: Path) -> dict[str, int]:
             # While it is written, an item's directory has a temporary suffix.
             inside = path.relative_to(step_directory).parts[1:]
             if path.is_file() and path.name not in (_CHECKSUMS, "commit_success.txt"):
-                crc = 0
-                with path.open("rb") as file:
-                    while block := file.read(1 << 20):
-                        crc = zlib.crc32(block, crc)
-                sums["/".join((item, *inside))] = crc
+                sums["/".join((item, *inside))] = crc32(path)
     return sums
 
 

@@ -1,23 +1,16 @@
-"""The command line of the programs: a configuration file, and settings that override it.
+"""The command line of the programs that run a model: configuration, workdir, several processes.
 
 Nothing here imports JAX or TensorFlow, so that `--help` and wrong settings answer at once.
 """
 
 import argparse
-import ast
-import contextlib
 import dataclasses
-import logging
-import os
-import runpy
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-import ml_collections
-
-from spade_jax.config import ConfigError, from_dict, nearest
+from spade_jax import command_line
 from spade_jax.training.config import HostsConfig, RunError
 
 T = TypeVar("T")
@@ -32,49 +25,19 @@ A second start with the same workdir goes on where the first one stopped.
 """
 
 
-def to_config_dict(config: Any) -> ml_collections.ConfigDict:
-    """A dataclass as the `ConfigDict` that `get_config()` of a configuration file returns."""
-    return ml_collections.ConfigDict(dataclasses.asdict(config))
+def run_status(program: Callable[[], int], file: str) -> int:
+    """As `command_line.exit_status`, with 1 for a run that cannot go on; takes leave of the other
+    processes, if there are any."""
 
-
-@contextlib.contextmanager
-def quiet_imports() -> Iterator[None]:
-    """For the imports of a program: where something goes wrong, one sentence says so, and the
-    libraries' logs, then and later, would bury it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    # TensorFlow writes to the file descriptor, whatever its log level, when it finds no GPU.
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
+    def run() -> int:
         try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            return program()
+        except RunError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
 
-
-def exit_status(program: Callable[[], int], file: str) -> int:
-    """What `program` returns; or, with one line that says why, 2 for a wrong setting, 130 for
-    Ctrl-C, else 1.
-
-    Args:
-      file: what an error of the operating system that names no file is about.
-    """
     try:
-        status = program()
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 2
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        status = 1
-    except OSError as error:
-        print(f"error: {error.filename or file}: {error.strerror}", file=sys.stderr)
-        status = 1
-    except KeyboardInterrupt:
-        print("stopped; the same command starts again", file=sys.stderr)
-        status = 130
+        status = command_line.exit_status(run, file)
     except Exception as error:
         _leave(1, error)
         raise
@@ -122,9 +85,18 @@ def parse(argv: Sequence[str], config_class: type[T], program: str, description:
         type=Path,
         help="where checkpoints, metrics and the loss curve go; made if it is not there",
     )
+    add_hosts(parser)
+    known, rest = parser.parse_known_args(argv)
+    overrides = command_line.parse_overrides(rest, parser)
+    config = command_line.read_config(known.config, overrides, config_class, program)
+    return Command(config, known.workdir, hosts_config(known))
+
+
+def add_hosts(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that `hosts_config` reads."""
     group = parser.add_argument_group(
         "one of several processes",
-        "which start with the same command and share the workdir; clusters of Cloud TPU, Slurm and "
+        "which start with the same command and share their files; clusters of Cloud TPU, Slurm and "
         "Open MPI are found without these",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="an address of process 0")
@@ -136,106 +108,18 @@ def parse(argv: Sequence[str], config_class: type[T], program: str, description:
     group.add_argument(
         "--timeout", type=float, default=300.0, metavar="SECONDS", help="to wait for the others"
     )
-    known, rest = parser.parse_known_args(argv)
-    overrides = parse_overrides(rest, parser)
-    hosts = HostsConfig(
-        known.distributed, known.coordinator, known.processes, known.process, known.timeout
+
+
+def hosts_config(options: argparse.Namespace) -> HostsConfig:
+    """What a command line says of several processes.
+
+    Raises:
+      ConfigError: what `HostsConfig` rejects.
+    """
+    return HostsConfig(
+        options.distributed,
+        options.coordinator,
+        options.processes,
+        options.process,
+        options.timeout,
     )
-    config = read_config(known.config, overrides, config_class, program)
-    return Command(config, known.workdir, hosts)
-
-
-def read_config(file: str, overrides: Mapping[str, Any], config_class: type[T], program: str) -> T:
-    """The configuration of a file, with settings overridden by their dotted names.
-
-    Raises:
-      ConfigError: a file or setting that does not exist, or what `config_class` rejects.
-    """
-    return from_dict(config_class, read_settings(file, overrides, program))
-
-
-def read_settings(file: str, overrides: Mapping[str, Any], program: str) -> dict[str, Any]:
-    """The same as nested dicts and lists, whose values nothing has looked at.
-
-    Raises:
-      ConfigError: a file or setting that does not exist.
-    """
-    settings = _plain(_load(Path(file), program))
-    for name, value in overrides.items():
-        _override(settings, name, value)
-    return settings
-
-
-def parse_overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> dict[str, Any]:
-    """`--config.NAME=VALUE` or `--config.NAME VALUE`, with VALUE a Python literal or a string;
-    `--config.NAME` alone is True.
-
-    Raises:
-      SystemExit: an argument of another form.
-    """
-    overrides = {}
-    waiting = list(rest)
-    while waiting:
-        name, equals, value = waiting.pop(0).partition("=")
-        if not name.startswith("--config."):
-            parser.error(f"{name}: is neither --config.NAME=VALUE nor an option of this program")
-        if not equals:
-            alone = not waiting or waiting[0].startswith("--")
-            value = "True" if alone else waiting.pop(0)
-        literals = {"true": "True", "false": "False", "none": "None", "null": "None"}
-        try:
-            overrides[name.removeprefix("--config.")] = ast.literal_eval(
-                literals.get(value.lower(), value)
-            )
-        except (ValueError, SyntaxError):
-            overrides[name.removeprefix("--config.")] = value
-    return overrides
-
-
-def _load(path: Path, program: str) -> Any:
-    """What the file's `get_config` returns."""
-    if not path.is_file():
-        directory = path.parent if path.parent.is_dir() else Path("configs") / program
-        known = [str(p) for p in directory.glob("*.py") if p.name != "__init__.py"]
-        raise ConfigError(f"--config = {str(path)!r}: no such file{nearest(str(path), known)}")
-    try:
-        module = runpy.run_path(str(path))
-    except SyntaxError as error:
-        raise ConfigError(
-            f"--config = {str(path)!r}: must be a Python file (line {error.lineno}: {error.msg})"
-        ) from None
-    if "get_config" not in module:
-        raise ConfigError(
-            f"--config = {str(path)!r}: must define get_config(), which returns the configuration"
-        )
-    return module["get_config"]()
-
-
-def _plain(value: Any) -> Any:
-    """Nested dicts and lists, whose entries can be overridden."""
-    if isinstance(value, ml_collections.ConfigDict | Mapping):
-        return {name: _plain(value[name]) for name in value}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value
-
-
-def _override(settings: Any, name: str, value: Any) -> None:
-    *parents, last = name.split(".")
-    where = "config"
-    for part in [*parents, last]:
-        if isinstance(settings, dict):
-            key: Any = part
-            known = list(settings)
-        elif isinstance(settings, list):
-            key = int(part) if part.isdigit() else part
-            known = [str(i) for i in range(len(settings))]
-        else:
-            raise ConfigError(f"{where} = {settings!r}: has no setting {part!r} inside")
-        if part not in known:
-            raise ConfigError(f"{where}.{part}: no such setting{nearest(part, known)}")
-        where = f"{where}.{part}"
-        if part is last:
-            settings[key] = value
-        else:
-            settings = settings[key]

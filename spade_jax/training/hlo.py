@@ -11,15 +11,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from spade_jax.training.hlo_text import (
+    NAME,
+    Instruction,
+    device_groups,
+    integers,
+    parse,
+    shape_bytes,
+)
+
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
-
-_BYTES = {"pred": 1, "bf16": 2, "c64": 8, "c128": 16, "s4": 0.5, "u4": 0.5}
-_SHAPE = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
-_INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][a-z\-\d]*)\((.*)$")
-_COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
-_NAME = re.compile(r"%([\w.\-]+)")
-
-Shape = tuple[str, tuple[int, ...]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,16 +57,6 @@ class Cost:
     collectives: tuple[tuple[Collective, int], ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Instruction:
-    name: str
-    shapes: tuple[Shape, ...]
-    kind: str
-    operands: tuple[str, ...]
-    literal: str
-    attributes: str
-
-
 def count(text: str, mesh: Mapping[str, int]) -> Cost:
     """The cost of a program.
 
@@ -76,7 +67,7 @@ def count(text: str, mesh: Mapping[str, int]) -> Cost:
       text: optimised HLO, `compiled.as_text()`.
       mesh: sizes of the mesh axes, by name, in the order of the program's devices.
     """
-    computations, entry = _parse(text)
+    computations, entry = parse(text)
     return _Counter(computations, mesh).cost(entry)
 
 
@@ -90,43 +81,8 @@ def group_axes(groups: np.ndarray, mesh: Mapping[str, int]) -> tuple[str, ...]:
     return tuple(name for name, at in zip(mesh, places) if (at != at[:, :1]).any())
 
 
-def device_groups(attributes: str, devices: int) -> np.ndarray:
-    """The groups of a collective's attributes, [groups, devices of each]; of a permute, the pairs.
-
-    Raises:
-      ValueError: a notation that is not known.
-    """
-    if pairs := re.search(r"source_target_pairs=\{((?:\{\d+,\d+\},?)*)\}", attributes):
-        return np.array(re.findall(r"(\d+),(\d+)", pairs[1]), int).reshape(-1, 2)
-    if listed := re.search(r"replica_groups=\{((?:\{[\d,]*\},?)*)\}", attributes):
-        rows = [row.split(",") for row in re.findall(r"\{([\d,]+)\}", listed[1])]
-        return np.array(rows, int) if rows else np.arange(devices)[None]
-    if tiled := re.search(
-        r"replica_groups=\[([\d,]+)\]<=\[([\d,]+)\](?:T\(([\d,]+)\))?", attributes
-    ):
-        shape, dims = _integers(tiled[1]), _integers(tiled[2])
-        order = _integers(tiled[3]) if tiled[3] else tuple(range(len(dims)))
-        return np.arange(math.prod(dims)).reshape(dims).transpose(order).reshape(shape)
-    if named := re.search(
-        r"replica_groups=mesh\[([^\]]*)\](?:, device_ids=\(\[([\d,]+)\](?:T\(([\d,]+)\))?\))? "
-        r"\{([^}]*)\}",
-        attributes,
-    ):
-        axes = {name: int(size) for name, size in re.findall(r"'(\w+)'=(\d+)", named[1])}
-        over = re.findall(r"'(\w+)'(?:,|$)", named[4])
-        if over and named[4].count("'") == 2 * len(over):
-            dims = _integers(named[2]) if named[2] else (math.prod(axes.values()),)
-            order = _integers(named[3]) if named[3] else tuple(range(len(dims)))
-            ids = np.arange(math.prod(dims)).reshape(dims).transpose(order)
-            ids = ids.reshape(tuple(axes.values()))
-            last = [list(axes).index(name) for name in over]
-            ids = np.moveaxis(ids, last, range(-len(last), 0))
-            return ids.reshape(-1, math.prod(axes[name] for name in over))
-    raise ValueError(f"no device groups in {attributes[:200]!r}")
-
-
 class _Counter:
-    def __init__(self, computations: Mapping[str, list[_Instruction]], mesh: Mapping[str, int]):
+    def __init__(self, computations: Mapping[str, list[Instruction]], mesh: Mapping[str, int]):
         self.computations, self.mesh = computations, mesh
         self.known: dict[str, Cost] = {}
 
@@ -162,7 +118,7 @@ class _Counter:
                 found.append((collective, times))
         return Cost(flops, tuple(found))
 
-    def _called(self, instruction: _Instruction, types: Mapping[str, _Instruction]) -> Cost:
+    def _called(self, instruction: Instruction, types: Mapping[str, Instruction]) -> Cost:
         attributes = instruction.attributes
         if instruction.kind == "while":
             body = re.search(r"body=%?([\w.\-]+)", attributes)
@@ -172,7 +128,7 @@ class _Counter:
         if instruction.kind == "conditional":
             named = re.search(r"branch_computations=\{([^}]*)\}", attributes)
             branches = (
-                _NAME.findall(named[1])
+                NAME.findall(named[1])
                 if named
                 else re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", attributes)
             )
@@ -182,7 +138,7 @@ class _Counter:
             return self.cost(called[1])
         return Cost(0, ())
 
-    def _trips(self, loop: _Instruction, types: Mapping[str, _Instruction]) -> int:
+    def _trips(self, loop: Instruction, types: Mapping[str, Instruction]) -> int:
         known = re.search(r'known_trip_count\W+n"?\W+(\d+)', loop.attributes)
         if known:
             return int(known[1])
@@ -199,7 +155,7 @@ class _Counter:
                     return max(0, -(-(int(limit.literal) - _begin(loop, at, types)) // step))
         return 1
 
-    def _step(self, loop: _Instruction, index: int) -> int:
+    def _step(self, loop: Instruction, index: int) -> int:
         """What the body of a loop adds to its counter: more than 1 where XLA has unrolled it."""
         body = re.search(r"body=%?([\w.\-]+)", loop.attributes)
         assert body is not None
@@ -214,14 +170,14 @@ class _Counter:
         return max(1, step)
 
     def _collective(
-        self, this: _Instruction, kind: str, types: Mapping[str, _Instruction], within: str
+        self, this: Instruction, kind: str, types: Mapping[str, Instruction], within: str
     ) -> Collective | None:
         groups = device_groups(this.attributes, math.prod(self.mesh.values()))
         axes = group_axes(groups, self.mesh)
         if not axes:
             return None
         given = [shape for name in this.operands if name in types for shape in types[name].shapes]
-        size = sum(map(_bytes, given)) * (groups.shape[1] if kind == "all-gather" else 1)
+        size = sum(map(shape_bytes, given)) * (groups.shape[1] if kind == "all-gather" else 1)
         source = re.search(r'op_name="([^"]*)"', this.attributes)
         channel = re.search(r"channel_id=(\d+)", this.attributes)
         return Collective(
@@ -235,7 +191,7 @@ class _Counter:
         )
 
 
-def _begin(loop: _Instruction, index: int, types: Mapping[str, _Instruction]) -> int:
+def _begin(loop: Instruction, index: int, types: Mapping[str, Instruction]) -> int:
     """What a loop counts from: 0 unless a constant says otherwise."""
     initial = types.get(loop.operands[0])
     if initial is not None and initial.kind == "tuple":
@@ -245,14 +201,14 @@ def _begin(loop: _Instruction, index: int, types: Mapping[str, _Instruction]) ->
     return 0
 
 
-def _dot_flops(dot: _Instruction, types: Mapping[str, _Instruction]) -> int:
+def _dot_flops(dot: Instruction, types: Mapping[str, Instruction]) -> int:
     contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", dot.attributes)
     left = types[dot.operands[0]].shapes[0][1]
-    over = _integers(contracted[1]) if contracted else ()
+    over = integers(contracted[1]) if contracted else ()
     return 2 * math.prod(dot.shapes[0][1]) * math.prod(left[axis] for axis in over)
 
 
-def _convolution_flops(this: _Instruction, types: Mapping[str, _Instruction]) -> int:
+def _convolution_flops(this: Instruction, types: Mapping[str, Instruction]) -> int:
     """TPUs write matmuls as convolutions: pairs that hit padding or holes are no operations."""
     labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", this.attributes)
     assert labels is not None
@@ -285,49 +241,3 @@ def _convolution_flops(this: _Instruction, types: Mapping[str, _Instruction]) ->
         pairs *= int(hit.sum())
     # The kernel's input features are those of one group already.
     return 2 * pairs * out["b"] * out["f"] * right["i"]
-
-
-def _bytes(shape: Shape) -> float:
-    name, dims = shape
-    bits = re.search(r"\d+", name)
-    size = _BYTES.get(name, int(bits[0]) / 8 if bits else 0)
-    return size * math.prod(dims)
-
-
-def _integers(text: str) -> tuple[int, ...]:
-    return tuple(int(number) for number in text.split(",") if number)
-
-
-def _parse(text: str) -> tuple[dict[str, list[_Instruction]], str]:
-    """The instructions of each computation, and the name of the one that is run."""
-    computations: dict[str, list[_Instruction]] = {}
-    entry = ""
-    inside: list[_Instruction] = []
-    for line in text.splitlines():
-        if line and not line[0].isspace():
-            if head := _COMPUTATION.match(line):
-                inside = computations[head[2]] = []
-                entry = head[2] if head[1] else entry
-        elif match := _INSTRUCTION.match(line):
-            name, result, kind, rest = match.groups()
-            end = _closing(rest)
-            inside.append(
-                _Instruction(
-                    name,
-                    tuple((dtype, _integers(dims)) for dtype, dims in _SHAPE.findall(result)),
-                    kind,
-                    tuple(_NAME.findall(rest[:end])) if kind != "constant" else (),
-                    rest[:end],
-                    rest[end:],
-                )
-            )
-    return computations, entry
-
-
-def _closing(text: str) -> int:
-    depth = 1
-    for match in re.finditer(r"[()]", text):
-        depth += 1 if match[0] == "(" else -1
-        if depth == 0:
-            return match.start()
-    return len(text)

@@ -129,6 +129,8 @@ def stop_signals() -> Iterator[StopSignals]:
     stop = StopSignals()
     if jax.process_count() > 1:  # JAX has its own handler, which tells the others.
         yield stop
+        if not stop.received:
+            end_at_sigterm()
         return
     signals = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.getsignal(number) for number in signals}
@@ -147,6 +149,13 @@ def stop_signals() -> Iterator[StopSignals]:
         yield stop
     finally:
         restore()
+
+
+def end_at_sigterm() -> None:
+    """Lets SIGTERM end this process as usual where nothing asks for `StopSignals`: if it is one of
+    several, JAX would note the signal, and go on."""
+    if jax.process_count() > 1:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -37,9 +37,9 @@ def parameter_overview(params: Any, trainable: frozenset[str], depth: int = 2) -
         total += size
         free = sum(name in trainable for name, _ in leaves)
         state = "yes" if free == len(leaves) else "frozen" if free == 0 else "in part"
-        table.add_row(module, f"{size[0]:,}", _bytes(size[1]), state)
+        table.add_row(module, f"{size[0]:,}", format_bytes(size[1]), state)
     table.add_section()
-    table.add_row("total", f"{total[0]:,}", _bytes(total[1]), "")
+    table.add_row("total", f"{total[0]:,}", format_bytes(total[1]), "")
     return table
 
 
@@ -63,18 +63,19 @@ def sharding_table(params: Any) -> Table:
         named = ["+".join(axis for axis in cut if axis) or "-" for cut in cuts]
         size = math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         total += size
-        table.add_row(name, " x ".join(map(str, leaf.shape)), " x ".join(named), _bytes(size))
+        table.add_row(name, " x ".join(map(str, leaf.shape)), " x ".join(named), format_bytes(size))
     table.add_section()
-    table.add_row("total", "", "", _bytes(total))
+    table.add_row("total", "", "", format_bytes(total))
     return table
 
 
-def _bytes(count: float) -> str:
+def format_bytes(count: float) -> str:
+    """`64 B`, `12.03 KiB`, `1,024.00 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if count < 1024 or unit == "GiB":
             break
         count /= 1024
-    return f"{count:,.1f} {unit}" if unit != "B" else f"{count:.0f} B"
+    return f"{count:,.2f} {unit}" if unit != "B" else f"{count:.0f} B"
 
 
 def _duration(seconds: float) -> str:

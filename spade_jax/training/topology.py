@@ -64,18 +64,26 @@ def parse_topology(text: str) -> Topology:
     return Topology(kind, tuple(map(int, shape.split("x"))))
 
 
+def forced_cpu(count: int, flags: str) -> dict[str, str]:
+    """The environment in which JAX finds so many CPU devices and no others.
+
+    Args:
+      flags: what is in XLA_FLAGS already.
+    """
+    forced = f"--xla_force_host_platform_device_count={count}"
+    return {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": f"{flags} {forced}".strip()}
+
+
 def set_environment(topology: Topology) -> None:
     """What must be set before JAX is imported: forced CPU devices, and a libtpu without a TPU that
     asks no server and logs nothing."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if topology.kind == "gpu":
         return
-    os.environ["JAX_PLATFORMS"] = "cpu"
     if topology.kind == "cpu":
-        flags = os.environ.get("XLA_FLAGS", "")
-        count = f"--xla_force_host_platform_device_count={topology.size}"
-        os.environ["XLA_FLAGS"] = f"{flags} {count}".strip()
+        os.environ.update(forced_cpu(topology.size, os.environ.get("XLA_FLAGS", "")))
         return
+    os.environ["JAX_PLATFORMS"] = "cpu"
     for name, value in {
         "TPU_SKIP_MDS_QUERY": "1",
         "TPU_ACCELERATOR_TYPE": "v5litepod-4",

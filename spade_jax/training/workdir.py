@@ -16,6 +16,7 @@ from typing import Any, TextIO
 
 import jax
 
+from spade_jax import files
 from spade_jax.config import ConfigError
 from spade_jax.training import hosts
 from spade_jax.training.events import EventWriter
@@ -122,16 +123,13 @@ def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
-    temporary = path.with_name(".loss.png")
-    FigureCanvasAgg(figure).print_png(temporary)
-    temporary.replace(path)
+    with files.whole(path) as partial:
+        FigureCanvasAgg(figure).print_png(partial)
 
 
 def replace_file(path: Path, text: str) -> None:
     """Writes a file so that an interruption leaves either the old or the new one. Of several
     processes, which all have the same to write, the first one does."""
-    if not hosts.is_first():
-        return
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    if hosts.is_first():
+        with files.whole(path) as partial:
+            partial.write_text(text, encoding="utf-8")

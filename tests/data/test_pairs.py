@@ -80,10 +80,24 @@ def test_the_seed_decides_the_order(config):
     assert texts(config, batches(config, 8, 5)) != texts(other, batches(other, 8, 5))
 
 
-def test_hosts_read_rows_of_their_own(config):
-    hosts = [texts(config, batches(config, 4, 5, shard_index=i, num_shards=2)) for i in range(2)]
-    assert not set(hosts[0]) & set(hosts[1])
-    assert len({*hosts[0], *hosts[1]}) == 40
+@pytest.mark.parametrize("pack", [False, True])
+def test_any_number_of_hosts_has_the_same_batches_and_positions(config, pack):
+    config = dataclasses.replace(config, pack=pack)
+    whole = train_pairs(config, 8, [40])
+    hosts = [train_pairs(config, 4, [40], shard_index=i, num_shards=2) for i in range(2)]
+
+    def check():
+        batch, *parts = (next(iterator) for iterator in (whole, *hosts))
+        for name, rows in batch.items():
+            np.testing.assert_array_equal(np.concatenate([part[name] for part in parts]), rows)
+
+    for _ in range(7):
+        check()
+    position = whole.get_state()
+    next(whole)
+    whole.set_state(hosts[1].get_state())
+    hosts[0].set_state(position)
+    check()
 
 
 @pytest.mark.parametrize("pack", [False, True])

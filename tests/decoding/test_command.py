@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from several_processes import command
 
 from pretrain.__main__ import main as pretrain
 from spade_jax.decoding.__main__ import main
@@ -45,6 +46,40 @@ def test_a_line_for_each_line_whatever_the_batches(run, tmp_path, capsys, monkey
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(LINES)))
     assert main([*settings, "--input=-", "--batch_size=5"]) == 0
     assert capsys.readouterr().out == written.out
+
+
+@pytest.mark.slow
+def test_two_processes_write_what_one_does(run, tmp_path):
+    path, one, two = (tmp_path / name for name in ("input", "one", "two"))
+    path.write_text("".join(f"{line}\n" for line in LINES), encoding="utf-8")
+    settings = [f"--checkpoint={run}", f"--input={path}", "--max_length=6", "--batch_size=4"]
+    settings += ["--temperature=1.0"]
+    assert main([*settings, f"--output={one}"]) == 0
+    done = subprocess.run(
+        command("spade_jax.decoding", *settings, f"--output={two}"), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.count("1 inputs were cut off at 64 tokens") == 1
+    assert len(one.read_text().split("\n")) == len(LINES) + 1
+    assert two.read_bytes() == one.read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--input=-", "--output=out"], "--input = '-': must be a file that all 2 processes read"),
+        ([f"--input={__file__}"], "--output = None: must be a file where several processes decode"),
+    ],
+)
+def test_two_processes_need_files(run, arguments, message):
+    done = subprocess.run(
+        command("spade_jax.decoding", f"--checkpoint={run}", *arguments),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert f"error: {message}" in done.stdout
 
 
 def test_parameters_are_those_of_the_train_state(run):
@@ -131,14 +166,3 @@ def test_a_damaged_checkpoint_is_left_as_it_is(run, tmp_path, capsys):
     assert main([f"--checkpoint={tmp_path}", "--input=-"]) == 1
     assert "none of the checkpoints can be read" in capsys.readouterr().err
     assert (tmp_path / "checkpoints" / "2").is_dir()
-
-
-def test_help_needs_neither_jax_nor_tensorflow():
-    script = (
-        "import sys; from spade_jax.decoding.__main__ import main\n"
-        "try: main(['--help'])\n"
-        "finally: assert not {'jax', 'tensorflow', 'seqio'} & set(sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--checkpoint DIR" in done.stdout

@@ -1,9 +1,9 @@
 """The smallest run with everything in it: a second or two once it is compiled."""
 
 from pretrain.config import PretrainConfig
+from spade_jax.command_line import to_config_dict
 from spade_jax.config import AttentionConfig, SSMConfig, StackConfig, preset
 from spade_jax.data.config import DataConfig
-from spade_jax.training.command_line import to_config_dict
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 
 

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from several_processes import command
 
 from spade_jax.config import ConfigError
 from spade_jax.data.cache.__main__ import main as build
@@ -19,67 +20,17 @@ MINIATURE = Path(__file__).with_name("miniature.py")
 LONG = ["--config.train.steps=5000", "--config.train.checkpoint_every=10"]
 
 
-def command(workdir, *options, processes=2):
-    return [
-        *(sys.executable, "-m", "pretrain.launch.local"),
-        *(f"--processes={processes}", f"--cpu_devices={4 // processes}", "--", "pretrain"),
-        *(f"--config={MINIATURE}", f"--workdir={workdir}", "--config.samples=0", *options),
-    ]
-
-
-class Running:
-    """A run in the background."""
-
-    def __init__(self, workdir, *options):
-        self.workdir = workdir
-        self.begun = time.time()
-        self.process = subprocess.Popen(
-            command(workdir, *options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
-
-    def at_step(self, step):
-        """Waits until it has trained so far."""
-        deadline = time.monotonic() + 200
-        while time.monotonic() < deadline and self.process.poll() is None:
-            path = self.workdir / "metrics.jsonl"
-            # Which a start rewrites: before, it may hold what an earlier run had not saved.
-            fresh = path.exists() and path.stat().st_mtime > self.begun
-            lines = read_metrics(path) if fresh else []
-            if lines and lines[-1]["step"] >= step:
-                return self
-            time.sleep(0.2)
-        self.process.terminate()
-        raise AssertionError(self.process.communicate()[0])
-
-    def worker(self, number):
-        """The id of one of its processes."""
-        found = subprocess.run(
-            ["pgrep", "-P", str(self.process.pid), "-f", "--", f"--process={number}"],
-            capture_output=True,
-            text=True,
-        )
-        return int(found.stdout.split()[0])
-
-    def end(self):
-        """Its status, and all that it said."""
-        said = self.process.communicate(timeout=120)[0]
-        return self.process.returncode, said
+MINIATURE_RUN = [f"--config={MINIATURE}", "--config.samples=0"]
 
 
 @pytest.fixture
-def start():
-    """Starts runs, of which none outlives the test."""
-    runs = []
+def start(start_processes):
+    """Starts runs of two processes, of which none outlives the test."""
 
-    def begin(*arguments):
-        runs.append(Running(*arguments))
-        return runs[-1]
+    def begin(workdir, *options):
+        return start_processes("pretrain", workdir, *MINIATURE_RUN, *options)
 
-    yield begin
-    for run in runs:
-        if run.process.poll() is None:
-            run.process.terminate()
-            run.process.communicate()
+    return begin
 
 
 def newest(workdir):
@@ -130,13 +81,21 @@ def test_any_number_of_processes_learns_the_same_from_a_cache(tmp_path, start):
     settings = [f"--config.data.cache={cache}", "--config.train.steps=40"]
     settings += ["--config.train.checkpoint_every=20", "--config.train.eval_every=20"]
     one, many = tmp_path / "one", tmp_path / "many"
-    done = subprocess.run(command(one, *settings, processes=1), capture_output=True, text=True)
+    done = subprocess.run(
+        command("pretrain", f"--workdir={one}", *MINIATURE_RUN, *settings, processes=1),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     run = start(many, *settings).at_step(5)
     run.process.send_signal(signal.SIGTERM)
     assert run.end()[0] == 0
     assert newest(many) < 40
-    done = subprocess.run(command(many, *settings, processes=4), capture_output=True, text=True)
+    done = subprocess.run(
+        command("pretrain", f"--workdir={many}", *MINIATURE_RUN, *settings, processes=4),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
 
     def seen(workdir, *names):
@@ -159,14 +118,15 @@ def test_any_number_of_processes_learns_the_same_from_a_cache(tmp_path, start):
 @pytest.mark.slow
 def test_processes_that_differ_in_their_configuration(tmp_path):
     """Started by hand, as on machines that were not set up alike."""
-    own = command(tmp_path)[6:]
+    own = ["pretrain", *MINIATURE_RUN, f"--workdir={tmp_path}"]
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
     port = 20000 + os.getpid() % 20000
     started = [
         subprocess.Popen(
             [
                 *(sys.executable, "-m", *own, f"--coordinator=127.0.0.1:{port}", "--processes=2"),
-                *(f"--process={process}", f"--config.train.seed={process}"),
+                # The mesh of process 1 alone would not fit the four devices.
+                *(f"--process={process}", f"--config.mesh.data={2 + process}"),
             ],
             env=environment,
             stdout=subprocess.PIPE,

@@ -24,10 +24,10 @@ def test_overview_counts_by_module():
     table = screen.parameter_overview(PARAMS, trainable)
     rows = list(zip(*(list(column.cells) for column in table.columns)))
     assert rows == [
-        ("embedding", "3,072", "12.0 KiB", "yes"),
+        ("embedding", "3,072", "12.00 KiB", "yes"),
         ("encoder/layers_0", "24", "96 B", "in part"),
         ("encoder/layers_1", "8", "32 B", "frozen"),
-        ("total", "3,104", "12.1 KiB", ""),
+        ("total", "3,104", "12.12 KiB", ""),
     ]
 
 

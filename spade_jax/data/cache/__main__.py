@@ -7,15 +7,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from spade_jax.config import ConfigError, from_dict, require
-from spade_jax.data.cache.workers import run_in_processes
-from spade_jax.data.config import DataConfig
-from spade_jax.training.command_line import (
+from spade_jax.command_line import (
     exit_status,
     parse_overrides,
     quiet_imports,
     read_settings,
 )
+from spade_jax.config import ConfigError, from_dict, require
+from spade_jax.data.cache.workers import run_in_processes
+from spade_jax.data.config import DataConfig
 
 _DESCRIPTION = """\
 Tokenises the text of a configuration's data and cuts it into segments, once. Training then reads

@@ -9,6 +9,7 @@ import itertools
 import json
 import math
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,22 @@ def cached_train_batches(
     return CachedBatches(dataset, {"data": data, "batch_of_all_hosts": batch_of_all_hosts})
 
 
+@functools.cache
+def numbers_drawn() -> str:
+    """A digest of numbers as Grain and numpy draw them here for permutations, mixtures and masks:
+    another version of theirs may draw others, and then a step's batch is another one."""
+    streams = [
+        grain.MapDataset.range(100 + seed)
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        .random_map(lambda i, rng: [i, *map(int, rng.choice(1000, 3, replace=False))])
+        for seed in range(2)
+    ]
+    mixture = grain.MapDataset.mix(streams, [0.3, 0.7])
+    return digest([mixture[i] for i in range(300)])
+
+
 class CachedBatches:
     """Endless training batches; `get_state` and `set_state` save and restore the position.
 
@@ -75,6 +92,10 @@ class CachedBatches:
     def __init__(self, dataset: grain.MapDataset, definition: dict[str, Any]):
         self._dataset = dataset
         self._definition = definition
+        self._numbers = {
+            "numbers_drawn": numbers_drawn(),
+            "drawn_by": f"grain {version('grain')} and numpy {version('numpy')}",
+        }
         self._step = 0
         self._iterator: Any = None
 
@@ -90,23 +111,30 @@ class CachedBatches:
 
     def get_state(self) -> bytes:
         """The position, some bytes of JSON: the same for any number of hosts."""
-        return json.dumps({"step": self._step, **self._definition}).encode()
+        return json.dumps({"step": self._step, **self._definition, **self._numbers}).encode()
 
     def set_state(self, state: bytes) -> None:
         """Goes to a position that `get_state` gave, on whatever number of hosts; reads nothing.
 
         Raises:
-          DataError: bytes that are no such position, or one of other data or batch size.
+          DataError: bytes that are no such position, or one of other data, batch size or versions
+            of Grain and numpy that draw other numbers.
         """
         try:
             position = json.loads(state)
             step = int(position["step"])
+            drawn, by = position["numbers_drawn"], position["drawn_by"]
         except (ValueError, KeyError, TypeError):
             raise DataError(
                 f"position in the data: {len(state)} bytes that are no position in a cache; must "
                 "be of a run with data.cache"
             ) from None
         require_same_data(position, self._definition)
+        if drawn != self._numbers["numbers_drawn"]:
+            raise DataError(
+                f"position in the data: was saved with {by}, which draw other random numbers than "
+                f"{self._numbers['drawn_by']}; must be gone on with by the former"
+            )
         if self._iterator is not None:
             self._iterator.close()
         self._step, self._iterator = step, None

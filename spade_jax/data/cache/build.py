@@ -6,7 +6,6 @@ A build that was killed goes on with the shards that are missing, and ends with 
 import dataclasses
 import json
 import os
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,6 @@ from spade_jax.data.cache.manifest import (
     Manifest,
     SegmentFile,
     define,
-    unfinished,
     write_json,
 )
 from spade_jax.data.config import DataConfig, DataError, Split
@@ -38,6 +36,7 @@ from spade_jax.data.sources import (
 )
 from spade_jax.data.tasks import digest, tokenize
 from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.files import crc32, unfinished
 
 _SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -262,12 +261,7 @@ class _SegmentWriter:
 
 def _size(path: Path) -> tuple[int, int]:
     """Bytes and CRC-32 of a file."""
-    size = crc = 0
-    with path.open("rb") as file:
-        while block := file.read(2**20):
-            size += len(block)
-            crc = zlib.crc32(block, crc)
-    return size, crc
+    return path.stat().st_size, crc32(path)
 
 
 def _is_whole(output: Path, file: SegmentFile) -> bool:

@@ -2,14 +2,13 @@
 
 import dataclasses
 import json
-import os
-import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from spade_jax.config import ConfigError, from_dict
 from spade_jax.data.config import DataConfig, DataError, Split
+from spade_jax.files import whole
 
 MANIFEST = "cache.json"
 FORMAT = 1
@@ -181,13 +180,7 @@ def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers))
 
 
-def unfinished(path: Path) -> Path:
-    """A name beside `path`, of no other process, for what is to be renamed to it when whole."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(4)}.unfinished")
-
-
 def write_json(path: Path, values: Any) -> None:
     """Writes a file that appears as a whole."""
-    partial = unfinished(path)
-    partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
-    os.replace(partial, path)
+    with whole(path) as partial:
+        partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
