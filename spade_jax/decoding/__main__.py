@@ -12,6 +12,7 @@ from typing import TextIO
 from spade_jax.command_line import quiet_imports
 from spade_jax.config import require
 from spade_jax.decoding.config import DecodingConfig
+from spade_jax.files import whole
 from spade_jax.training.command_line import add_hosts, hosts_config, run_status
 from spade_jax.training.config import MeshConfig
 
@@ -177,11 +178,18 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int |
         print(f"{cut} inputs were cut off at {input_length} tokens", file=sys.stderr)
 
 
-def _open_output(file: str | None, first: bool) -> contextlib.AbstractContextManager[TextIO]:
-    """Where outputs go: of several processes only those of the first one stay."""
-    if first and file is None:
-        return contextlib.nullcontext(sys.stdout)
-    return Path(str(file) if first else os.devnull).open("w", encoding="utf-8")
+@contextlib.contextmanager
+def _open_output(file: str | None, first: bool) -> Iterator[TextIO]:
+    """Where outputs go, a file when all are there: of several processes only those of the first one
+    stay."""
+    if not first:
+        with Path(os.devnull).open("w") as output:
+            yield output
+    elif file is None:
+        yield sys.stdout
+    else:
+        with whole(Path(file)) as partial, partial.open("w", encoding="utf-8") as output:
+            yield output
 
 
 def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:

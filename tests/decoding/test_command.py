@@ -43,6 +43,11 @@ def test_a_line_for_each_line_whatever_the_batches(run, tmp_path, capsys, monkey
     assert len(lines) == len(LINES) + 1
     assert lines[1] == ""
     assert "1 inputs were cut off at 64 tokens" in written.err
+    output = tmp_path / "output.txt"
+    assert main([*settings, f"--input={path}", f"--output={output}"]) == 0
+    assert output.read_text(encoding="utf-8") == written.out
+    assert {*tmp_path.iterdir()} == {path, output}
+    capsys.readouterr()
     monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(LINES)))
     assert main([*settings, "--input=-", "--batch_size=5"]) == 0
     assert capsys.readouterr().out == written.out
