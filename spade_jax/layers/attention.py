@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.config import ModelConfig
 from spade_jax.layers.linear import Linear, normal
@@ -15,7 +16,7 @@ from spade_jax.ops.cached_attention import AttentionCache, cached_attention, emp
 from spade_jax.ops.full_attention import full_attention, visible_keys
 from spade_jax.ops.local_attention.buckets import relative_position_buckets
 from spade_jax.ops.local_attention.window import window_attention
-from spade_jax.ops.softmax_attention import softmax_attention
+from spade_jax.ops.softmax_attention import ATTENDED, softmax_attention
 
 AttentionKind = Literal["window", "full"]
 
@@ -144,7 +145,7 @@ class SelfAttention(_Attention):
                 dropout_rate=0.0 if dropout_key is None else self.dropout_rate,
                 dropout_key=dropout_key,
             )
-        return self._merge(y)
+        return self._merge(checkpoint_name(y, ATTENDED))
 
     def stepwise(
         self, rows: int, length: int, shared: RelativeBias | None, dtype: str
@@ -197,7 +198,7 @@ class CrossAttention(_Attention):
             dropout_rate=0.0 if dropout_key is None else self.dropout_rate,
             dropout_key=dropout_key,
         )
-        return self._merge(y)
+        return self._merge(checkpoint_name(y, ATTENDED))
 
     def stepwise(
         self, encoded: jax.Array, encoded_segment_ids: jax.Array | None

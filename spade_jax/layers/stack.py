@@ -13,6 +13,7 @@ from spade_jax.layers.attention import RelativeBias
 from spade_jax.layers.linear import Norm, dropout, normal, split_key
 from spade_jax.layers.spade import SpadeLayer
 from spade_jax.layers.stepwise import Cache
+from spade_jax.ops.softmax_attention import ATTENDED
 
 StackStep = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]
 
@@ -200,7 +201,11 @@ _AXES = ("batch", "length", None)
 
 # What the backward pass of a layer finds in memory instead of computing it again.
 _POLICIES = {
-    "dots": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    # Attention computes its probabilities anew by itself; it need not run a third time.
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(ATTENDED),
+    ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 

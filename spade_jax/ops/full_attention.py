@@ -5,11 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax import partition
 from spade_jax.config import require
 from spade_jax.ops.dropout import check_dropout, kept, number_queries
-from spade_jax.ops.softmax_attention import softmax_attention
+from spade_jax.ops.softmax_attention import ATTENDED, softmax_attention
 from spade_jax.ops.toeplitz import toeplitz
 
 # Queries whose scores are in memory at one time.
@@ -154,6 +155,8 @@ def _attend_on_shard(
     )
     if not keys_cut:
         return attended_bqhk
+    attended_bqhk = checkpoint_name(attended_bqhk, ATTENDED)
+    log_sum_bqh = checkpoint_name(log_sum_bqh, ATTENDED)
     largest = lax.pmax(lax.stop_gradient(log_sum_bqh), "sequence")
     weight_bqh = jnp.exp(log_sum_bqh - largest)
     weight_bqh = weight_bqh / lax.psum(weight_bqh, "sequence")

@@ -6,6 +6,9 @@ from jax import Array
 
 from spade_jax.ops.precision import matmul_precision
 
+# The name of what attention gives, by which a rematerialisation policy can keep it.
+ATTENDED = "attended"
+
 
 def softmax_attention(
     query: Array,

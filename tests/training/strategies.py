@@ -26,6 +26,7 @@ CONFIG = preset(
     d_model=16,
     d_ff=32,
     dropout_rate=0.1,
+    remat="dots",
     encoder=StackConfig("s4+window:concat, 2*window"),
     decoder=StackConfig("full"),
     attention=AttentionConfig(num_heads=2, head_dim=8, radius=3, num_buckets=8, max_distance=16),
