@@ -58,6 +58,9 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, Top
         help="such as v4:2x2x4, v5e:16x16, v5p:4x4x4, v6e:8x8, cpu:8, gpu:1",
     )
     parser.add_argument(
+        "--slices", type=int, default=1, help="so many slices of that shape (default: 1)"
+    )
+    parser.add_argument(
         "--part",
         choices=("step", "encoder"),
         default="step",
@@ -75,7 +78,7 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, Top
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
     options, rest = parser.parse_known_args(argv)
-    topology = parse_topology(options.topology)
+    topology = parse_topology(options.topology, options.slices)
     overrides = parse_overrides(rest, parser)
     return options, read_config(options.config, overrides, PretrainConfig, "pretrain"), topology
 
@@ -141,6 +144,7 @@ def as_json(
     """A report as JSON has it: bytes, operations and counts are those of one device in a step."""
     return {
         "topology": str(topology),
+        "slices": topology.slices,
         "devices": topology.size,
         "device_memory": topology.memory,
         "mesh": mesh,
@@ -177,8 +181,9 @@ def _show(
     from spade_jax.training.screen import format_bytes
 
     spread = ", ".join(f"{name} {size}" for name, size in mesh.items() if size > 1) or "one device"
+    where = str(topology) if topology.slices == 1 else f"{topology.slices} slices of {topology}"
     table = Table(
-        title=f"{options.config} on {topology} ({spread}), {options.part}, per device and step",
+        title=f"{options.config} on {where} ({spread}), {options.part}, per device and step",
         title_justify="left",
         caption=f"batch {config.train.batch_size} x ({config.data.input_length} + "
         f"{config.data.decoder_length}) tokens; compiled in {report.seconds:,.0f} s",

@@ -21,6 +21,8 @@ from spade_jax.training.hlo_text import (
 )
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
+# In place of mesh axes: what goes from one slice of TPUs to another, over the hosts' network.
+SLICES = ("slices",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Collective:
 
     Attributes:
       kind: of KINDS.
-      axes: the mesh axes that its groups of devices run over.
+      axes: the mesh axes that its groups of devices run over, or SLICES.
       bytes: of the arrays that each device gives into it, or of an all-gather gets out of it.
       shapes: of the arrays that it gives out.
       source: where it comes from in the model, XLA's `op_name`.
@@ -101,6 +103,8 @@ class _Counter:
             if kind in KINDS:
                 one = self._collective(instruction, kind, types, within=name)
                 parts = Cost(0, ((one, 1),) if one else ())
+            elif kind == "send" and "_xla_megascale_transfer_type" in instruction.attributes:
+                parts = Cost(0, ((_between_slices(instruction, types), 1),))
             elif kind == "dot":
                 parts = Cost(_dot_flops(instruction, types), ())
             elif kind == "convolution":
@@ -189,6 +193,22 @@ class _Counter:
             source=source[1] if source else "",
             channel=channel[1] if channel else "",
         )
+
+
+def _between_slices(send: Instruction, types: Mapping[str, Instruction]) -> Collective:
+    """A collective among slices, which the compiler leaves to the hosts: they take what is sent."""
+    transfer = re.search(r'_xla_megascale_transfer_type="(\w+)"', send.attributes)
+    assert transfer is not None
+    source = re.search(r'op_name="([^"]*)"', send.attributes)
+    given = types[send.operands[0]].shapes
+    return Collective(
+        kind=transfer[1].lower().replace("_", "-"),
+        axes=SLICES,
+        bytes=int(sum(map(shape_bytes, given))),
+        shapes=tuple(dims for _, dims in given),
+        source=source[1] if source else "",
+        channel="",
+    )
 
 
 def _begin(loop: Instruction, index: int, types: Mapping[str, Instruction]) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from spade_jax import partition
@@ -47,11 +48,26 @@ def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -
         asked,
         f"must multiply to the {len(devices)} {devices[0].platform} device(s) {where}",
     )
-    return jax.make_mesh(
-        tuple(sizes.values()),
-        tuple(sizes),
-        axis_types=(AxisType.Auto,) * len(sizes),
-        devices=devices,
+    grid = _grid(tuple(sizes.values()), devices)
+    return Mesh(grid, tuple(sizes), axis_types=(AxisType.Auto,) * len(sizes))
+
+
+def _grid(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
+    """The devices such that neighbours along an axis are near one another.
+
+    Slices of TPUs, and machines with GPUs, are joined by a slower network than the one within
+    them. The outermost axes that can be cut among them are: data first, then fsdp.
+    """
+    # An axis of a mesh may run along a part of a torus's axis: 16 x 16 on 4 x 8 x 8 chips.
+    if len(slices := {getattr(device, "slice_index", 0) for device in devices}) == 1:
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    left, among = len(slices), []
+    for size in sizes:
+        among.append(math.gcd(size, left))
+        left //= among[-1]
+    within = [size // part for size, part in zip(sizes, among, strict=True)]
+    return mesh_utils.create_hybrid_device_mesh(
+        within, among, devices, allow_split_physical_axes=True
     )
 
 

@@ -20,20 +20,22 @@ HOSTS = ("cpu", "gpu")
 
 @dataclasses.dataclass(frozen=True)
 class Topology:
-    """A slice of TPU chips, or so many CPU or GPU devices.
+    """Slices of TPU chips, or so many CPU or GPU devices.
 
     Attributes:
       kind: of CHIPS or HOSTS.
-      shape: chips along each axis of the slice; of a host, the one number of devices.
+      shape: chips along each axis of a slice; of a host, the one number of devices.
+      slices: how many such slices a network joins.
     """
 
     kind: str
     shape: tuple[int, ...]
+    slices: int = 1
 
     @property
     def size(self) -> int:
         """How many devices."""
-        return math.prod(self.shape)
+        return self.slices * math.prod(self.shape)
 
     @property
     def memory(self) -> int | None:
@@ -44,11 +46,11 @@ class Topology:
         return f"{self.kind}:{'x'.join(map(str, self.shape))}"
 
 
-def parse_topology(text: str) -> Topology:
+def parse_topology(text: str, slices: int = 1) -> Topology:
     """`v5e:16x16`, `v5p:4x4x4`, `cpu:8`.
 
     Raises:
-      ConfigError: another form, kind, or number of axes.
+      ConfigError: another form, kind, or number of axes; several slices of what is no TPU.
     """
     kind, _, shape = text.partition(":")
     if kind not in (*CHIPS, *HOSTS):
@@ -61,7 +63,14 @@ def parse_topology(text: str) -> Topology:
         text,
         f"must have {axes} number(s) of devices behind the colon, such as {kind}:{example}",
     )
-    return Topology(kind, tuple(map(int, shape.split("x"))))
+    require(slices >= 1, "--slices", slices, "must be at least 1")
+    require(
+        slices == 1 or kind in CHIPS,
+        "--slices",
+        slices,
+        f"must be 1 with --topology = {text!r}: only TPUs come in slices",
+    )
+    return Topology(kind, tuple(map(int, shape.split("x"))), slices)
 
 
 def forced_cpu(count: int, flags: str) -> dict[str, str]:
@@ -128,7 +137,7 @@ def devices(topology: Topology) -> list[Any]:
         # One device for the two cores of a chip, as programs on v4 see it.
         more = {"chip_config_name": "megacore"} if topology.kind == "v4" else {}
         found = topologies.get_topology_desc(
-            topology_name=str(topology), platform="tpu", **more
+            topology_name=str(topology), platform="tpu", num_slices=topology.slices, **more
         ).devices
     except jax.errors.JaxRuntimeError as error:
         raise ConfigError(

@@ -7,14 +7,16 @@ from pathlib import Path
 
 from pretrain.compile import main
 
-config, file, *topology = sys.argv[1:]
+config, file, *more = sys.argv[1:]
+topology, *more = more or ["cpu:8"]
 with contextlib.redirect_stdout(io.StringIO()) as printed:
     status = main(
         [
             config,
-            f"--topology={topology[0] if topology else 'cpu:8'}",
+            f"--topology={topology}",
             "--config.mesh.sequence=2",
             f"--json={file}",
+            *more,
         ]
     )
 assert status == 0

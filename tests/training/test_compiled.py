@@ -37,6 +37,7 @@ def test_largest_batch(limit, largest):
 def test_topologies():
     assert parse_topology("v5p:2x2x4").size == 16
     assert parse_topology("v5e:16x16").memory == 16 * GIB
+    assert parse_topology("v5e:16x16", slices=4).size == 1024
     assert str(parse_topology("cpu:8")) == "cpu:8"
 
 
@@ -47,10 +48,11 @@ def test_topologies():
         ("v5e:16", "--topology = 'v5e:16': must have 2 number(s) of devices behind the colon"),
         ("cpu:0", "--topology = 'cpu:0': must have 1 number(s) of devices behind the colon"),
         ("gpu:8", "--topology = 'gpu:8': must be at most the 0 gpu device(s) here"),
+        ("cpu:8 --slices=2", "--slices = 2: must be 1 with --topology = 'cpu:8'"),
     ],
 )
 def test_wrong_topologies(topology, message, capsys):
-    assert main([MINIATURE, f"--topology={topology}"]) == 2
+    assert main([MINIATURE, *f"--topology={topology}".split()]) == 2
     said = capsys.readouterr().err
     assert said.startswith(f"error: {message}")
     assert said.count("\n") == 1
@@ -85,3 +87,17 @@ def test_a_tpu_that_is_not_there(tmp_path, on_eight_devices):
     assert report["fits"] is True
     # Of the formula, with what rematerialisation, the state space and the optimiser add.
     assert report["flops"] > report["formula_flops"]
+
+
+@pytest.mark.slow
+def test_slices_that_are_not_there(tmp_path, on_eight_devices):
+    pytest.importorskip("libtpu")
+    script = Path(__file__).with_name("eight_devices_compile_command.py")
+    slices = ("v5e:2x2", "--slices=2", "--config.mesh.data=2")
+    report = on_eight_devices(script, MINIATURE, str(tmp_path / "report.json"), *slices)
+    assert (report["devices"], report["slices"]) == (8, 2)
+    assert report["mesh"] == {"data": 2, "fsdp": 2, "tensor": 1, "sequence": 2}
+    over = {tuple(c["axes"]): c for c in report["collectives"] if c["kind"] == "all-reduce"}
+    # Gradients are summed over the copies of the parameters, which nothing else crosses.
+    assert over[("slices",)]["bytes"] > 0
+    assert not any("data" in c["axes"] for c in report["collectives"])

@@ -107,6 +107,27 @@ def test_loops_multiply_and_parts_of_a_collective_count_once():
     ]
 
 
+def test_what_goes_between_slices():
+    program = """\
+HloModule jit_step, is_scheduled=true
+
+ENTRY %main (p: f32[256,8,128]) -> f32[256,8,128] {
+  %p = f32[256,8,128]{2,1,0:T(8,128)} parameter(0)
+  %after-all = token[] after-all()
+  %send = (f32[256,8,128]{2,1,0}, u32[], token[]) send(%p, %after-all), channel_id=2, \
+is_host_transfer=true, frontend_attributes={_xla_megascale_target="{1,2}x{0:3}",\
+_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv = (f32[256,8,128]{2,1,0}, u32[], token[]) recv(%after-all), channel_id=1, \
+is_host_transfer=true, frontend_attributes={_xla_megascale_transfer_type="ALL_REDUCE"}
+  %recv-done = (f32[256,8,128]{2,1,0}, token[]) recv-done(%recv), channel_id=1
+  ROOT %get = f32[256,8,128]{2,1,0} get-tuple-element(%recv-done), index=0
+}
+"""
+    [(collective, times)] = hlo.count(program, MESH).collectives
+    assert (collective.kind, collective.axes, times) == ("all-reduce", ("slices",), 1)
+    assert collective.bytes == 256 * 8 * 128 * 4
+
+
 def test_tpu_matmuls_are_convolutions():
     program = """\
 ENTRY %main (a: bf16[12,8,128,64], b: bf16[12,8,384,64]) -> f32[12,8,128,384] {

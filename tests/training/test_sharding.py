@@ -84,6 +84,33 @@ def test_mesh_sizes_must_fit_the_devices():
         make_mesh(MeshConfig(data=3))
 
 
+@dataclasses.dataclass(frozen=True)
+class GpuOfAMachine:
+    """A stand-in for a device of one of several machines."""
+
+    id: int
+    slice_index: int
+    platform: str = "gpu"
+    device_kind: str = "NVIDIA H100"
+
+
+@pytest.mark.parametrize(
+    ("config", "among"),
+    [
+        (MeshConfig(data=2), [True, False, False, False]),
+        (MeshConfig(), [False, True, False, False]),
+        # Before the whole mesh is one sequence's, the outer axes go among machines.
+        (MeshConfig(tensor=2, sequence=2), [False, True, False, False]),
+        (MeshConfig(sequence=8), [False, False, False, True]),
+    ],
+)
+def test_the_outermost_axes_go_among_machines(config, among):
+    devices = [GpuOfAMachine(place, place // 4) for place in range(8)]
+    machines = np.vectorize(lambda device: device.slice_index)(make_mesh(config, devices).devices)
+    for axis, crosses in enumerate(among):
+        assert (machines != machines.take([0], axis)).any() == crosses
+
+
 def test_an_accelerator_that_is_not_there_is_named():
     with pytest.raises(ConfigError, match=r"mesh.platform = 'tpu': there is no such device here"):
         make_mesh(MeshConfig(platform="tpu"))
