@@ -33,6 +33,11 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig]:
     parser.add_argument(
         "--target-length", type=positive, help="default: what the denoisers make of the input"
     )
+    parser.add_argument(
+        "--tokens",
+        type=positive,
+        help="of a batch's inputs, whatever their length; default: train.batch_size sequences",
+    )
     parser.add_argument("--repeats", type=positive, default=5, help="updates to take medians of")
     options, rest = parser.parse_known_args(argv)
     overrides = parse_overrides(rest, parser)
@@ -55,7 +60,7 @@ def main(argv: Sequence[str]) -> int:
     from spade_jax.models.encoder_decoder import EncoderDecoder
     from spade_jax.models.flops import train_step_flops
     from spade_jax.training.goodput import utilisation
-    from spade_jax.training.sharding import make_mesh, place
+    from spade_jax.training.sharding import check_batch, make_mesh, place
     from spade_jax.training.step import make_trainer
 
     model, train = config.model, config.train
@@ -66,7 +71,8 @@ def main(argv: Sequence[str]) -> int:
         print(f"not run: {error}", file=sys.stderr)
         return 2
 
-    side = 2048
+    # Large enough to keep an accelerator busy.
+    side = 2048 if mesh.devices.flat[0].platform == "cpu" else 8192
     matrix = jnp.ones((side, side), model.dtype)
     matmul = timing.measure({"matmul": lambda a: a @ a}, (matrix,), options.repeats)["matmul"]
     assert matmul.median is not None
@@ -74,45 +80,50 @@ def main(argv: Sequence[str]) -> int:
 
     kind = mesh.devices.flat[0].device_kind
     table = Table(
-        title=f"{options.config}, {model.dtype}, batch {train.batch_size} on {mesh.size} x "
-        f"{kind}; a matmul of {side} x {side} reaches {peak / 1e9:,.0f} GFLOP/s",
+        title=f"{options.config}, {model.dtype}, on {mesh.size} x {kind}; "
+        f"a matmul of {side} x {side} reaches {peak / 1e9:,.0f} GFLOP/s",
         caption=timing.machine(),
     )
-    headings = ("inputs", "targets", "ms", "tokens/s", "peak MiB", "GFLOP/s", "/ matmul", "MFU")
+    headings = ("batch", "ms", "tokens/s", "peak MiB", "GFLOP/s", "/ matmul", "MFU")
     for heading in headings:
         table.add_column(heading, justify="right")
-    trainer = make_trainer(
-        lambda rngs: EncoderDecoder(model, rngs),
-        config.optimizer,
-        config.loss,
-        train,
-        mesh,
-    )
     rng = np.random.default_rng(0)
     for length in lengths:
         targets = options.target_length or decoder_length(config.data, length)
+        rows = options.tokens // length if options.tokens else train.batch_size
+        try:
+            check_batch(dataclasses.replace(train, batch_size=rows), mesh)
+        except ConfigError as error:
+            print(f"not run for {length} tokens: {error}", file=sys.stderr)
+            continue
         shapes = {
             "encoder_input_tokens": length,
             "decoder_input_tokens": targets,
             "decoder_target_tokens": targets,
         }
         batch = {
-            name: rng.integers(3, model.vocab_size, (train.batch_size, size), dtype=np.int32)
+            name: rng.integers(3, model.vocab_size, (rows, size), dtype=np.int32)
             for name, size in shapes.items()
         }
-        batch["decoder_loss_weights"] = np.ones((train.batch_size, targets), np.int32)
+        batch["decoder_loss_weights"] = np.ones((rows, targets), np.int32)
+        trainer = make_trainer(
+            lambda rngs: EncoderDecoder(model, rngs),
+            config.optimizer,
+            config.loss,
+            dataclasses.replace(train, batch_size=rows),
+            mesh,
+        )
         placed = place(batch, trainer.mesh)
         step: Any = trainer.train_step
         step = step.lower(trainer.state_shapes, placed).compile()
         seconds = np.median(update_times(step, trainer.init(), placed, options.repeats))
-        flops = train_step_flops(model, train.batch_size, length, targets)
-        tokens = train.batch_size * (length + targets)
+        flops = train_step_flops(model, rows, length, targets)
+        tokens = rows * (length + targets)
         mfu = utilisation(flops / seconds, mesh.size, kind)
         memory = step.memory_analysis()
         used = memory.temp_size_in_bytes + memory.argument_size_in_bytes
         table.add_row(
-            f"{length:,}",
-            f"{targets:,}",
+            f"{rows:,} x ({length:,} + {targets:,})",
             f"{1e3 * seconds:,.1f}",
             f"{tokens / seconds:,.0f}",
             f"{used / 2**20:,.0f}",

@@ -105,7 +105,7 @@ class _Counter:
                 parts = Cost(0, ((one, 1),) if one else ())
             elif kind == "send" and "_xla_megascale_transfer_type" in instruction.attributes:
                 parts = Cost(0, ((_between_slices(instruction, types), 1),))
-            elif kind == "dot":
+            elif kind == "dot" or "__cublas$" in instruction.attributes:
                 parts = Cost(_dot_flops(instruction, types), ())
             elif kind == "convolution":
                 parts = Cost(_convolution_flops(instruction, types), ())
@@ -222,9 +222,10 @@ def _begin(loop: Instruction, index: int, types: Mapping[str, Instruction]) -> i
 
 
 def _dot_flops(dot: Instruction, types: Mapping[str, Instruction]) -> int:
-    contracted = re.search(r"lhs_contracting_dims=\{([\d,]*)\}", dot.attributes)
+    # GPUs leave matmuls to cuBLAS, and say in JSON which axes are summed over.
+    contracted = re.search(r'lhs_contracting_dim(?:s=\{|ensions":\[)([\d,"]*)[\]}]', dot.attributes)
     left = types[dot.operands[0]].shapes[0][1]
-    over = integers(contracted[1]) if contracted else ()
+    over = integers(contracted[1].replace('"', "")) if contracted else ()
     return 2 * math.prod(dot.shapes[0][1]) * math.prod(left[axis] for axis in over)
 
 

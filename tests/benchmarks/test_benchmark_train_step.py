@@ -18,21 +18,24 @@ MINIATURE = [
 
 
 @pytest.mark.slow
-def test_table_of_an_input_length(capsys, monkeypatch):
+@pytest.mark.parametrize(("option", "batch"), [("--repeats=1", 2), ("--tokens=63", 3)])
+def test_table_of_an_input_length(option, batch, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     lengths = ["--lengths", "16", "--target-length=8", "--repeats=1"]
-    assert train_step.main([*lengths, *MINIATURE]) == 0
+    assert train_step.main([*lengths, option, *MINIATURE]) == 0
     printed = capsys.readouterr().out
-    row = r"│ +(\d+) │ +8 │ +([\d.,]+) │ +([\d.,]+) │ +([\d,]+) │ +([\d.]+) │ +\d+% │ unknown │"
-    rows = re.findall(row, printed)
-    assert [row[0] for row in rows] == ["16"]
-    for length, milliseconds, tokens, _, gigaflops in rows:
-        # Tokens of both sides of a batch of two, within what rounding to 0.1 ms allows.
-        seconds = float(milliseconds.replace(",", "")) / 1e3
-        expected = 2 * (int(length) + 8) / seconds
-        assert float(tokens.replace(",", "")) == pytest.approx(expected, rel=0.1 / (1e3 * seconds))
-        assert float(gigaflops) >= 0
-    assert "batch 2 on 1 x cpu" in printed
+    row = (
+        r"│ +(\d+) x \(16 \+ 8\) │ +([\d.,]+) │ +([\d.,]+) │ +[\d,]+ │ +([\d.]+) │ +\d+% "
+        r"│ unknown │"
+    )
+    [(rows, milliseconds, tokens, gigaflops)] = re.findall(row, printed)
+    assert int(rows) == batch
+    # Tokens of both sides of the batch, within what rounding to 0.1 ms allows.
+    seconds = float(milliseconds.replace(",", "")) / 1e3
+    expected = batch * (16 + 8) / seconds
+    assert float(tokens.replace(",", "")) == pytest.approx(expected, rel=0.1 / (1e3 * seconds))
+    assert float(gigaflops) >= 0
+    assert "on 1 x cpu" in printed
     assert "a matmul of 2048 x 2048 reaches" in " ".join(printed.split())
 
 

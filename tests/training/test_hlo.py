@@ -107,6 +107,23 @@ def test_loops_multiply_and_parts_of_a_collective_count_once():
     ]
 
 
+def test_gpu_matmuls_are_calls_of_cublas():
+    program = """\
+HloModule jit_step, is_scheduled=true
+
+ENTRY %main (a: bf16[64,8], b: bf16[64,16]) -> bf16[8,16] {
+  %a = bf16[64,8]{1,0} parameter(0)
+  %b = bf16[64,16]{1,0} parameter(1)
+  %custom-call.64 = (bf16[8,16]{1,0}, s8[33554432]{0}) custom-call(%a, %b), \
+custom_call_target="__cublas$lt$matmul", backend_config={"gemm_backend_config":{"beta":0,\
+"dot_dimension_numbers":{"lhs_batch_dimensions":[],"lhs_contracting_dimensions":["0"],\
+"rhs_batch_dimensions":[],"rhs_contracting_dimensions":["0"]}}}
+  ROOT %get = bf16[8,16]{1,0} get-tuple-element(%custom-call.64), index=0
+}
+"""
+    assert hlo.count(program, {"data": 1}).flops == 2 * 64 * 8 * 16
+
+
 def test_what_goes_between_slices():
     program = """\
 HloModule jit_step, is_scheduled=true
