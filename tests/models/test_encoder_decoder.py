@@ -17,6 +17,7 @@ from spade_jax.config import (
     preset,
 )
 from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.training import hlo
 
 VOCAB = 24
 CONFIG = ModelConfig(
@@ -97,6 +98,20 @@ def test_remat_keeps_less_in_memory(model):
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporary("full") < 0.5 * temporary("none")
+
+
+def test_remat_of_dots_computes_no_matmul_of_a_layer_again():
+    def operations(remat):
+        config = dataclasses.replace(CONFIG, remat=remat, encoder=StackConfig("2*window"))
+        graph, params = split(config)
+
+        def loss(params):
+            return nnx.merge(graph, params)(tokens(1, 2, 32), tokens(2, 2, 7)).sum()
+
+        compiled = jax.jit(jax.grad(loss)).lower(params).compile()
+        return hlo.count(compiled.as_text(), {"data": 1}).flops
+
+    assert operations("none") == operations("dots") < operations("full")
 
 
 def run(model, *args, **kwargs):
