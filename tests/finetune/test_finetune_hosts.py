@@ -46,7 +46,10 @@ def test_two_processes_that_were_stopped_end_as_one_does(arguments, tmp_path, st
     )
     assert len(expected) == 4 * 60 + 4 * 2
     assert found == pytest.approx(expected, rel=1e-4)
-    assert '"prediction": "yes"' in (one / "predictions-validation.jsonl").read_text()
+    # Which label the model prefers after so few steps is chance; that each row has one is not.
+    lines = (one / "predictions-validation.jsonl").read_text().splitlines()
+    assert {json.loads(line)["prediction"] for line in lines} <= {"yes", "no"}
+    assert len(lines) == 9
     for name in ("predictions-validation.jsonl", "predictions-test.jsonl"):
         assert (two / name).read_text() == (one / name).read_text()
     # Of the sums, which devices add up as they come, all but rounding is the same.
