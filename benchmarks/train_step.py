@@ -65,8 +65,14 @@ def main(argv: Sequence[str]) -> int:
 
     model, train = config.model, config.train
     lengths = options.lengths or [config.data.input_length]
+    batch_sizes = {
+        length: options.tokens // length if options.tokens else train.batch_size
+        for length in lengths
+    }
     try:
         mesh = make_mesh(config.mesh)
+        for rows in batch_sizes.values():
+            check_batch(dataclasses.replace(train, batch_size=rows), mesh)
     except ConfigError as error:
         print(f"not run: {error}", file=sys.stderr)
         return 2
@@ -87,15 +93,16 @@ def main(argv: Sequence[str]) -> int:
     headings = ("batch", "ms", "tokens/s", "peak MiB", "GFLOP/s", "/ matmul", "MFU")
     for heading in headings:
         table.add_column(heading, justify="right")
+    trainer = make_trainer(
+        lambda rngs: EncoderDecoder(model, rngs),
+        config.optimizer,
+        config.loss,
+        train,
+        mesh,
+    )
     rng = np.random.default_rng(0)
-    for length in lengths:
+    for length, rows in batch_sizes.items():
         targets = options.target_length or decoder_length(config.data, length)
-        rows = options.tokens // length if options.tokens else train.batch_size
-        try:
-            check_batch(dataclasses.replace(train, batch_size=rows), mesh)
-        except ConfigError as error:
-            print(f"not run for {length} tokens: {error}", file=sys.stderr)
-            continue
         shapes = {
             "encoder_input_tokens": length,
             "decoder_input_tokens": targets,
@@ -106,13 +113,6 @@ def main(argv: Sequence[str]) -> int:
             for name, size in shapes.items()
         }
         batch["decoder_loss_weights"] = np.ones((rows, targets), np.int32)
-        trainer = make_trainer(
-            lambda rngs: EncoderDecoder(model, rngs),
-            config.optimizer,
-            config.loss,
-            dataclasses.replace(train, batch_size=rows),
-            mesh,
-        )
         placed = place(batch, trainer.mesh)
         step: Any = trainer.train_step
         step = step.lower(trainer.state_shapes, placed).compile()

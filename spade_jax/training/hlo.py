@@ -182,7 +182,6 @@ class _Counter:
             return None
         given = [shape for name in this.operands if name in types for shape in types[name].shapes]
         size = sum(map(shape_bytes, given)) * (groups.shape[1] if kind == "all-gather" else 1)
-        source = re.search(r'op_name="([^"]*)"', this.attributes)
         channel = re.search(r"channel_id=(\d+)", this.attributes)
         return Collective(
             # On TPUs a reduce-scatter is an all-reduce in a fusion of this name.
@@ -190,7 +189,7 @@ class _Counter:
             axes=axes,
             bytes=int(size),
             shapes=tuple(dims for _, dims in this.shapes),
-            source=source[1] if source else "",
+            source=_source(this),
             channel=channel[1] if channel else "",
         )
 
@@ -199,16 +198,20 @@ def _between_slices(send: Instruction, types: Mapping[str, Instruction]) -> Coll
     """A collective among slices, which the compiler leaves to the hosts: they take what is sent."""
     transfer = re.search(r'_xla_megascale_transfer_type="(\w+)"', send.attributes)
     assert transfer is not None
-    source = re.search(r'op_name="([^"]*)"', send.attributes)
     given = types[send.operands[0]].shapes
     return Collective(
         kind=transfer[1].lower().replace("_", "-"),
         axes=SLICES,
         bytes=int(sum(map(shape_bytes, given))),
         shapes=tuple(dims for _, dims in given),
-        source=source[1] if source else "",
+        source=_source(send),
         channel="",
     )
+
+
+def _source(instruction: Instruction) -> str:
+    name = re.search(r'op_name="([^"]*)"', instruction.attributes)
+    return name[1] if name else ""
 
 
 def _begin(loop: Instruction, index: int, types: Mapping[str, Instruction]) -> int:

@@ -58,10 +58,11 @@ def _grid(sizes: tuple[int, ...], devices: Sequence[jax.Device]) -> np.ndarray:
     Slices of TPUs, and machines with GPUs, are joined by a slower network than the one within
     them. The outermost axes that can be cut among them are: data first, then fsdp.
     """
+    slices = len({getattr(device, "slice_index", 0) for device in devices})
     # An axis of a mesh may run along a part of a torus's axis: 16 x 16 on 4 x 8 x 8 chips.
-    if len(slices := {getattr(device, "slice_index", 0) for device in devices}) == 1:
+    if slices == 1:
         return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
-    left, among = len(slices), []
+    left, among = slices, []
     for size in sizes:
         among.append(math.gcd(size, left))
         left //= among[-1]

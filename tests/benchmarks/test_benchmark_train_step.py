@@ -53,6 +53,11 @@ def test_devices_that_are_not_here(capsys):
     assert words.startswith("not run: mesh.platform = 'gpu': there is no such device here")
 
 
+def test_fewer_tokens_than_a_sequence(capsys):
+    assert train_step.main(["--lengths", "16", "--tokens=15", *MINIATURE]) == 2
+    assert capsys.readouterr().err.startswith("not run: train.batch_size = 0: must be")
+
+
 def test_targets_grow_with_the_inputs():
     data = train_step.parse([])[1].data
     assert train_step.decoder_length(data, data.input_length) == data.decoder_length

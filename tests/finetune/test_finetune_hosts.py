@@ -17,6 +17,11 @@ def test_two_processes_that_were_stopped_end_as_one_does(arguments, tmp_path, st
     settings = [*arguments, "--config.train.steps=60", "--config.train.eval_every=30"]
     settings += ["--config.train.checkpoint_every=30", "--config.train.best_metric=loss"]
     settings += ["--config.optimizer.learning_rate=0.03"]
+    # Four of five say "yes", so that rounding does not decide which label the model prefers.
+    table = tmp_path / "train.jsonl"
+    rows = ({"text": f"number {i}", "label": "yes" if i % 5 else "no"} for i in range(25))
+    table.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings += [f"--config.task.train={table}"]
     one, two = tmp_path / "one", tmp_path / "two"
     done = subprocess.run(
         command("finetune", f"--workdir={one}", *settings, processes=1),
@@ -46,10 +51,7 @@ def test_two_processes_that_were_stopped_end_as_one_does(arguments, tmp_path, st
     )
     assert len(expected) == 4 * 60 + 4 * 2
     assert found == pytest.approx(expected, rel=1e-4)
-    # Which label the model prefers after so few steps is chance; that each row has one is not.
-    lines = (one / "predictions-validation.jsonl").read_text().splitlines()
-    assert {json.loads(line)["prediction"] for line in lines} <= {"yes", "no"}
-    assert len(lines) == 9
+    assert '"prediction": "yes"' in (one / "predictions-validation.jsonl").read_text()
     for name in ("predictions-validation.jsonl", "predictions-test.jsonl"):
         assert (two / name).read_text() == (one / name).read_text()
     # Of the sums, which devices add up as they come, all but rounding is the same.

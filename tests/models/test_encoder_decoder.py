@@ -85,31 +85,27 @@ def test_execution_does_not_change_the_numbers(loss_and_grads, changes):
     assert_trees_close(loss_and_grads(dataclasses.replace(config, **changes), key), expected)
 
 
+def compiled_gradient(remat, layers, length):
+    """By the parameters of a model with these encoder layers, of inputs of this length."""
+    graph, params = split(dataclasses.replace(CONFIG, remat=remat, encoder=StackConfig(layers)))
+
+    def loss(params):
+        return nnx.merge(graph, params)(tokens(1, 2, length), tokens(2, 2, 7)).sum()
+
+    return jax.jit(jax.grad(loss)).lower(params).compile()
+
+
 @pytest.mark.slow
-def test_remat_keeps_less_in_memory(model):
+def test_remat_keeps_less_in_memory():
     def temporary(remat):
-        config = dataclasses.replace(CONFIG, remat=remat, encoder=StackConfig("24*window"))
-        graph, params = split(config)
-
-        def loss(params):
-            return nnx.merge(graph, params)(tokens(1, 2, 512), tokens(2, 2, 7)).sum()
-
-        compiled = jax.jit(jax.grad(loss)).lower(params).compile()
-        return compiled.memory_analysis().temp_size_in_bytes
+        return compiled_gradient(remat, "24*window", 512).memory_analysis().temp_size_in_bytes
 
     assert temporary("full") < 0.5 * temporary("none")
 
 
 def test_remat_of_dots_computes_no_matmul_of_a_layer_again():
     def operations(remat):
-        config = dataclasses.replace(CONFIG, remat=remat, encoder=StackConfig("2*window"))
-        graph, params = split(config)
-
-        def loss(params):
-            return nnx.merge(graph, params)(tokens(1, 2, 32), tokens(2, 2, 7)).sum()
-
-        compiled = jax.jit(jax.grad(loss)).lower(params).compile()
-        return hlo.count(compiled.as_text(), {"data": 1}).flops
+        return hlo.count(compiled_gradient(remat, "2*window", 32).as_text(), {"data": 1}).flops
 
     assert operations("none") == operations("dots") < operations("full")
 
