@@ -353,12 +353,14 @@ class ModelConfig:
       norm, norm_epsilon: "rms" has a scale only; "layer" subtracts the mean and has a bias.
       norm_placement: before each block ("pre") or after its residual ("post").
       embedding_norm, final_norm: norms on the embeddings and after the last layer of each stack.
+      final_dropout: dropout on what the final norms give, too, as in T5.
       feed_forward: "gated-gelu" is gelu_tanh(W0 x) * W1 x; "gelu" is the exact (erf) one.
       feed_forward_bias: biases in the feed-forward block.
       add_weight: w of the combination "add", w * global + (1 - w) * local.
       tie_embeddings: the output matrix is the embedding.
       scale_logits: multiply the tied logits by d_model ** -0.5.
-      dropout_rate: on embeddings, attention probabilities, block outputs and inside feed-forward.
+      dropout_rate: on embeddings, attention probabilities, block outputs and inside feed-forward,
+        and where `final_dropout` says so.
       dtype: of activations and matmuls. Parameters, the SSM, softmax, norm statistics and the
         loss are float32 whatever it says.
       scan_layers: run equal layers as one `lax.scan` over stacked parameters. The parameters
@@ -379,6 +381,7 @@ class ModelConfig:
     norm_placement: Literal["pre", "post"] = "pre"
     embedding_norm: bool = False
     final_norm: bool = True
+    final_dropout: bool = False
     feed_forward: Literal["gated-gelu", "gelu", "relu"] = "gated-gelu"
     feed_forward_bias: bool = False
     add_weight: float = 0.5
@@ -412,6 +415,12 @@ class ModelConfig:
             "model.ssm.num_copies",
             copies,
             f"must divide d_model = {self.d_model}",
+        )
+        require(
+            self.final_norm or not self.final_dropout,
+            "model.final_dropout",
+            self.final_dropout,
+            "must be False where final_norm is False",
         )
         require(
             self.tie_embeddings or not self.scale_logits,
@@ -458,10 +467,11 @@ def preset(
 ) -> ModelConfig:
     """A model of a named size ("tiny", "small", "base", "large") and flavour.
 
-    "t5" is T5 v1.1: pre-RMSNorm, gated GELU, relative biases in both stacks, an output matrix
-    apart from the embedding. "msr" is the authors' encoder-decoder: post-LayerNorm, a norm on the
-    embeddings, a bias table per encoder layer, learned positions in the decoder, S4 detached; its
-    head size is d_model / num_heads, and its feed-forward is 4 d_model wide.
+    "t5" is T5 v1.1: pre-RMSNorm, gated GELU, relative biases in both stacks, dropout after the
+    final norms, an output matrix apart from the embedding. "msr" is the authors' encoder-decoder:
+    post-LayerNorm, a norm on the embeddings, a bias table per encoder layer, learned positions in
+    the decoder, S4 detached; its head size is d_model / num_heads, and its feed-forward is
+    4 d_model wide.
 
     Args:
       changes: any other fields of `ModelConfig`.
@@ -482,6 +492,7 @@ def preset(
             decoder=StackConfig(f"{layers}*full"),
             attention=AttentionConfig(num_heads=heads, head_dim=head_dim, radius=radius),
             ssm=SSMConfig(state_size=state),
+            final_dropout=True,
             tie_embeddings=False,
             scale_logits=False,
         )

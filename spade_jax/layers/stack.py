@@ -90,7 +90,7 @@ class Stack(nnx.Module):
           ConfigError: a sequence longer than the table of positions.
         """
         config = self.config
-        keys = split_key(dropout_key, len(self.specs) + 1)
+        keys = split_key(dropout_key, len(self.specs) + 1 + config.final_dropout)
         if self.position_table is not None:
             x = x + _look_up(self.position_table[...], x, positions)
         if self.embedding_norm is not None:
@@ -131,7 +131,9 @@ class Stack(nnx.Module):
             else:
                 for j in range(spec.repeat):
                     x, _ = step(x, jax.tree.map(lambda a, j=j: a[j], (state, layer_keys)))
-        return x if self.final_norm is None else self.final_norm(x)
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        return dropout(x, config.dropout_rate, keys[-1]) if config.final_dropout else x
 
     def stepwise(
         self,

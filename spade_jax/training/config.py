@@ -25,8 +25,9 @@ class OptimizerConfig:
         root mean square of each parameter.
       learning_rate: the peak, reached after the warm-up.
       schedule: what follows it: "constant", "linear" or "cosine" down to `final_fraction` of the
-        peak at the last step, or "inverse_sqrt", (warmup_steps / step) ** 0.5.
-      warmup_steps: steps of linear growth from zero.
+        peak at the last step, or "inverse_sqrt", (warmup_steps / step) ** 0.5. "rsqrt_decay" is
+        T5's, which falls as "inverse_sqrt" does, but begins at the peak and holds it until then.
+      warmup_steps: steps of linear growth from zero; of "rsqrt_decay", at the peak.
       final_fraction: where "linear" and "cosine" end, as a fraction of the peak.
       betas, eps: decay rates of AdamW's two moments, and what it adds to their root.
       decay_exponent: Adafactor's second moment at step t decays by 1 - t ** -decay_exponent.
@@ -40,7 +41,7 @@ class OptimizerConfig:
 
     name: Literal["adamw", "adafactor"] = "adamw"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "linear", "cosine", "inverse_sqrt"] = "cosine"
+    schedule: Literal["constant", "linear", "cosine", "inverse_sqrt", "rsqrt_decay"] = "cosine"
     warmup_steps: int = 1000
     final_fraction: float = 0.1
     betas: tuple[float, float] = (0.9, 0.98)
@@ -66,10 +67,10 @@ class OptimizerConfig:
             "must be at least 0",
         )
         require(
-            self.schedule != "inverse_sqrt" or self.warmup_steps > 0,
+            self.schedule not in ("inverse_sqrt", "rsqrt_decay") or self.warmup_steps > 0,
             "optimizer.warmup_steps",
             self.warmup_steps,
-            'must be at least 1 for schedule "inverse_sqrt", which falls from there',
+            f'must be at least 1 for schedule "{self.schedule}", which falls from there',
         )
         require(
             0 <= self.final_fraction <= 1,

@@ -60,6 +60,8 @@ def schedule_shape(config: OptimizerConfig, steps: int) -> optax.Schedule:
         warmup,
         f"must be below train.steps = {steps}",
     )
+    if config.schedule == "rsqrt_decay":
+        return lambda count: jnp.sqrt(warmup / jnp.maximum(count, warmup))
     # Update number u, counted from 1, is update u of the warm-up; the last one reaches the end.
     rest = max(1, steps - max(warmup, 1))
     after: optax.Schedule

@@ -57,7 +57,11 @@ def check_same_run(
 
 def looks_at_no_end(settings: Mapping[str, Any]) -> bool:
     """Whether no update depends on how many there are."""
-    return _flat(settings).get("optimizer.schedule") in ("constant", "inverse_sqrt")
+    return _flat(settings).get("optimizer.schedule") in (
+        "constant",
+        "inverse_sqrt",
+        "rsqrt_decay",
+    )
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

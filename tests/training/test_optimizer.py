@@ -1,9 +1,13 @@
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
+from pretrain.config import PretrainConfig
+from spade_jax.command_line import read_config
 from spade_jax.config import ConfigError
 from spade_jax.training.config import OptimizerConfig
 from spade_jax.training.optimizer import (
@@ -14,6 +18,7 @@ from spade_jax.training.optimizer import (
     schedule_shape,
 )
 
+CONFIGS = Path(__file__).parents[2] / "configs" / "pretrain"
 PARAMS = {
     "layers": {0: {"norm": jnp.ones(3), "w": jnp.full((3, 3), 2.0)}},
     "global_mixer": {"a_ssm": jnp.full(3, -1.0)},
@@ -49,12 +54,22 @@ def test_every_pattern_must_match():
             [0.25, 0.5, 0.75, 1, *(0.1 + 0.45 * (1 + np.cos(np.pi * np.arange(1, 5) / 4)))],
         ),
         ("inverse_sqrt", [0.25, 0.5, 0.75, 1, *np.sqrt(4 / np.arange(5, 9))]),
+        # T5 counts the updates before: 1 / sqrt(max(updates done, warmup_steps)) over its peak.
+        ("rsqrt_decay", [1, 1, 1, 1, 1, *np.sqrt(4 / np.arange(5, 8))]),
     ],
 )
 def test_schedule_by_update(schedule, expected):
     config = OptimizerConfig(schedule=schedule, warmup_steps=4, final_fraction=0.1)
     shape = schedule_shape(config, steps=8)
     np.testing.assert_allclose([shape(u) for u in range(8)], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("size", ["base", "large"])
+def test_t5_s_rates(size):
+    config = read_config(str(CONFIGS / f"{size}.py"), {}, PretrainConfig, "pretrain")
+    shape = schedule_shape(config.optimizer, config.train.steps)
+    rates = [config.optimizer.learning_rate * shape(u - 1) for u in (1, 10_000, 100_000)]
+    np.testing.assert_allclose(rates, [0.01, 0.01, 0.1**2.5], rtol=1e-5)
 
 
 @pytest.mark.parametrize("warmup", [0, 1])

@@ -13,6 +13,7 @@ from spade_jax.ops.ssm.transition import (
     Transition,
     einsum,
     like,
+    matmul,
     multiplication,
     real_state,
 )
@@ -75,8 +76,9 @@ def discretize(system: StateSpace, method: str) -> DiscreteStateSpace:
         # here all of it is transposed.
         augmented = jnp.concatenate([a_transposed, real_state(b)[:, None]], axis=1)
         augmented = jnp.pad(augmented * dt[:, :, None], ((0, 0), (0, 0), (0, 1)))
-        exponential = jax.vmap(jax.scipy.linalg.expm)(augmented)
-        return DiscreteStateSpace(Dense(exponential[:, :-1, :-1]), exponential[:, -1, :-1])
+        change = _expm1(augmented)
+        eye = jnp.eye(change.shape[-1] - 1, dtype=change.dtype)
+        return DiscreteStateSpace(Dense(eye[None] + change[:, :-1, :-1]), change[:, -1, :-1])
     inverse = 1 / (1 - dt / 2 * w)
     column = real_state(inverse * p_complex)  # D^-1 p, D = I - dt/2 diag(w)
     row = real_state(inverse.conj() * p_complex)  # p^T D^-1
@@ -86,6 +88,24 @@ def discretize(system: StateSpace, method: str) -> DiscreteStateSpace:
     # 1 + dt w / D, and not 2 / D - 1: slow poles lie close to 1, and this keeps how close.
     z = 1 + inverse * dt * w
     return DiscreteStateSpace(DiagonalMinusRankOne(z, 2 * gain * column, row), held)
+
+
+# exp(x) = exp(x / 2^16)^(2^16): the terms left out are below 1e-7 of the sum up to a norm of 4000,
+# which S4 reaches at n = 256 and dt = 0.1.
+_SQUARINGS = 16
+
+
+def _expm1(x: jax.Array) -> jax.Array:
+    """exp(x) - I of matrices [d, n, n], by squaring: exp(2x) - I = 2 f + f f, f = exp(x) - I.
+
+    Squares of exp(x) itself would lose how close slow poles lie to 1: in float32 the output of S4
+    with n = 64 is then off by 1.7e-4, and so by 6e-6.
+    """
+    x = x / 2**_SQUARINGS
+    series = x / 4
+    for k in (3, 2, 1):
+        series = (x + matmul(x, series)) / k
+    return jax.lax.fori_loop(0, _SQUARINGS, lambda _, f: 2 * f + matmul(f, f), series)
 
 
 def step(

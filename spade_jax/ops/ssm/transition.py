@@ -55,7 +55,8 @@ def multiplication(z: jax.Array) -> jax.Array:
 _LONGEST_SUM = 128
 
 
-def _matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a b, each [d, n, n]."""
     return einsum("dij,djk->dik", a, b)
 
 
@@ -111,7 +112,7 @@ class Dense(NamedTuple):
 
     def power(self, k: int) -> "Dense":
         """A^k."""
-        return Dense(_power(self.transposed, k, _matmul))
+        return Dense(_power(self.transposed, k, matmul))
 
 
 class DiagonalMinusRankOne(NamedTuple):
@@ -143,8 +144,8 @@ class DiagonalMinusRankOne(NamedTuple):
         if k > _LONGEST_SUM:
             odd = self.power(1).transposed if k % 2 else None
             half = self.power(k // 2).transposed
-            squared = _matmul(half, half)
-            return Dense(squared if odd is None else _matmul(squared, odd))
+            squared = matmul(half, half)
+            return Dense(squared if odd is None else matmul(squared, odd))
         diagonal = Diagonal(self.z)
 
         columns, rows = iterate(
