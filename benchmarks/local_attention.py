@@ -71,8 +71,8 @@ def cases(
     import jax.numpy as jnp
     import numpy as np
 
-    from spade_jax.ops.local_attention.window import window_attention
-    from spade_jax.ops.softmax_attention import softmax_attention
+    from spade_jax.ops.attention.softmax import softmax_attention
+    from spade_jax.ops.attention.window import window_attention
 
     def window(query: jax.Array, key: jax.Array, value: jax.Array) -> jax.Array:
         return window_attention(query, key, value, radius=options.radius, causal=options.causal)

@@ -80,8 +80,9 @@ def cases(
 
     from benchmarks.cauchy import cauchy_kernel
     from spade_jax.ops.ssm import hippo
-    from spade_jax.ops.ssm.convolution import convolve, fft_convolve
+    from spade_jax.ops.ssm.convolution import convolve
     from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout
+    from spade_jax.ops.ssm.fft import fft_convolve
 
     rng = np.random.default_rng(0)
     d, n = options.width, options.state_size

@@ -9,8 +9,9 @@ A strategy is the sizes of the mesh's axes: one of size 1 spreads nothing.
 """
 
 import contextlib
+import contextvars
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -68,9 +69,23 @@ def shards(axis: str, mesh: AnyMesh) -> int:
     return math.prod(mesh.shape[name] for name in RULES[axis])
 
 
-def on_mesh(mesh: Mesh) -> contextlib.AbstractContextManager[Any]:
-    """What is traced within is for this mesh."""
-    return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
+_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+
+
+@contextlib.contextmanager
+def on_mesh(mesh: Mesh) -> Iterator[None]:
+    """What is traced within is for this mesh, whose devices need not be here."""
+    before = _platform.set(mesh.devices.flat[0].platform)
+    try:
+        with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+            yield
+    finally:
+        _platform.reset(before)
+
+
+def platform() -> str:
+    """ "cpu", "gpu" or "tpu": what the computation at hand is for."""
+    return _platform.get() or jax.default_backend()
 
 
 def ambient_mesh() -> AbstractMesh | None:

@@ -53,7 +53,7 @@ def test_plain_layer_matches_the_authors(placement, shared_bias):
 
 
 def test_dropout_is_off_without_a_key_and_keeps_the_mean_with_one():
-    from spade_jax.layers.linear import dropout
+    from spade_jax.elements import dropout
 
     x = jnp.ones((200, 500))
     assert dropout(x, 0.3, None) is x

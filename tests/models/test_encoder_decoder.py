@@ -214,7 +214,7 @@ def test_bfloat16_follows_float32(model):
 
 def test_state_space_and_norms_are_float32_inside():
     """On bfloat16 input they do what they do in float32, and round once, at the end."""
-    from spade_jax.layers.linear import Norm
+    from spade_jax.elements import Norm
     from spade_jax.layers.ssm import SSM
 
     x = jax.random.normal(jax.random.key(0), (2, 50, 16)).astype(jnp.bfloat16)

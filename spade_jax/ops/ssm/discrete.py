@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from spade_jax.config import require_choice
+from spade_jax.ops.checks import check_choice
 from spade_jax.ops.ssm.transition import (
     Dense,
     Diagonal,
@@ -54,9 +54,9 @@ def discretize(system: StateSpace, method: str) -> DiscreteStateSpace:
     2 p p^T with p = [Re P; Im P].
 
     Raises:
-      ConfigError: another method.
+      ValueError: another method.
     """
-    require_choice("model.ssm.discretization", method, ("bilinear", "zoh"))
+    check_choice("method", method, ("bilinear", "zoh"))
     copies, d = system.w.shape[0], system.dt.shape[0]
     w, b = (jnp.tile(x, (d // copies, 1)) for x in (system.w, system.b))
     dt = system.dt[:, None]

@@ -6,7 +6,7 @@ eigenvalues with negative imaginary part; the others are their conjugates.
 
 import numpy as np
 
-from spade_jax.config import require_choice
+from spade_jax.ops.checks import check_choice
 
 
 def legs(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,9 +47,9 @@ def s4d(init: str, n: int) -> np.ndarray:
     "diag-legs": the eigenvalues w of `legs_nplr`.
 
     Raises:
-      ConfigError: another name.
+      ValueError: another name.
     """
-    require_choice("model.ssm.init", init, ("diag-lin", "diag-inv", "diag-legs"))
+    check_choice("init", init, ("diag-lin", "diag-inv", "diag-legs"))
     index = np.arange(n // 2)
     if init == "diag-legs":
         return legs_nplr(n)[0]

@@ -28,7 +28,6 @@ from golden_data import (
 )
 from stored import dplr
 
-from spade_jax.config import ConfigError
 from spade_jax.ops.ssm.convolution import METHODS, convolve
 from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout, step
 from spade_jax.ops.ssm.hippo import legs_nplr, s4d
@@ -478,7 +477,7 @@ def test_eight_devices_give_what_one_gives(on_eight_devices):
 
 def test_another_method_is_refused():
     parameters, system = small_system(1)
-    with pytest.raises(ConfigError, match=r"model\.ssm\.convolution = 'chunk'.*'chunked'"):
+    with pytest.raises(ValueError, match=r"method = 'chunk'.*'chunked'"):
         convolve(
             discretize(system, "bilinear"),
             readout(parameters.c),

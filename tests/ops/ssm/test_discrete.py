@@ -7,7 +7,6 @@ from definition import random_parameters
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
 from stored import diagonal, dplr
 
-from spade_jax.config import ConfigError
 from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout, step
 from spade_jax.ops.ssm.transition import (
     Dense,
@@ -181,5 +180,5 @@ def test_readout_is_twice_the_real_part():
 
 def test_another_discretisation_is_refused():
     parameters = random_parameters(2, 4, 1, 1, False, seed=0, dtype=np.float32)
-    with pytest.raises(ConfigError, match=r"model\.ssm\.discretization = 'bilinar'.*'bilinear'"):
+    with pytest.raises(ValueError, match=r"method = 'bilinar'.*'bilinear'"):
         discretize(StateSpace(*parameters[:4]), "bilinar")

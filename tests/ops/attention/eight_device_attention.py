@@ -10,8 +10,8 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from spade_jax import partition
-from spade_jax.ops.full_attention import full_attention
-from spade_jax.ops.local_attention.window import window_attention
+from spade_jax.ops.attention.full import full_attention
+from spade_jax.ops.attention.window import window_attention
 from spade_jax.partition import MESH_AXES
 
 assert jax.device_count() == 8

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from golden_data import Golden
 
-from spade_jax.ops.local_attention.buckets import relative_position_buckets
+from spade_jax.ops.attention.buckets import relative_position_buckets
 
 
 @pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (8, 16), (16, 64)])

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spade_jax.ops.softmax_attention import softmax_attention
+from spade_jax.ops.attention.softmax import softmax_attention
 
 
 def normal(shape, seed=0):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 from dense_window import dense_window_attention
 
-from spade_jax.ops.local_attention.window import window_attention
+from spade_jax.ops.attention.window import window_attention
 
 RADIUS, HEADS, SIZE = 127, 12, 64
 

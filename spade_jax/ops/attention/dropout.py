@@ -5,13 +5,13 @@ import jax.numpy as jnp
 from jax import Array
 from jax.extend.random import threefry2x32_p
 
-from spade_jax.config import require
+from spade_jax.ops.checks import check
 
 
 def check_dropout(rate: float, key: Array | None) -> None:
-    """Raises ConfigError for a rate outside [0, 1), or one that lacks a key."""
-    require(0.0 <= rate < 1.0, "dropout_rate", rate, "must be in [0, 1)")
-    require(rate == 0.0 or key is not None, "dropout_rate", rate, "must be 0 without a dropout_key")
+    """Raises ValueError for a rate outside [0, 1), or one that lacks a key."""
+    check(0.0 <= rate < 1.0, "dropout_rate", rate, "must be in [0, 1)")
+    check(rate == 0.0 or key is not None, "dropout_rate", rate, "must be 0 without a dropout_key")
 
 
 def kept(key: Array, rate: float, *, queries: Array, keys: Array) -> Array:

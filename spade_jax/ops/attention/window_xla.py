@@ -1,4 +1,4 @@
-"""Sliding-window attention in blocks: time and memory linear in the length."""
+"""Sliding-window attention in plain JAX: blocks of queries and the blocks of keys around them."""
 
 import functools
 
@@ -8,10 +8,9 @@ import numpy as np
 from jax import Array, lax
 
 from spade_jax import partition
-from spade_jax.config import require
-from spade_jax.ops.dropout import check_dropout, kept, number_queries
-from spade_jax.ops.full_attention import full_attention
-from spade_jax.ops.softmax_attention import softmax_attention
+from spade_jax.ops.attention import full_xla
+from spade_jax.ops.attention.dropout import kept, number_queries
+from spade_jax.ops.attention.softmax import softmax_attention
 from spade_jax.ops.toeplitz import toeplitz
 
 # Queries per sequence whose scores are in memory at one time: enough to keep an accelerator busy,
@@ -19,67 +18,37 @@ from spade_jax.ops.toeplitz import toeplitz
 _SPAN = 1024
 
 
-def window_attention(
+def attend(
     query_blhk: Array,
     key_blhk: Array,
     value_blhk: Array,
+    segment_ids: Array | None,
+    bias: Array | None,
+    dropout_key: Array | None,
     *,
     radius: int,
     causal: bool,
-    segment_ids: Array | None = None,
-    bias: Array | None = None,
-    dropout_rate: float = 0.0,
-    dropout_key: Array | None = None,
+    dropout_rate: float,
 ) -> Array:
-    """Softmax attention of each position to those within `radius` of it.
-
-    Position i sees j where |i - j| <= radius (and j <= i if `causal`) and both are of one
-    segment. Each block of queries attends to its own block of keys and to the neighbouring ones,
-    a span of blocks at a time: there is never an array of l x l.
+    """`window.window_attention`: each block of queries attends to its own block of keys and to the
+    neighbouring ones, a span of blocks at a time.
 
     Where the ambient mesh cuts sequences into shards of at least a block, each fetches a block of
     keys and values from its neighbours and nothing else.
-
-    Args:
-      query_blhk: [b, l, h, k], already scaled; any length.
-      key_blhk, value_blhk: [b, l, h, k].
-      radius: how many positions to either side are seen, at least 1.
-      causal: see none to the right.
-      segment_ids: int [b, l], in any order; 0 is padding, which sees nothing and is never seen.
-        None: all of one segment.
-      bias: float32 [h, 2 * radius + 1], added to the scores: of keys `radius` places before the
-        query to `radius` behind it.
-      dropout_rate: which share of the probabilities to drop.
-      dropout_key: needed where the rate is not zero.
-
-    Returns:
-      [b, l, h, k] in the dtype of the queries; zero at padding.
-
-    Raises:
-      ConfigError: a radius below 1, a bias of another shape, a dropout rate outside [0, 1) or
-        without a key.
     """
-    require(radius >= 1, "radius", radius, "must be at least 1")
     block = radius + 1
     rows, length, heads, _ = query_blhk.shape
-    require(
-        bias is None or bias.shape == (heads, 2 * radius + 1),
-        "bias.shape",
-        None if bias is None else bias.shape,
-        f"must be [h, 2 * radius + 1] = {(heads, 2 * radius + 1)} for radius = {radius}",
-    )
-    check_dropout(dropout_rate, dropout_key)
     if length <= block:  # All are within reach of each other.
-        return full_attention(
+        return full_xla.attend(
             query_blhk,
             key_blhk,
             value_blhk,
+            segment_ids,
+            segment_ids,
+            None if bias is None else bias[:, block - length : radius + length],
+            dropout_key,
             causal=causal,
-            query_segment_ids=segment_ids,
-            key_segment_ids=segment_ids,
-            bias=None if bias is None else bias[:, block - length : radius + length],
             dropout_rate=dropout_rate,
-            dropout_key=dropout_key,
         )
     if segment_ids is None:
         segment_ids = jnp.ones((rows, length), jnp.int32)
@@ -92,18 +61,13 @@ def window_attention(
         causal=causal,
         dropout_rate=dropout_rate,
         num_heads=heads,
-        whole=length,
+        sequence_length=length,
         axes=axes,
     )
-    attend = partition.on_each_device(on_shard, (axes, axes, axes, axes[:2], (axes[2],), ()), axes)
-    return attend(
-        query_blhk,
-        key_blhk,
-        value_blhk,
-        segment_ids,
-        bias,
-        dropout_key if dropout_rate > 0 else None,
+    on_devices = partition.on_each_device(
+        on_shard, (axes, axes, axes, axes[:2], (axes[2],), ()), axes
     )
+    return on_devices(query_blhk, key_blhk, value_blhk, segment_ids, bias, dropout_key)
 
 
 def _attend_on_shard(
@@ -118,10 +82,10 @@ def _attend_on_shard(
     causal: bool,
     dropout_rate: float,
     num_heads: int,
-    whole: int,
+    sequence_length: int,
     axes: tuple[str | None, ...],
 ) -> Array:
-    """`window_attention`, of one shard of so many heads and of the whole length; the axes are those
+    """`attend`, of one shard of so many heads and of a sequence of this length; the axes are those
     that are cut into shards."""
     relative = _relative_positions(radius, causal)
     block, keys = relative.shape
@@ -137,13 +101,13 @@ def _attend_on_shard(
             return jnp.zeros_like(block_bhlk)
         return partition.from_shard_before(block_bhlk, distance)
 
-    def around(array_bhlk: Array) -> Array:
+    def with_neighbours(array_bhlk: Array) -> Array:
         """[b, h, l, ...] to [spans, b, h, span and its neighbours, ...]."""
-        near = [neighbour(array_bhlk[:, :, -block:], 1), array_bhlk]
+        blocks_bhlk = [neighbour(array_bhlk[:, :, -block:], 1), array_bhlk]
         if not causal:
-            near.append(neighbour(array_bhlk[:, :, :block], -1))
+            blocks_bhlk.append(neighbour(array_bhlk[:, :, :block], -1))
         beyond = keys - block
-        extended = jnp.concatenate(near, axis=2)
+        extended = jnp.concatenate(blocks_bhlk, axis=2)
         extended = _filled_up(extended, spans * span + beyond)
         rest = extended[None, :, :, spans * span :]
         within = _spans(extended[:, :, : spans * span], spans, span)
@@ -173,7 +137,9 @@ def _attend_on_shard(
         keep = None
         if dropout_key is not None:
             positions = first + jnp.arange(span, dtype=jnp.int32)
-            numbers_bhl = number_queries(rows, heads, positions, num_heads=num_heads, length=whole)
+            numbers_bhl = number_queries(
+                rows, heads, positions, num_heads=num_heads, length=sequence_length
+            )
             keep = kept(
                 dropout_key,
                 dropout_rate,
@@ -196,10 +162,10 @@ def _attend_on_shard(
         jax.checkpoint(attend, prevent_cse=False),
         (
             query_sbhlk,
-            around(key_bhlk),
-            around(value_bhlk),
+            with_neighbours(key_bhlk),
+            with_neighbours(value_bhlk),
             segments_sb1l,
-            around(segment_ids[:, None, :]),
+            with_neighbours(segment_ids[:, None, :]),
             first + span * jnp.arange(spans, dtype=jnp.int32),
         ),
     )

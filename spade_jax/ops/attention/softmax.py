@@ -105,3 +105,14 @@ def _softmax_jvp(
     weighted = probabilities * tangents[0]
     mean = jnp.sum(weighted, axis=-1, keepdims=True)
     return (probabilities, log_sum), (weighted - probabilities * mean, mean[..., 0])
+
+
+def visible_keys(query_segment_ids: Array | None, key_segment_ids: Array | None) -> Array | None:
+    """Bool, broadcastable to [b, h, q, j]: which keys each query may see by their segments, [b, q]
+    and [b, j]; None: all of them."""
+    if key_segment_ids is None:
+        return None
+    shown = (key_segment_ids != 0)[:, None, None, :]
+    if query_segment_ids is None:
+        return shown
+    return shown & (query_segment_ids[:, :, None] == key_segment_ids[:, None, :])[:, None]

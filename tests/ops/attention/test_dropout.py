@@ -3,8 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from spade_jax.config import ConfigError
-from spade_jax.ops.dropout import check_dropout, kept, number_queries
+from spade_jax.ops.attention.dropout import check_dropout, kept, number_queries
 
 
 def mask(seed=0, rate=0.3, rows=range(4), heads=range(3), queries=range(40), keys=range(50)):
@@ -65,5 +64,5 @@ def test_a_rate_of_almost_one_and_the_smallest_ones():
     ],
 )
 def test_rates_that_cannot_be(rate, key, message):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ValueError, match=message):
         check_dropout(rate, None if key is None else jax.random.key(key))

@@ -1,4 +1,4 @@
-"""Attention of every query to every key: the decoder's self- and cross-attention."""
+"""Attention of every query to every key in plain JAX."""
 
 import functools
 
@@ -8,67 +8,32 @@ from jax import Array, lax
 from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax import partition
-from spade_jax.config import require
-from spade_jax.ops.dropout import check_dropout, kept, number_queries
-from spade_jax.ops.softmax_attention import ATTENDED, softmax_attention
+from spade_jax.ops.attention.dropout import kept, number_queries
+from spade_jax.ops.attention.softmax import ATTENDED, softmax_attention, visible_keys
 from spade_jax.ops.toeplitz import toeplitz
 
 # Queries whose scores are in memory at one time.
 _SPAN = 1024
 
 
-def full_attention(
+def attend(
     query_bqhk: Array,
     key_bjhk: Array,
     value_bjhk: Array,
+    query_segment_ids: Array | None,
+    key_segment_ids: Array | None,
+    bias: Array | None,
+    dropout_key: Array | None,
     *,
     causal: bool,
-    query_segment_ids: Array | None = None,
-    key_segment_ids: Array | None = None,
-    bias: Array | None = None,
-    dropout_rate: float = 0.0,
-    dropout_key: Array | None = None,
+    dropout_rate: float,
 ) -> Array:
-    """Softmax attention of q queries to j keys (arXiv 1706.03762).
+    """`full.full_attention`, a span of queries at a time.
 
-    A span of queries at a time, so that there is never an array of q x j. Where the ambient mesh
-    cuts sequences, keys stay where they are: each shard attends from all queries to its own keys,
-    and what they find is put together by the sums of their softmax. Queries and results move, of
-    which an encoder-decoder has fewer than keys.
-
-    Args:
-      query_bqhk: [b, q, h, k], already scaled.
-      key_bjhk, value_bjhk: [b, j, h, k].
-      causal: query i sees keys 0 .. i only; q must equal j.
-      query_segment_ids, key_segment_ids: int [b, q] and [b, j]. A key of segment 0 (padding) is
-        hidden; with both given, a query sees the keys of its own segment alone.
-      bias: float32 [h, 2j - 1], added to the scores: of keys j - 1 places before the query to j - 1
-        behind it; q must equal j.
-      dropout_rate: which share of the probabilities to drop.
-      dropout_key: needed where the rate is not zero.
-
-    Returns:
-      [b, q, h, k] in the dtype of the queries; zero where a query sees no key.
-
-    Raises:
-      ConfigError: shapes that contradict, segments of queries alone, a dropout rate outside
-        [0, 1) or without a key.
+    Where the ambient mesh cuts sequences, keys stay where they are: each shard attends from all
+    queries to its own keys, and what they find is put together by the sums of their softmax.
+    Queries and results move, of which an encoder-decoder has fewer than keys.
     """
-    (_, queries, heads, _), keys = query_bqhk.shape, key_bjhk.shape[1]
-    require(not causal or queries == keys, "causal", causal, f"{queries} queries, {keys} keys")
-    require(
-        query_segment_ids is None or key_segment_ids is not None,
-        "key_segment_ids",
-        None,
-        "must be given with query_segment_ids",
-    )
-    require(
-        bias is None or (queries == keys and bias.shape == (heads, 2 * keys - 1)),
-        "bias.shape",
-        None if bias is None else bias.shape,
-        f"must be [h, 2j - 1] = {(heads, 2 * keys - 1)} for {queries} queries and {keys} keys",
-    )
-    check_dropout(dropout_rate, dropout_key)
     query_axes, key_axes = (
         partition.fitting(("batch", "length", "heads", None), array.shape)
         for array in (query_bqhk, key_bjhk)
@@ -77,37 +42,20 @@ def full_attention(
         _attend_on_shard,
         causal=causal,
         dropout_rate=dropout_rate,
-        num_heads=heads,
-        length=queries,
+        num_heads=query_bqhk.shape[2],
+        length=query_bqhk.shape[1],
         query_axes=query_axes,
         key_axes=key_axes,
     )
     by_head = (query_axes[2],)
-    attend = partition.on_each_device(
+    on_devices = partition.on_each_device(
         on_shard,
         (query_axes, key_axes, key_axes, query_axes[:2], key_axes[:2], by_head, ()),
         query_axes,
     )
-    return attend(
-        query_bqhk,
-        key_bjhk,
-        value_bjhk,
-        query_segment_ids,
-        key_segment_ids,
-        bias,
-        dropout_key if dropout_rate > 0 else None,
+    return on_devices(
+        query_bqhk, key_bjhk, value_bjhk, query_segment_ids, key_segment_ids, bias, dropout_key
     )
-
-
-def visible_keys(query_segment_ids: Array | None, key_segment_ids: Array | None) -> Array | None:
-    """Bool, broadcastable to [b, h, q, j]: which keys each query may see by their segments, [b, q]
-    and [b, j]; None: all of them."""
-    if key_segment_ids is None:
-        return None
-    shown = (key_segment_ids != 0)[:, None, None, :]
-    if query_segment_ids is None:
-        return shown
-    return shown & (query_segment_ids[:, :, None] == key_segment_ids[:, None, :])[:, None]
 
 
 def _attend_on_shard(
@@ -126,7 +74,7 @@ def _attend_on_shard(
     query_axes: tuple[str | None, ...],
     key_axes: tuple[str | None, ...],
 ) -> Array:
-    """`full_attention`, of one shard of so many heads and queries; the axes are those that are cut
+    """`attend`, of one shard of so many heads and queries; the axes are those that are cut
     into shards."""
     keys_cut, queries_cut = key_axes[1] is not None, query_axes[1] is not None
     if keys_cut and queries_cut:
@@ -162,10 +110,10 @@ def _attend_on_shard(
     weight_bqh = weight_bqh / lax.psum(weight_bqh, "sequence")
     part_bqhk = attended_bqhk.astype(jnp.float32) * weight_bqh[..., None]
     if queries_cut:
-        whole = lax.psum_scatter(part_bqhk, "sequence", scatter_dimension=1, tiled=True)
+        total_bqhk = lax.psum_scatter(part_bqhk, "sequence", scatter_dimension=1, tiled=True)
     else:
-        whole = lax.psum(part_bqhk, "sequence")
-    return whole.astype(query_bqhk.dtype)
+        total_bqhk = lax.psum(part_bqhk, "sequence")
+    return total_bqhk.astype(query_bqhk.dtype)
 
 
 def _in_spans(
@@ -209,10 +157,10 @@ def _in_spans(
         if bias is not None:
             # Queries that fill up the last span reach to before the first of the biases.
             beyond = spans * span - queries
-            whole = (bias.shape[1] + 1) // 2
+            all_keys = (bias.shape[1] + 1) // 2
             bias = lax.dynamic_slice_in_dim(
                 jnp.pad(bias, ((0, 0), (beyond, 0))),
-                first_key - first_query - span + whole + beyond,
+                first_key - first_query - span + all_keys + beyond,
                 span + keys - 1,
                 axis=1,
             )

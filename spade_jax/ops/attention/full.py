@@ -1,0 +1,76 @@
+"""Attention of every query to every key: the decoder's self- and cross-attention."""
+
+from jax import Array
+
+from spade_jax.ops.attention import full_xla
+from spade_jax.ops.attention.dropout import check_dropout
+from spade_jax.ops.checks import check
+from spade_jax.ops.dispatch import Operation
+
+
+def full_attention(
+    query_bqhk: Array,
+    key_bjhk: Array,
+    value_bjhk: Array,
+    *,
+    causal: bool,
+    query_segment_ids: Array | None = None,
+    key_segment_ids: Array | None = None,
+    bias: Array | None = None,
+    dropout_rate: float = 0.0,
+    dropout_key: Array | None = None,
+    implementation: str | None = None,
+) -> Array:
+    """Softmax attention of q queries to j keys (arXiv 1706.03762); never an array of q x j.
+
+    Args:
+      query_bqhk: [b, q, h, k], already scaled.
+      key_bjhk, value_bjhk: [b, j, h, k].
+      causal: query i sees keys 0 .. i only; q must equal j.
+      query_segment_ids, key_segment_ids: int [b, q] and [b, j]. A key of segment 0 (padding) is
+        hidden; with both given, a query sees the keys of its own segment alone.
+      bias: float32 [h, 2j - 1], added to the scores: of keys j - 1 places before the query to j - 1
+        behind it; q must equal j.
+      dropout_rate: which share of the probabilities to drop.
+      dropout_key: needed where the rate is not zero.
+      implementation: a name; None is the platform's best.
+
+    Returns:
+      [b, q, h, k] in the dtype of the queries; zero where a query sees no key.
+
+    Raises:
+      ValueError: shapes that contradict, segments of queries alone, a dropout rate outside
+        [0, 1) or without a key, or an implementation that cannot do this (`dispatch.Unsupported`).
+    """
+    (_, queries, heads, _), keys = query_bqhk.shape, key_bjhk.shape[1]
+    check(not causal or queries == keys, "causal", causal, f"{queries} queries, {keys} keys")
+    check(
+        query_segment_ids is None or key_segment_ids is not None,
+        "key_segment_ids",
+        None,
+        "must be given with query_segment_ids",
+    )
+    check(
+        bias is None or (queries == keys and bias.shape == (heads, 2 * keys - 1)),
+        "bias.shape",
+        None if bias is None else bias.shape,
+        f"must be [h, 2j - 1] = {(heads, 2 * keys - 1)} for {queries} queries and {keys} keys",
+    )
+    check_dropout(dropout_rate, dropout_key)
+    arguments = (
+        query_bqhk,
+        key_bjhk,
+        value_bjhk,
+        query_segment_ids,
+        key_segment_ids,
+        bias,
+        dropout_key if dropout_rate > 0 else None,
+    )
+    attend = FULL_ATTENTION.choose(
+        implementation, *arguments, causal=causal, dropout_rate=dropout_rate
+    )
+    return attend(*arguments, causal=causal, dropout_rate=dropout_rate)
+
+
+FULL_ATTENTION = Operation("full attention")
+FULL_ATTENTION.register("xla", full_xla.attend, platforms=("cpu", "gpu", "tpu"))

@@ -1,0 +1,85 @@
+"""Which implementation of an operation runs: the one that is named, or the platform's best.
+
+An operation is one public function, with its checks and its documentation; what computes it are
+implementations, registered here under names. All of them pass one suite of tests. "xla" is plain
+JAX: it runs everywhere, takes all arguments, and is what the others are held against.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from spade_jax import partition
+
+
+class Unsupported(ValueError):
+    """An implementation that was named and cannot do what is asked: the message says why, and what
+    can."""
+
+
+class Implementation(NamedTuple):
+    """One way to compute an operation.
+
+    Attributes:
+      function: takes the operation's arguments.
+      platforms: where it is the best: "cpu", "gpu", "tpu".
+      refuses: takes the same arguments; says why it cannot take them, or None.
+    """
+
+    function: Callable[..., Any]
+    platforms: tuple[str, ...]
+    refuses: Callable[..., str | None]
+
+
+class Operation:
+    """An operation by its name, and its implementations."""
+
+    def __init__(self, name: str):
+        self.name = name
+        self.implementations: dict[str, Implementation] = {}
+
+    def register(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        *,
+        platforms: tuple[str, ...] = (),
+        refuses: Callable[..., str | None] = lambda *arguments, **settings: None,
+    ) -> None:
+        """Adds an implementation; of several that are best on a platform, the one added last that
+        takes the arguments runs."""
+        self.implementations[name] = Implementation(function, platforms, refuses)
+
+    def choose(
+        self, implementation: str | None, *arguments: Any, **settings: Any
+    ) -> Callable[..., Any]:
+        """The function that takes these arguments.
+
+        Args:
+          implementation: a name, which never falls back; None is the best on the platform at hand.
+
+        Raises:
+          Unsupported: a name that is not registered, or that refuses the arguments.
+        """
+        if implementation is not None:
+            if implementation not in self.implementations:
+                raise Unsupported(
+                    f"{self.name}: has no implementation {implementation!r}; must be one of "
+                    f"{', '.join(self.implementations)}, or None for the platform's best"
+                )
+            named = self.implementations[implementation]
+            if (reason := named.refuses(*arguments, **settings)) is not None:
+                can = [
+                    name
+                    for name, other in self.implementations.items()
+                    if other.refuses(*arguments, **settings) is None
+                ]
+                raise Unsupported(
+                    f"{self.name}: implementation {implementation!r} {reason}; "
+                    f"{', '.join(can) or 'none'} can"
+                )
+            return named.function
+        platform = partition.platform()
+        for candidate in reversed(self.implementations.values()):
+            if platform in candidate.platforms and not candidate.refuses(*arguments, **settings):
+                return candidate.function
+        return self.implementations["xla"].function
