@@ -2,9 +2,15 @@
 
 import argparse
 
+from spade_jax.config import MAX_COUNT, ConfigError, Range, shown
+from spade_jax.parsing import parse_number
+
 
 def positive(text: str) -> int:
     """An integer of at least 1, for argparse."""
-    if not text.isdigit() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
+    try:
+        return parse_number(text, "", int, Range(1, MAX_COUNT))
+    except ConfigError:
+        raise argparse.ArgumentTypeError(
+            f"{shown(text)} is not a positive integer of at most {MAX_COUNT}"
+        ) from None

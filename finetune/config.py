@@ -1,9 +1,17 @@
 """The configuration of a fine-tuning run."""
 
 import dataclasses
-from typing import Literal
+from typing import Annotated, Literal
 
-from spade_jax.config import ModelConfig, require, require_literals, require_pattern
+from spade_jax.config import (
+    MAX_COUNT,
+    DropoutRate,
+    ModelConfig,
+    Range,
+    check_fields,
+    require,
+    require_pattern,
+)
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.decoding.config import BeamConfig
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
@@ -34,30 +42,24 @@ class FinetuneConfig:
     task: TaskConfig
     init_from: str | None = None
     model: ModelConfig | None = None
-    dropout_rate: float | None = None
+    dropout_rate: DropoutRate | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
     new_parameters: tuple[str, ...] = ()
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     decoding: BeamConfig = dataclasses.field(default_factory=BeamConfig)
-    eval_examples: int | None = None
+    eval_examples: Annotated[int, Range(1, MAX_COUNT, "for all")] | None = None
     eval_only: bool = False
     print_sharding: bool = False
 
     def __post_init__(self) -> None:
-        require_literals(self, "config")
+        check_fields(self, "")
         require(
             self.init_from is not None or self.model is not None,
             "init_from",
             self.init_from,
             "must name the workdir of a pre-training run (or set model, to begin at random)",
-        )
-        require(
-            self.eval_examples is None or self.eval_examples >= 1,
-            "eval_examples",
-            self.eval_examples,
-            "must be at least 1, or None for all",
         )
         require(
             self.eval_only or not self.task.local or bool(self.task.patterns("train")),

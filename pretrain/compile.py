@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,16 @@ from spade_jax.command_line import (
     quiet_imports,
     read_config,
 )
-from spade_jax.training.topology import GIB, Topology, devices, parse_topology, set_environment
+from spade_jax.config import require
+from spade_jax.parsing import PathOption, whole_number
+from spade_jax.training.topology import (
+    GIB,
+    MAX_SLICES,
+    Topology,
+    devices,
+    parse_topology,
+    set_environment,
+)
 
 DESCRIPTION = """\
 Compiles a training step for a slice of TPUs, or for CPU or GPU devices that are here, and prints
@@ -33,10 +43,13 @@ def main(argv: Sequence[str]) -> int:
 
     def program() -> int:
         options, config, topology = _parse(argv)
+        if options.json is not None:
+            check_output(options.json, "--json")
         set_environment(topology)
         with quiet_imports():
-            found = devices(topology)
-        _compile(options, config, topology, found)
+            from spade_jax.training import compiled  # noqa: F401
+        # Out of that: XLA and libtpu end the process where they do not know a flag, and say why.
+        _compile(options, config, topology, devices(topology))
         return 0
 
     return exit_status(program, "the report")
@@ -58,7 +71,10 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, Top
         help="such as v4:2x2x4, v5e:16x16, v5p:4x4x4, v6e:8x8, cpu:8, gpu:1",
     )
     parser.add_argument(
-        "--slices", type=int, default=1, help="so many slices of that shape (default: 1)"
+        "--slices",
+        action=whole_number(1, MAX_SLICES),
+        default=1,
+        help="so many slices of that shape (default: 1)",
     )
     parser.add_argument(
         "--part",
@@ -76,11 +92,25 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, Top
         action="store_true",
         help="look for the largest batch that fits: some ten compilations",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report there as well")
+    parser.add_argument(
+        "--json", action=PathOption, metavar="FILE", help="write the report there as well"
+    )
     options, rest = parser.parse_known_args(argv)
     topology = parse_topology(options.topology, options.slices)
     overrides = parse_overrides(rest, parser)
     return options, read_config(options.config, overrides, PretrainConfig, "pretrain"), topology
+
+
+def check_output(path: Path, setting: str) -> None:
+    """Raises ConfigError where no file can be written, before there is what it will hold."""
+    require(not path.is_dir(), setting, str(path), "must be a file, not a directory")
+    target = path if path.exists() else path.parent
+    require(
+        target.exists() and os.access(target, os.W_OK),
+        setting,
+        str(path),
+        "must be a file that can be written, in a directory that is there",
+    )
 
 
 def _compile(
@@ -89,7 +119,6 @@ def _compile(
     from rich.console import Console
 
     from spade_jax import partition
-    from spade_jax.config import require
     from spade_jax.training import compiled
     from spade_jax.training.sharding import make_mesh
 

@@ -1,10 +1,17 @@
 """The configuration of a pre-training run."""
 
 import dataclasses
+from typing import Annotated
 
-from spade_jax.config import ModelConfig, require
+from spade_jax.config import ModelConfig, Range, check_fields, require
 from spade_jax.data.config import DataConfig
-from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.config import (
+    MAX_BATCH,
+    LossConfig,
+    MeshConfig,
+    OptimizerConfig,
+    TrainConfig,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,11 +29,11 @@ class PretrainConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
-    samples: int = 3
+    samples: Annotated[int, Range(0, MAX_BATCH)] = 3
     print_sharding: bool = False
 
     def __post_init__(self) -> None:
-        require(self.samples >= 0, "samples", self.samples, "must be at least 0")
+        check_fields(self, "")
         require(
             self.samples <= self.train.batch_size,
             "samples",

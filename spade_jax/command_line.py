@@ -7,17 +7,19 @@ import argparse
 import ast
 import contextlib
 import dataclasses
+import inspect
 import logging
 import os
 import runpy
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
 
-from spade_jax.config import ConfigError, from_dict, nearest
+from spade_jax.config.schema import ConfigError, from_dict, nearest, shorten, shown
 
 T = TypeVar("T")
 
@@ -77,9 +79,9 @@ def read_settings(file: str, overrides: Mapping[str, Any], program: str) -> dict
     """The same as nested dicts and lists, whose values nothing has looked at.
 
     Raises:
-      ConfigError: a file or setting that does not exist.
+      ConfigError: a file or setting that does not exist, or a file that makes no settings.
     """
-    settings = _plain(_load(Path(file), program))
+    settings = _load(Path(file), program)
     for name, value in overrides.items():
         _override(settings, name, value)
     return settings
@@ -106,28 +108,55 @@ def parse_overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> dic
             overrides[name.removeprefix("--config.")] = ast.literal_eval(
                 literals.get(value.lower(), value)
             )
-        except (ValueError, SyntaxError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             overrides[name.removeprefix("--config.")] = value
     return overrides
 
 
-def _load(path: Path, program: str) -> Any:
-    """What the file's `get_config` returns."""
+def _load(path: Path, program: str) -> dict[str, Any]:
+    """What the file's `get_config` returns, as nested dicts and lists."""
     if not path.is_file():
         directory = path.parent if path.parent.is_dir() else Path("configs") / program
         known = [str(p) for p in directory.glob("*.py") if p.name != "__init__.py"]
-        raise ConfigError(f"--config = {str(path)!r}: no such file{nearest(str(path), known)}")
+        raise ConfigError(f"--config = {shown(str(path))}: no such file{nearest(str(path), known)}")
+    where = f"--config = {shown(str(path))}"
     try:
-        module = runpy.run_path(str(path))
-    except SyntaxError as error:
+        settings = _plain(_get_config(path, where)())
+    except ConfigError:
+        raise
+    except (Exception, SystemExit) as error:
+        reason = shorten(" ".join(str(error).split()))
+        if isinstance(error, SyntaxError) and error.filename == str(path):
+            raise ConfigError(
+                f"{where}: must be a Python file (line {error.lineno}: {error.msg})"
+            ) from None
+        lines = [
+            line
+            for frame, line in traceback.walk_tb(error.__traceback__)
+            if frame.f_code.co_filename == str(path)
+        ]
+        at = f"line {lines[-1]}" if lines else "it"
         raise ConfigError(
-            f"--config = {str(path)!r}: must be a Python file (line {error.lineno}: {error.msg})"
+            f"{where}: must make a configuration, but {at} raises "
+            f"{type(error).__name__}" + (f" ({reason})" if reason else "")
         ) from None
-    if "get_config" not in module:
+    if not isinstance(settings, dict):
         raise ConfigError(
-            f"--config = {str(path)!r}: must define get_config(), which returns the configuration"
+            f"{where}: get_config() must return a ConfigDict or a dict, not "
+            f"{type(settings).__name__}; to_config_dict() makes one of a dataclass"
         )
-    return module["get_config"]()
+    return settings
+
+
+def _get_config(path: Path, where: str) -> Callable[[], Any]:
+    get_config = runpy.run_path(str(path)).get("get_config")
+    if not callable(get_config):
+        raise ConfigError(f"{where}: must define get_config(), which returns the configuration")
+    try:
+        inspect.signature(get_config).bind()
+    except TypeError:
+        raise ConfigError(f"{where}: get_config() must need no arguments") from None
+    return get_config
 
 
 def _plain(value: Any) -> Any:
@@ -142,19 +171,19 @@ def _plain(value: Any) -> Any:
 def _override(settings: Any, name: str, value: Any) -> None:
     *parents, last = name.split(".")
     where = "config"
-    for part in [*parents, last]:
-        if isinstance(settings, dict):
-            key: Any = part
-            known = list(settings)
-        elif isinstance(settings, list):
-            key = int(part) if part.isdigit() else part
-            known = [str(i) for i in range(len(settings))]
-        else:
-            raise ConfigError(f"{where} = {settings!r}: has no setting {part!r} inside")
-        if part not in known:
-            raise ConfigError(f"{where}.{part}: no such setting{nearest(part, known)}")
+    for part in parents:
+        settings = settings[_key(settings, part, where)]
         where = f"{where}.{part}"
-        if part is last:
-            settings[key] = value
-        else:
-            settings = settings[key]
+    settings[_key(settings, last, where)] = value
+
+
+def _key(settings: Any, part: str, where: str) -> Any:
+    """The key of a dict, or the index of a list, that a part of a name stands for."""
+    if not isinstance(settings, dict | list):
+        raise ConfigError(f"{where} = {shown(settings)}: has no setting {shown(part)} inside")
+    known = {
+        str(key): key for key in (settings if isinstance(settings, dict) else range(len(settings)))
+    }
+    if part not in known:
+        raise ConfigError(f"{where}.{shorten(part)}: no such setting{nearest(part, known)}")
+    return known[part]

@@ -31,7 +31,7 @@ def launch(argv: Sequence[str]) -> int:
         "must be lowercase letters, digits and hyphens, as Cloud TPUs are named",
     )
     commands.require_name(
-        "--zone", options.zone, r"[a-z]+-[a-z]+\d+-[a-z]", "must be a zone, such as us-east5-a"
+        "--zone", options.zone, r"[a-z]+-[a-z]+[0-9]+-[a-z]", "must be a zone, such as us-east5-a"
     )
     program = commands.program_arguments(options.program, here=False)
     inside = f"cd {shlex.quote(options.directory)} && .venv/bin/python -u -m {shlex.join(program)}"

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import IO
 
 from pretrain.launch import commands
-from spade_jax.config import require
-from spade_jax.training.topology import forced_cpu
+from spade_jax.parsing import whole_number
+from spade_jax.training.topology import MAX_HOST_DEVICES, forced_cpu
 
 # After the first process ends with an error, the others get SIGTERM, and SIGKILL so much later.
 _GRACE_SECONDS = 20.0
@@ -26,18 +26,18 @@ def launch(argv: Sequence[str]) -> int:
         description="Starts a program as several processes on this machine, which are one run.",
         epilog=commands.EPILOG,
     )
-    parser.add_argument("--processes", type=int, required=True, metavar="N")
+    parser.add_argument(
+        "--processes", action=whole_number(1, MAX_HOST_DEVICES), required=True, metavar="N"
+    )
     parser.add_argument(
         "--cpu_devices",
-        type=int,
+        action=whole_number(0, MAX_HOST_DEVICES),
         default=0,
         metavar="N",
         help="that each process sees, on CPUs; default: the devices that JAX finds",
     )
     commands.add_common(parser)
     options = parser.parse_args(argv)
-    require(options.processes >= 1, "--processes", options.processes, "must be at least 1")
-    require(options.cpu_devices >= 0, "--cpu_devices", options.cpu_devices, "must be at least 0")
     program = commands.program_arguments(options.program, here=True)
     port = _free_port()
     own = [sys.executable, "-u", "-m", *program]

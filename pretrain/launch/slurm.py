@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pretrain.launch import commands
-from spade_jax.config import require
+from spade_jax.parsing import whole_number
 
 
 def launch(argv: Sequence[str]) -> int:
@@ -18,20 +18,19 @@ def launch(argv: Sequence[str]) -> int:
         "SIGTERM and saves; a job that lost a node is queued again. Both go on where they were.",
         epilog=commands.EPILOG,
     )
-    parser.add_argument("--nodes", type=int, required=True)
-    parser.add_argument("--gpus", type=int, required=True, help="of each node")
-    parser.add_argument("--cpus", type=int, default=8, help="of each GPU; default: %(default)s")
+    parser.add_argument("--nodes", action=whole_number(1, 2**16), required=True)
+    parser.add_argument("--gpus", action=whole_number(1, 2**10), required=True, help="of each node")
+    parser.add_argument(
+        "--cpus", action=whole_number(1, 2**10), default=8, help="of each GPU; default: %(default)s"
+    )
     parser.add_argument("--time", required=True, metavar="[D-]HH:MM:SS")
     parser.add_argument("--partition")
     parser.add_argument("--account")
     parser.add_argument("--name", default="spade", help="of the job; default: %(default)s")
     commands.add_common(parser)
     options = parser.parse_args(argv)
-    for setting in ("nodes", "gpus", "cpus"):
-        value = getattr(options, setting)
-        require(value >= 1, f"--{setting}", value, "must be at least 1")
     commands.require_name(
-        "--time", options.time, r"(\d+-)?\d{1,3}:\d\d:\d\d", "must be [D-]HH:MM:SS"
+        "--time", options.time, r"([0-9]+-)?[0-9]{1,3}:[0-9]{2}:[0-9]{2}", "must be [D-]HH:MM:SS"
     )
     program = commands.program_arguments(options.program, here=True)
     python = Path(".venv/bin/python")

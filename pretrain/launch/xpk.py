@@ -5,7 +5,8 @@ import shlex
 from collections.abc import Sequence
 
 from pretrain.launch import commands
-from spade_jax.config import require
+from spade_jax.parsing import whole_number
+from spade_jax.training.topology import MAX_SLICES
 
 
 def launch(argv: Sequence[str]) -> int:
@@ -20,9 +21,12 @@ def launch(argv: Sequence[str]) -> int:
     parser.add_argument("--workload", required=True, help="its name")
     parser.add_argument("--tpu_type", required=True, help="such as v5litepod-256")
     parser.add_argument("--image", required=True, help="of Docker")
-    parser.add_argument("--slices", type=int, default=1)
+    parser.add_argument("--slices", action=whole_number(1, MAX_SLICES), default=1)
     parser.add_argument(
-        "--restarts", type=int, default=10, help="after a lost machine; default: %(default)s"
+        "--restarts",
+        action=whole_number(0, 10**6),
+        default=10,
+        help="after a lost machine; default: %(default)s",
     )
     commands.add_common(parser)
     options = parser.parse_args(argv)
@@ -33,10 +37,11 @@ def launch(argv: Sequence[str]) -> int:
         "must be at most 40 lowercase letters, digits and hyphens",
     )
     commands.require_name(
-        "--tpu_type", options.tpu_type, r"v\w+-\d+", "must be a type and a size, as v5litepod-256"
+        "--tpu_type",
+        options.tpu_type,
+        r"v[a-z0-9]+-[0-9]+",
+        "must be a type and a size, as v5litepod-256",
     )
-    require(options.slices >= 1, "--slices", options.slices, "must be at least 1")
-    require(options.restarts >= 0, "--restarts", options.restarts, "must be at least 0")
     program = commands.program_arguments(options.program, here=False)
     command = [
         "xpk",

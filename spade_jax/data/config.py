@@ -2,11 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from spade_jax.config import ConfigError, require, require_literals
+from spade_jax.config import MAX_LENGTH, ConfigError, Range, Seed, check_fields, require
 
 Split = Literal["train", "validation"]
+
+Weight = Annotated[float, Range(1e-12, 1e12)]
+# Of examples held back for shuffling, which TensorFlow makes room for at once.
+ShuffleBuffer = Annotated[int, Range(1, 2**24)]
+ExtraIds = Annotated[int, Range(1, MAX_LENGTH)]
 
 
 class DataError(ConfigError):
@@ -47,11 +52,10 @@ class SourceConfig:
     field: str = "text"
     name: str | None = None
     data_dir: str | None = None
-    weight: float = 1.0
+    weight: Weight = 1.0
 
     def __post_init__(self) -> None:
-        require_literals(self, "data.sources")
-        require(self.weight > 0, "data.sources.weight", self.weight, "must be above 0")
+        check_fields(self, "data.sources.")
         if self.kind == "sotu":
             for split in ("train", "validation"):
                 require(
@@ -98,23 +102,12 @@ class DenoiserConfig:
       weight: share of this denoiser in a mixture of several, relative to the others'.
     """
 
-    noise_density: float = 0.15
-    mean_span_length: float = 3.0
-    weight: float = 1.0
+    noise_density: Annotated[float, Range(0, 1, above=True, below=True)] = 0.15
+    mean_span_length: Annotated[float, Range(1, MAX_LENGTH)] = 3.0
+    weight: Weight = 1.0
 
     def __post_init__(self) -> None:
-        require(
-            0.0 < self.noise_density < 1.0,
-            "data.denoisers.noise_density",
-            self.noise_density,
-            "must be above 0 and below 1",
-        )
-        require(
-            self.mean_span_length >= 1.0,
-            "data.denoisers.mean_span_length",
-            self.mean_span_length,
-            "must be at least 1 token",
-        )
+        check_fields(self, "data.denoisers.")
         require(
             self.noise_density * (1.0 + 1.0 / self.mean_span_length) < 1.0 - 1e-9,
             "data.denoisers.mean_span_length",
@@ -122,7 +115,6 @@ class DenoiserConfig:
             "must be above noise_density / (1 - noise_density) = "
             f"{self.noise_density / (1.0 - self.noise_density):.3g}, or the masked spans touch",
         )
-        require(self.weight > 0, "data.denoisers.weight", self.weight, "must be above 0")
 
     def count_noise(self, length: int) -> tuple[int, int]:
         """How many of `length` >= 2 tokens are masked, and in how many spans."""
@@ -141,10 +133,18 @@ class DenoiserConfig:
 
     def segment_length(self, input_length: int) -> int:
         """The most tokens whose corrupted inputs, with EOS, fit `input_length` (512: 568)."""
-        length = input_length - 1  # never too long: n tokens make at most n + 1 inputs
-        while self.lengths(length + 1)[0] <= input_length:
-            length += 1
-        return length
+        fits = input_length - 1  # never too long: n tokens make at most n + 1 inputs
+        beyond = 2 * input_length
+        while self.lengths(beyond)[0] <= input_length:
+            fits, beyond = beyond, 2 * beyond
+        # Inputs never become shorter with more tokens.
+        while beyond - fits > 1:
+            middle = (fits + beyond) // 2
+            if self.lengths(middle)[0] <= input_length:
+                fits = middle
+            else:
+                beyond = middle
+        return fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,28 +169,22 @@ class DataConfig:
 
     sources: tuple[SourceConfig, ...] = (SourceConfig(),)
     vocabulary: str = "bytes"
-    extra_ids: int = 100
-    input_length: int = 512
-    target_length: int | None = None
+    extra_ids: ExtraIds = 100
+    input_length: Annotated[int, Range(3, MAX_LENGTH)] = 512
+    target_length: (
+        Annotated[int, Range(1, MAX_LENGTH, "for just what the denoisers need")] | None
+    ) = None
     denoisers: tuple[DenoiserConfig, ...] = (DenoiserConfig(),)
-    document_shuffle_buffer: int = 64
-    shuffle_buffer: int = 2048
-    seed: int = 0
+    document_shuffle_buffer: ShuffleBuffer = 64
+    shuffle_buffer: ShuffleBuffer = 2048
+    seed: Seed = 0
     cache: str | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, "data.")
         for name in ("sources", "denoisers"):
             require(len(getattr(self, name)) > 0, f"data.{name}", (), "must have an entry")
-        for name in ("extra_ids", "document_shuffle_buffer", "shuffle_buffer"):
-            require(getattr(self, name) > 0, f"data.{name}", getattr(self, name), "must be above 0")
         require(self.cache != "", "data.cache", self.cache, "must be a directory, or None")
-        require(self.seed >= 0, "data.seed", self.seed, "must be at least 0")
-        require(
-            self.input_length >= 3,
-            "data.input_length",
-            self.input_length,
-            "must be at least 3: a token, a sentinel and EOS",
-        )
         for denoiser in self.denoisers:
             spans = denoiser.count_noise(denoiser.segment_length(self.input_length))[1]
             require(
@@ -202,6 +196,13 @@ class DataConfig:
                 f"{denoiser.mean_span_length}: each has a sentinel of its own",
             )
         needed = max(d.lengths(d.segment_length(self.input_length))[1] for d in self.denoisers)
+        require(
+            needed <= MAX_LENGTH,
+            "data.input_length",
+            self.input_length,
+            f"must be less with these data.denoisers, which make {needed} target tokens of it; at "
+            f"most {MAX_LENGTH}",
+        )
         require(
             self.target_length is None or self.target_length >= needed,
             "data.target_length",

@@ -8,6 +8,7 @@ and restore a position in it; that files stay open in between is only a matter o
 import collections
 import gzip
 import json
+import sys
 import threading
 import zlib
 from collections.abc import Iterator
@@ -90,16 +91,33 @@ def read_lines(path: str, whole: bool) -> Iterator[bytes]:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
 
 
-def _json_field(line: str, field: str, where: str) -> str:
+def read_json(line: str, where: str) -> dict[str, Any]:
+    """The JSON object that a line is.
+
+    Raises:
+      DataError: it is none, or is nested more deeply or has longer numbers than Python reads.
+    """
     try:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(
             f"{where}: is not JSON ({error.msg} at column {error.colno}); must be an object such "
-            f'as {{"{field}": "…"}}'
+            'as {"name": "…"}'
+        ) from None
+    except RecursionError:
+        raise DataError(f"{where}: is JSON of too many levels; must be an object") from None
+    except ValueError:
+        digits = sys.get_int_max_str_digits()
+        raise DataError(
+            f"{where}: has a number of more than {digits} digits; must have shorter ones"
         ) from None
     if not isinstance(record, dict):
         raise DataError(f"{where}: is a JSON {type(record).__name__}; must be an object")
+    return record
+
+
+def _json_field(line: str, field: str, where: str) -> str:
+    record = read_json(line, where)
     if field not in record:
         raise _no_field(where, "field", field, record)
     if not isinstance(record[field], str):

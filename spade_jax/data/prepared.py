@@ -1,6 +1,7 @@
 """TensorFlow Datasets that were prepared before: found by name and version, never fetched."""
 
 import itertools
+import re
 
 import seqio
 import tensorflow_datasets as tfds
@@ -9,6 +10,8 @@ from etils import epath
 from spade_jax.config import nearest
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError, SourceConfig, Split
+
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
 
 
 def find_builder(name: str, data_dir: str | None, settings: str) -> tfds.core.DatasetBuilder:
@@ -29,7 +32,7 @@ def find_builder(name: str, data_dir: str | None, settings: str) -> tfds.core.Da
     name, _, version = name.partition(":")
     if not version and (root / name).is_dir():
         version = max(
-            (v.name for v in (root / name).iterdir() if v.name.replace(".", "").isdigit()),
+            (v.name for v in (root / name).iterdir() if _VERSION.fullmatch(v.name)),
             key=lambda v: [int(number) for number in v.split(".")],
             default="",
         )

@@ -9,7 +9,7 @@ from typing import Any
 from etils import epath
 
 from spade_jax.data.config import DataError
-from spade_jax.data.documents import not_utf8, read_lines
+from spade_jax.data.documents import not_utf8, read_json, read_lines
 from spade_jax.data.text_to_text import Row
 
 # Of a field of a CSV file, which Python's reader would limit to 131,072: papers are longer.
@@ -103,12 +103,7 @@ def _json_rows(path: str) -> Iterator[tuple[str, Row]]:
     for where, line in _text_lines(path):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: is not JSON ({error.msg} at column {error.colno})") from None
-        if not isinstance(row, dict):
-            raise DataError(f"{where}: is a JSON {type(row).__name__}; must be an object")
+        row = read_json(line, where)
         if "\\u" in line:
             _check_unicode(row, where)
         yield where, row

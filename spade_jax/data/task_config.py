@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from spade_jax.config import ConfigError, nearest, require
+from spade_jax.config import MAX_LENGTH, ConfigError, Range, Seed, check_fields, nearest, require
 from spade_jax.data import metrics
+from spade_jax.data.config import ExtraIds, ShuffleBuffer
 from spade_jax.data.text_to_text import (
     MIXTURES,
     SPLITS,
@@ -20,6 +21,8 @@ from spade_jax.data.text_to_text import (
 )
 
 LOCAL = "local_pairs"
+
+Length = Annotated[int, Range(2, MAX_LENGTH)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,14 +64,15 @@ class TaskConfig:
     labels: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ()
     vocabulary: str | None = None
-    extra_ids: int | None = None
-    input_length: int = 512
-    target_length: int = 64
+    extra_ids: ExtraIds | None = None
+    input_length: Length = 512
+    target_length: Length = 64
     pack: bool = False
-    shuffle_buffer: int = 2048
-    seed: int = 0
+    shuffle_buffer: ShuffleBuffer = 2048
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        check_fields(self, "task.")
         known = (LOCAL, *TASKS, *MIXTURES)
         if self.name not in known:
             raise ConfigError(f"task.name = {self.name!r}: no such task{nearest(self.name, known)}")
@@ -99,14 +103,6 @@ class TaskConfig:
             self.header,
             "must name each column once",
         )
-        for setting, least in (
-            ("input_length", 2),
-            ("target_length", 2),
-            ("shuffle_buffer", 1),
-            ("seed", 0),
-        ):
-            value = getattr(self, setting)
-            require(value >= least, f"task.{setting}", value, f"must be at least {least}")
 
     @property
     def local(self) -> bool:

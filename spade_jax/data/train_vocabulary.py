@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args, get_type_hints
 
-from spade_jax.config import ConfigError, require
+from spade_jax.config import MAX_VOCABULARY, ConfigError, require
 from spade_jax.data.config import DataError, SourceConfig
 from spade_jax.files import whole
+from spade_jax.parsing import PathOption, whole_number
 
 # SentencePiece learns from "sentences" and silently leaves out longer ones.
 _SENTENCE_BYTES = 2048
@@ -123,13 +124,25 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--field", default="text", help="field or feature that holds the text")
     parser.add_argument("--name", help="of TFDS: name and version, such as c4/en:3.1.0")
     parser.add_argument("--data_dir", help="of TFDS: directory the data set was prepared in")
-    parser.add_argument("--output", type=Path, required=True, help="the .model file to write")
-    parser.add_argument("--size", type=int, default=32000, help="tokens, without sentinels")
+    parser.add_argument(
+        "--output", action=PathOption, required=True, help="the .model file to write"
+    )
+    parser.add_argument(
+        "--size",
+        action=whole_number(260, MAX_VOCABULARY),
+        default=32000,
+        help="tokens, without sentinels",
+    )
     parser.add_argument("--model_type", choices=["unigram", "bpe"], default="unigram")
-    parser.add_argument("--max_bytes", type=int, default=200_000_000, help="of text to learn from")
+    parser.add_argument(
+        "--max_bytes",
+        action=whole_number(1, 2**50),
+        default=200_000_000,
+        help="of text to learn from",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing --output")
-    options = parser.parse_args(arguments)
     try:
+        options = parser.parse_args(arguments)
         source = SourceConfig(
             kind=options.kind,
             train=options.input,

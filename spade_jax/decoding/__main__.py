@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import TextIO
 
 from spade_jax.command_line import quiet_imports
-from spade_jax.config import require
+from spade_jax.config import MAX_LENGTH, ConfigError, require
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.files import whole
+from spade_jax.parsing import PathOption, as_in, whole_number
 from spade_jax.training.command_line import add_hosts, hosts_config, run_status
-from spade_jax.training.config import MeshConfig
+from spade_jax.training.config import MAX_BATCH, MeshConfig, TrainConfig
 
 _DESCRIPTION = """\
 Reads a text file line by line and writes what a trained model makes of each line, one line each.
@@ -28,31 +29,66 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--checkpoint", required=True, type=Path, metavar="DIR", help="a workdir")
+    parser.add_argument(
+        "--checkpoint", required=True, action=PathOption, metavar="DIR", help="a workdir"
+    )
     parser.add_argument(
         "--input", required=True, metavar="FILE", help="UTF-8; - reads the standard input"
     )
     parser.add_argument("--output", metavar="FILE", help="default: the standard output")
-    parser.add_argument("--max_length", type=int, default=128, help="the most tokens of an output")
     parser.add_argument(
-        "--input_length", type=int, help="longer inputs are cut off; default: as trained"
+        "--max_length",
+        action=as_in(DecodingConfig, "max_length"),
+        default=128,
+        help="the most tokens of an output",
     )
-    parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument(
-        "--beams", type=int, default=1, help="of beam search; 1: greedy or sampling"
+        "--input_length",
+        action=whole_number(1, MAX_LENGTH),
+        help="longer inputs are cut off; default: as trained",
     )
-    parser.add_argument("--length_penalty", type=float, default=0.6, help="alpha of beam search")
-    parser.add_argument("--temperature", type=float, default=0.0, help="0: the likeliest token")
-    parser.add_argument("--top_k", type=int, help="draw from so many tokens; default: from all")
-    parser.add_argument("--top_p", type=float, default=1.0, help="draw from this much probability")
-    parser.add_argument("--seed", type=int, default=0, help="of sampling")
+    parser.add_argument("--batch_size", action=whole_number(1, MAX_BATCH), default=8)
+    parser.add_argument(
+        "--beams",
+        action=as_in(DecodingConfig, "beams"),
+        default=1,
+        help="of beam search; 1: greedy or sampling",
+    )
+    parser.add_argument(
+        "--length_penalty",
+        action=as_in(DecodingConfig, "length_penalty"),
+        default=0.6,
+        help="alpha of beam search",
+    )
+    parser.add_argument(
+        "--temperature",
+        action=as_in(DecodingConfig, "temperature"),
+        default=0.0,
+        help="0: the likeliest token",
+    )
+    parser.add_argument(
+        "--top_k",
+        action=as_in(DecodingConfig, "top_k"),
+        help="draw from so many tokens; default: from all",
+    )
+    parser.add_argument(
+        "--top_p",
+        action=as_in(DecodingConfig, "top_p"),
+        default=1.0,
+        help="draw from this much probability",
+    )
+    parser.add_argument("--seed", action=as_in(TrainConfig, "seed"), default=0, help="of sampling")
     add_hosts(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 1 for a file that cannot be read, 2 for a wrong setting."""
-    options = parse(argv)
+    try:
+        options = parse(argv)
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
 
     def program() -> int:
         if options.input == "-":
@@ -81,9 +117,6 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int |
         processes that differ in their settings or lines.
       RunError: no checkpoint that can be read.
     """
-    for name in ("batch_size", "input_length"):
-        value = getattr(options, name)
-        require(value is None or value >= 1, f"--{name}", value, "must be at least 1")
     config = DecodingConfig(
         max_length=options.max_length,
         beams=options.beams,

@@ -1,8 +1,9 @@
 """How outputs are written, as frozen dataclasses that know no framework."""
 
 import dataclasses
+from typing import Annotated
 
-from spade_jax.config import require
+from spade_jax.config import MAX_LENGTH, MAX_VOCABULARY, Range, check_fields, require
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,23 +17,12 @@ class SamplingConfig:
         sampling, arXiv 1904.09751), after temperature and top_k.
     """
 
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float = 1.0
+    temperature: Annotated[float, Range(0, 1e6)] = 0.0
+    top_k: Annotated[int, Range(1, MAX_VOCABULARY, "for all tokens")] | None = None
+    top_p: Annotated[float, Range(0, 1, above=True)] = 1.0
 
     def __post_init__(self) -> None:
-        require(
-            self.temperature >= 0.0, "decoding.temperature", self.temperature, "must be at least 0"
-        )
-        require(
-            self.top_k is None or self.top_k >= 1,
-            "decoding.top_k",
-            self.top_k,
-            "must be at least 1, or None for all tokens",
-        )
-        require(
-            0.0 < self.top_p <= 1.0, "decoding.top_p", self.top_p, "must be above 0 and at most 1"
-        )
+        check_fields(self, "decoding.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,17 +34,11 @@ class BeamConfig:
       length_penalty: the exponent alpha of beam search's `length_penalty`.
     """
 
-    beams: int = 1
-    length_penalty: float = 0.6
+    beams: Annotated[int, Range(1, 2**16)] = 1
+    length_penalty: Annotated[float, Range(0, 10)] = 0.6
 
     def __post_init__(self) -> None:
-        require(self.beams >= 1, "decoding.beams", self.beams, "must be at least 1")
-        require(
-            self.length_penalty >= 0.0,
-            "decoding.length_penalty",
-            self.length_penalty,
-            "must be at least 0",
-        )
+        check_fields(self, "decoding.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,12 +49,10 @@ class DecodingConfig(SamplingConfig, BeamConfig):
       max_length: the most tokens of an output, with its end.
     """
 
-    max_length: int = 128
+    max_length: Annotated[int, Range(1, MAX_LENGTH)] = 128
 
     def __post_init__(self) -> None:
-        SamplingConfig.__post_init__(self)
-        BeamConfig.__post_init__(self)
-        require(self.max_length >= 1, "decoding.max_length", self.max_length, "must be at least 1")
+        check_fields(self, "decoding.")
         require(
             self.beams == 1 or self.temperature == 0.0,
             "decoding.temperature",

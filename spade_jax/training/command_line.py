@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from spade_jax import command_line
+from spade_jax.config import require
+from spade_jax.parsing import PathOption, as_in
 from spade_jax.training.config import HostsConfig, RunError
 
 T = TypeVar("T")
@@ -82,11 +84,18 @@ def parse(argv: Sequence[str], config_class: type[T], program: str, description:
         "--workdir",
         required=True,
         metavar="DIR",
-        type=Path,
+        action=PathOption,
         help="where checkpoints, metrics and the loss curve go; made if it is not there",
     )
     add_hosts(parser)
     known, rest = parser.parse_known_args(argv)
+    checkpoints = known.workdir / "checkpoints"
+    require(
+        checkpoints.is_dir() or not checkpoints.exists(),
+        "--workdir",
+        str(known.workdir),
+        "its checkpoints must be a directory, not a file",
+    )
     overrides = command_line.parse_overrides(rest, parser)
     config = command_line.read_config(known.config, overrides, config_class, program)
     return Command(config, known.workdir, hosts_config(known))
@@ -100,13 +109,27 @@ def add_hosts(parser: argparse.ArgumentParser) -> None:
         "Open MPI are found without these",
     )
     group.add_argument("--coordinator", metavar="HOST:PORT", help="an address of process 0")
-    group.add_argument("--processes", type=int, metavar="N", help="how many there are")
-    group.add_argument("--process", type=int, metavar="I", help="which one this is, from 0")
+    group.add_argument(
+        "--processes",
+        action=as_in(HostsConfig, "processes"),
+        metavar="N",
+        help="how many there are",
+    )
+    group.add_argument(
+        "--process",
+        action=as_in(HostsConfig, "process"),
+        metavar="I",
+        help="which one this is, from 0",
+    )
     group.add_argument(
         "--distributed", action="store_true", help="ask the environment even if it seems to be none"
     )
     group.add_argument(
-        "--timeout", type=float, default=300.0, metavar="SECONDS", help="to wait for the others"
+        "--timeout",
+        action=as_in(HostsConfig, "timeout"),
+        default=300.0,
+        metavar="SECONDS",
+        help="to wait for the others",
     )
 
 

@@ -1,11 +1,25 @@
 """How a model is trained, as frozen dataclasses that know no framework, with their checks."""
 
 import dataclasses
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from spade_jax.config import require, require_literals, require_pattern
+from spade_jax.config import (
+    MAX_COUNT,
+    Count,
+    Range,
+    Seed,
+    check_fields,
+    require,
+    require_pattern,
+)
 
-RateTable = tuple[tuple[str, float | None], ...]
+MAX_BATCH = 2**20
+MAX_DEVICES = 2**20
+
+Rate = Annotated[float, Range(0, 1000, "for the model's own")]
+RateTable = tuple[tuple[str, Rate | None], ...]
+Beta = Annotated[float, Range(0, 1, below=True)]
 
 
 class RunError(RuntimeError):
@@ -40,15 +54,15 @@ class OptimizerConfig:
     """
 
     name: Literal["adamw", "adafactor"] = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: Annotated[float, Range(0, 1000, above=True)] = 1e-3
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt", "rsqrt_decay"] = "cosine"
-    warmup_steps: int = 1000
-    final_fraction: float = 0.1
-    betas: tuple[float, float] = (0.9, 0.98)
-    eps: float = 1e-8
-    decay_exponent: float = 0.8
-    weight_decay: float = 0.01
-    clip_norm: float | None = 1.0
+    warmup_steps: Annotated[int, Range(0, MAX_COUNT)] = 1000
+    final_fraction: Annotated[float, Range(0, 1)] = 0.1
+    betas: tuple[Beta, Beta] = (0.9, 0.98)
+    eps: Annotated[float, Range(0, 1, above=True)] = 1e-8
+    decay_exponent: Annotated[float, Range(0, 10, above=True)] = 0.8
+    weight_decay: Annotated[float, Range(0, 1000)] = 0.01
+    clip_norm: Annotated[float, Range(0, 1e12, "to never clip", above=True)] | None = 1.0
     learning_rates: RateTable = ((".*", None),)
     weight_decays: RateTable = (
         (r".*(norm|bias|global_mixer/(a_|b|d|log_dt)).*", 0.0),
@@ -56,60 +70,16 @@ class OptimizerConfig:
     )
 
     def __post_init__(self) -> None:
-        require_literals(self, "optimizer")
-        require(
-            self.learning_rate > 0, "optimizer.learning_rate", self.learning_rate, "must be above 0"
-        )
-        require(
-            self.warmup_steps >= 0,
-            "optimizer.warmup_steps",
-            self.warmup_steps,
-            "must be at least 0",
-        )
+        check_fields(self, "optimizer.")
         require(
             self.schedule not in ("inverse_sqrt", "rsqrt_decay") or self.warmup_steps > 0,
             "optimizer.warmup_steps",
             self.warmup_steps,
             f'must be at least 1 for schedule "{self.schedule}", which falls from there',
         )
-        require(
-            0 <= self.final_fraction <= 1,
-            "optimizer.final_fraction",
-            self.final_fraction,
-            "must be between 0 and 1",
-        )
-        for beta in self.betas:
-            require(
-                0 <= beta < 1, "optimizer.betas", self.betas, "each must be at least 0 and below 1"
-            )
-        require(self.eps > 0, "optimizer.eps", self.eps, "must be above 0")
-        require(
-            self.decay_exponent > 0,
-            "optimizer.decay_exponent",
-            self.decay_exponent,
-            "must be above 0",
-        )
-        require(
-            self.weight_decay >= 0,
-            "optimizer.weight_decay",
-            self.weight_decay,
-            "must be at least 0",
-        )
-        require(
-            self.clip_norm is None or self.clip_norm > 0,
-            "optimizer.clip_norm",
-            self.clip_norm,
-            "must be above 0, or None to never clip",
-        )
         for name in ("learning_rates", "weight_decays"):
-            for pattern, rate in getattr(self, name):
+            for pattern, _ in getattr(self, name):
                 require_pattern(f"optimizer.{name}", pattern)
-                require(
-                    rate is None or rate >= 0,
-                    f"optimizer.{name}[{pattern!r}]",
-                    rate,
-                    "must be at least 0, or None for the model's own",
-                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,17 +91,11 @@ class LossConfig:
       label_smoothing: probability moved from the target to all other tokens evenly.
     """
 
-    z_loss: float = 0.0
-    label_smoothing: float = 0.0
+    z_loss: Annotated[float, Range(0, 1000)] = 0.0
+    label_smoothing: Annotated[float, Range(0, 1, below=True)] = 0.0
 
     def __post_init__(self) -> None:
-        require(self.z_loss >= 0, "loss.z_loss", self.z_loss, "must be at least 0")
-        require(
-            0 <= self.label_smoothing < 1,
-            "loss.label_smoothing",
-            self.label_smoothing,
-            "must be at least 0 and below 1",
-        )
+        check_fields(self, "loss.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,48 +119,30 @@ class TrainConfig:
       seed: of initial parameters and dropout.
     """
 
-    steps: int
-    batch_size: int
-    microbatches: int = 1
-    eval_every: int = 1000
-    eval_batches: int | None = None
-    checkpoint_every: int = 1000
-    keep: int = 3
+    steps: Count
+    batch_size: Annotated[int, Range(1, MAX_BATCH)]
+    microbatches: Annotated[int, Range(1, MAX_BATCH)] = 1
+    eval_every: Count = 1000
+    eval_batches: Annotated[int, Range(1, MAX_COUNT, "for the whole validation set")] | None = None
+    checkpoint_every: Count = 1000
+    keep: Count = 3
     best_metric: str | None = None
-    patience: int | None = None
-    log_every: int = 10
-    profile_steps: tuple[int, int] | None = None
-    seed: int = 0
+    patience: Annotated[int, Range(1, MAX_COUNT, "to never stop")] | None = None
+    log_every: Count = 10
+    profile_steps: tuple[Count, Count] | None = None
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        for name in (
-            "steps",
-            "batch_size",
-            "microbatches",
-            "eval_every",
-            "checkpoint_every",
-            "keep",
-            "log_every",
-        ):
-            require(
-                getattr(self, name) > 0, f"train.{name}", getattr(self, name), "must be at least 1"
-            )
+        check_fields(self, "train.")
         require(
-            self.eval_batches is None or self.eval_batches > 0,
-            "train.eval_batches",
-            self.eval_batches,
-            "must be at least 1, or None for the whole validation set",
-        )
-        require(
-            self.patience is None or (self.patience > 0 and self.best_metric is not None),
+            self.patience is None or self.best_metric is not None,
             "train.patience",
             self.patience,
-            "must be at least 1 with a train.best_metric to wait for, or None",
+            "must come with a train.best_metric to wait for, or be None",
         )
         profiled = self.profile_steps
         require(
-            profiled is None
-            or (len(profiled) == 2 and 1 <= profiled[0] <= profiled[1] <= self.steps),
+            profiled is None or profiled[0] <= profiled[1] <= self.steps,
             "train.profile_steps",
             profiled,
             f"must be a first and a last step, from 1 to train.steps = {self.steps}, or None",
@@ -223,17 +169,17 @@ class MeshConfig:
       platform: "default" is the best that JAX finds here; another must be there.
     """
 
-    data: int = 1
-    fsdp: int = -1
-    tensor: int = 1
-    sequence: int = 1
+    data: Annotated[int, Range(-1, MAX_DEVICES)] = 1
+    fsdp: Annotated[int, Range(-1, MAX_DEVICES)] = -1
+    tensor: Annotated[int, Range(-1, MAX_DEVICES)] = 1
+    sequence: Annotated[int, Range(-1, MAX_DEVICES)] = 1
     platform: Literal["default", "cpu", "gpu", "tpu"] = "default"
 
     def __post_init__(self) -> None:
-        require_literals(self, "mesh")
+        check_fields(self, "mesh.")
         sizes = {name: getattr(self, name) for name in ("data", "fsdp", "tensor", "sequence")}
         for name, size in sizes.items():
-            require(size == -1 or size > 0, f"mesh.{name}", size, "must be at least 1, or -1")
+            require(size != 0, f"mesh.{name}", size, "must be at least 1, or -1")
         rest = [f"mesh.{name}" for name, size in sizes.items() if size == -1]
         require(
             len(rest) < 2,
@@ -257,11 +203,12 @@ class HostsConfig:
 
     distributed: bool = False
     coordinator: str | None = None
-    processes: int | None = None
-    process: int | None = None
-    timeout: float = 300.0
+    processes: Annotated[int, Range(1, MAX_DEVICES)] | None = None
+    process: Annotated[int, Range(0, MAX_DEVICES - 1)] | None = None
+    timeout: Annotated[float, Range(1e-3, 1e6)] = 300.0
 
     def __post_init__(self) -> None:
+        check_fields(self, "--")
         together = (self.coordinator, self.processes, self.process)
         require(
             all(value is None for value in together) or None not in together,
@@ -274,16 +221,14 @@ class HostsConfig:
             assert self.process is not None
             host, _, port = self.coordinator.rpartition(":")
             require(
-                bool(host) and port.isdigit(),
+                bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None and int(port) < 2**16,
                 "--coordinator",
                 self.coordinator,
                 "must be HOST:PORT",
             )
-            require(self.processes >= 1, "--processes", self.processes, "must be at least 1")
             require(
-                0 <= self.process < self.processes,
+                self.process < self.processes,
                 "--process",
                 self.process,
                 f"must be from 0 to {self.processes - 1}",
             )
-        require(self.timeout > 0, "--timeout", self.timeout, "must be above 0 seconds")

@@ -18,10 +18,25 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from spade_jax.config import ConfigError
-from spade_jax.training.config import HostsConfig, RunError
+from spade_jax.parsing import whole_from_environment
+from spade_jax.training.config import MAX_DEVICES, HostsConfig, RunError
 
 # A process that is not heard of for so long is lost.
 _LOST_SECONDS = 30
+
+
+# By which clusters tell how many processes there are, and what else JAX reads of theirs.
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+_ENVIRONMENT = (
+    "OMPI_COMM_WORLD_RANK",
+    "OMPI_COMM_WORLD_LOCAL_RANK",
+    "SLURM_JOB_ID",
+    "SLURM_NTASKS",
+    "SLURM_PROCID",
+    "SLURM_LOCALID",
+    "TPU_WORKER_ID",
+    "JAX_COORDINATOR_PORT",
+)
 
 
 def join(config: HostsConfig) -> None:
@@ -35,6 +50,9 @@ def join(config: HostsConfig) -> None:
     # Of CPU devices alone; accelerators have their own.
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     where = config.coordinator or "that the environment names"
+    if config.coordinator is None:
+        for name in _ENVIRONMENT:
+            whole_from_environment(name, 0, 2**63 - 1, 0)
 
     def give_up() -> None:
         # The library would abort with a stack of its own.
@@ -49,15 +67,22 @@ def join(config: HostsConfig) -> None:
     timer = threading.Timer(config.timeout, give_up)
     timer.daemon = True
     timer.start()
-    jax.distributed.initialize(
-        config.coordinator,
-        config.processes,
-        config.process,
-        initialization_timeout=int(config.timeout) + 60,
-        heartbeat_timeout_seconds=_LOST_SECONDS,
-        shutdown_timeout_seconds=_LOST_SECONDS,
-    )
-    timer.cancel()
+    try:
+        jax.distributed.initialize(
+            config.coordinator,
+            config.processes,
+            config.process,
+            initialization_timeout=int(config.timeout) + 60,
+            heartbeat_timeout_seconds=_LOST_SECONDS,
+            shutdown_timeout_seconds=_LOST_SECONDS,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"coordinator = {where}: cannot be found ({error}); must be set by --coordinator, "
+            "--processes and --process where no cluster says it"
+        ) from None
+    finally:
+        timer.cancel()
 
 
 def _of(config: HostsConfig) -> str:
@@ -66,11 +91,9 @@ def _of(config: HostsConfig) -> str:
 
 def _in_a_cluster(environment: Mapping[str, str]) -> bool:
     """Whether the environment is that of one of several processes."""
-    return (
-        int(environment.get("OMPI_COMM_WORLD_SIZE", 1)) > 1
-        or int(environment.get("SLURM_STEP_NUM_TASKS", 1)) > 1
-        or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
-    )
+    return any(
+        whole_from_environment(name, 1, MAX_DEVICES, 1, environment) > 1 for name in _SIZES
+    ) or "," in environment.get("TPU_WORKER_HOSTNAMES", "")
 
 
 def is_first() -> bool:

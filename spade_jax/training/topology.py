@@ -10,12 +10,16 @@ import os
 import re
 from typing import Any
 
-from spade_jax.config import ConfigError, nearest, require
+from spade_jax.config import ConfigError, Range, nearest, require
 
 GIB = 2**30
-# Memory of a chip, as its makers have it, and its axes: chips of v5e and v6e form a plane.
-CHIPS = {"v4": (32, 3), "v5e": (16, 2), "v5p": (95, 3), "v6e": (32, 2)}
+# Of a chip, as its makers have it: its memory, its axes (chips of v5e and v6e form a plane) and how
+# many are in the largest slice.
+CHIPS = {"v4": (32, 3, 4096), "v5e": (16, 2, 256), "v5p": (95, 3, 8960), "v6e": (32, 2, 256)}
 HOSTS = ("cpu", "gpu")
+# Beyond this XLA takes minutes for the devices alone, or ends the process.
+MAX_HOST_DEVICES = 1024
+MAX_SLICES = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,19 +62,26 @@ def parse_topology(text: str, slices: int = 1) -> Topology:
     axes = CHIPS[kind][1] if kind in CHIPS else 1
     example = {1: "8", 2: "4x4", 3: "4x4x4"}[axes]
     require(
-        re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape) is not None and shape.count("x") + 1 == axes,
+        re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*)*", shape) is not None
+        and shape.count("x") + 1 == axes,
         "--topology",
         text,
         f"must have {axes} number(s) of devices behind the colon, such as {kind}:{example}",
     )
-    require(slices >= 1, "--slices", slices, "must be at least 1")
+    most = CHIPS[kind][2] if kind in CHIPS else MAX_HOST_DEVICES
+    # Of more digits than any, and more than int() takes, a size need not be known exactly.
+    sizes = [int(size) if len(size) < 10 else most + 1 for size in shape.split("x")]
+    require(
+        math.prod(sizes) <= most, "--topology", text, f"must have at most {most} devices of {kind}"
+    )
+    Range(1, MAX_SLICES).require("--slices", slices)
     require(
         slices == 1 or kind in CHIPS,
         "--slices",
         slices,
         f"must be 1 with --topology = {text!r}: only TPUs come in slices",
     )
-    return Topology(kind, tuple(map(int, shape.split("x"))), slices)
+    return Topology(kind, tuple(sizes), slices)
 
 
 def forced_cpu(count: int, flags: str) -> dict[str, str]:

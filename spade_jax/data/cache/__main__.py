@@ -5,7 +5,6 @@ import functools
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from spade_jax.command_line import (
     exit_status,
@@ -16,6 +15,7 @@ from spade_jax.command_line import (
 from spade_jax.config import ConfigError, from_dict, require
 from spade_jax.data.cache.workers import run_in_processes
 from spade_jax.data.config import DataConfig
+from spade_jax.parsing import PathOption, whole_number
 
 _DESCRIPTION = """\
 Tokenises the text of a configuration's data and cuts it into segments, once. Training then reads
@@ -43,18 +43,18 @@ def main(argv: Sequence[str]) -> int:
         "--config", required=True, metavar="FILE", help="such as configs/pretrain/quickstart.py"
     )
     parser.add_argument(
-        "--output", required=True, metavar="DIR", type=Path, help="made if it is not there"
+        "--output", required=True, metavar="DIR", action=PathOption, help="made if it is not there"
     )
     parser.add_argument(
         "--shards",
-        type=int,
+        action=whole_number(1, 2**16),
         default=16,
         metavar="N",
         help="files of each source and split, and so the most workers of use (default: 16)",
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        action=whole_number(1, 2**10),
         default=os.cpu_count() or 1,
         metavar="N",
         help="processes at work (default: one for each core)",
@@ -64,11 +64,17 @@ def main(argv: Sequence[str]) -> int:
         metavar="OPTIONS",
         help="build as an Apache Beam pipeline with these options, such as '--runner=DirectRunner'",
     )
-    known, rest = parser.parse_known_args(argv)
-    overrides = parse_overrides(rest, parser)
 
     def program() -> int:
-        require(known.workers > 0, "--workers", known.workers, "must be at least 1")
+        known, rest = parser.parse_known_args(argv)
+        overrides = parse_overrides(rest, parser)
+        for name in ("checkpoints", "metrics.jsonl"):
+            require(
+                not (known.output / name).exists(),
+                "--output",
+                str(known.output),
+                f"holds {name} of a run; must be a directory of the cache's own",
+            )
         settings = read_settings(known.config, overrides, "pretrain")
         config = from_dict(DataConfig, settings.get("data", {}), "config.data")
         _build(config, known)

@@ -4,121 +4,24 @@ A configuration is rejected here, by name and value, before anything is compiled
 """
 
 import dataclasses
-import difflib
 import re
-import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterable
+from typing import Annotated, Literal
 
-T = TypeVar("T")
+from spade_jax.config.schema import (
+    ConfigError,
+    Range,
+    check_fields,
+    require,
+    require_choice,
+    shorten,
+)
 
-
-class ConfigError(ValueError):
-    """A setting that cannot be: the message names it, its value and what would be right."""
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """`"; did you mean 'x'?"` for the closest of `known`, or the whole list if none is close."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
-
-
-def require(condition: bool, setting: str, value: Any, right: str) -> None:
-    """Raises ConfigError in the one form of all our messages unless `condition` holds."""
-    if not condition:
-        raise ConfigError(f"{setting} = {value!r}: {right}")
-
-
-def require_choice(setting: str, value: Any, choices: Iterable[str]) -> None:
-    """Raises ConfigError, with the nearest choice, unless `value` is one of `choices`."""
-    choices = tuple(choices)
-    if value not in choices:
-        raise ConfigError(
-            f"{setting} = {value!r}: must be one of {', '.join(choices)}"
-            + (nearest(value, choices) if isinstance(value, str) else "")
-        )
-
-
-def require_pattern(setting: str, pattern: str) -> None:
-    """Raises ConfigError unless `pattern` is a regular expression."""
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ConfigError(
-            f"{setting} = {pattern!r}: must be a regular expression ({error})"
-        ) from None
-
-
-def require_literals(config: Any, prefix: str) -> None:
-    """Checks every field of a dataclass that is annotated with `Literal` choices."""
-    for name, hint in typing.get_type_hints(type(config)).items():
-        if typing.get_origin(hint) is Literal:
-            require_choice(f"{prefix}.{name}", getattr(config, name), typing.get_args(hint))
-
-
-def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
-    """Builds the dataclass `cls` from nested mappings, such as an `ml_collections.ConfigDict`.
-
-    Raises:
-      ConfigError: an unknown name (with the nearest known one), or what the dataclass rejects.
-    """
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    hints = typing.get_type_hints(cls)
-    arguments: dict[str, Any] = {}
-    for name, value in values.items():
-        if name not in fields:
-            raise ConfigError(f"{where}.{name}: no such setting{nearest(name, fields)}")
-        arguments[name] = _coerce(hints[name], value, f"{where}.{name}")
-    missing = [
-        f.name
-        for f in fields.values()
-        if f.name not in arguments
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if missing:
-        raise ConfigError(f"{where}.{missing[0]}: is not set and has no default")
-    return cls(**arguments)
-
-
-def _coerce(hint: Any, value: Any, where: str) -> Any:
-    """`value` as `hint` says; integers pass for floats, lists for tuples, nothing else bends."""
-    origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return from_dict(hint, value, where)  # type: ignore[arg-type]
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in options:
-            return None
-        # What is not None is no wrong None: the message is about what it could be.
-        for option in (o for o in options if o is not type(None)):
-            try:
-                return _coerce(option, value, where)
-            except ConfigError as error:
-                if dataclasses.is_dataclass(option):
-                    raise
-                last = error
-        raise last
-    if origin is tuple and isinstance(value, list | tuple):
-        items = (
-            [options[0]] * len(value) if len(options) == 2 and options[1] is ... else list(options)
-        )
-        require(len(items) == len(value), where, value, f"must have {len(items)} entries")
-        return tuple(
-            _coerce(item, v, f"{where}[{i}]") for i, (item, v) in enumerate(zip(items, value))
-        )
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    expected = origin or hint
-    if expected is Literal or not isinstance(expected, type):
-        return value
-    if not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool):
-        raise ConfigError(
-            f"{where} = {value!r}: must be {getattr(expected, '__name__', expected)}, "
-            f"not {type(value).__name__}"
-        )
-    return value
+# Of both stacks, the longest sequences, and the most entries of a vocabulary.
+MAX_LAYERS = 1024
+MAX_LENGTH = 2**20
+MAX_VOCABULARY = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
@@ -143,23 +46,25 @@ class SSMConfig:
 
     structure: Literal["dplr", "diagonal"] = "dplr"
     init: Literal["legs", "diag-lin", "diag-inv", "diag-legs"] = "legs"
-    state_size: int = 64
-    num_copies: int | None = None
+    state_size: Annotated[int, Range(2, 4096)] = 64
+    num_copies: Annotated[int, Range(1, 2**17, "for one per feature")] | None = None
     discretization: Literal["bilinear", "zoh"] = "bilinear"
-    dt_min: float = 1e-3
-    dt_max: float = 1e-1
+    dt_min: Annotated[float, Range(1e-9, 1000)] = 1e-3
+    dt_max: Annotated[float, Range(1e-9, 1000)] = 1e-1
     convolution: Literal["chunked", "fft", "reference"] = "chunked"
-    chunk_length: int = 64
-    max_kernel_length: int | None = None
+    chunk_length: Annotated[int, Range(1, 2**16)] = 64
+    max_kernel_length: (
+        Annotated[int, Range(1, MAX_LENGTH, "for a kernel that is never cut")] | None
+    ) = None
     detach: bool = False
 
     def __post_init__(self) -> None:
-        require_literals(self, "model.ssm")
+        check_fields(self, "model.ssm.")
         require(
-            self.state_size > 0 and self.state_size % 2 == 0,
+            self.state_size % 2 == 0,
             "model.ssm.state_size",
             self.state_size,
-            "must be positive and even, for states are stored as conjugate pairs",
+            "must be even, for states are stored as conjugate pairs",
         )
         require(
             (self.init == "legs") == (self.structure == "dplr"),
@@ -168,22 +73,16 @@ class SSMConfig:
             'must be "legs" for structure "dplr" and one of the "diag-…" for "diagonal"',
         )
         require(
-            0 < self.dt_min <= self.dt_max,
+            self.dt_min <= self.dt_max,
             "model.ssm.dt_min",
             self.dt_min,
-            f"must be above 0 and at most dt_max = {self.dt_max}",
+            f"must be at most dt_max = {self.dt_max}",
         )
         require(
-            self.chunk_length > 0 and self.chunk_length & (self.chunk_length - 1) == 0,
+            self.chunk_length & (self.chunk_length - 1) == 0,
             "model.ssm.chunk_length",
             self.chunk_length,
             "must be a power of two",
-        )
-        require(
-            self.max_kernel_length is None or self.max_kernel_length > 0,
-            "model.ssm.max_kernel_length",
-            self.max_kernel_length,
-            "must be positive, or None for a kernel that is never cut",
         )
 
 
@@ -198,28 +97,20 @@ class AttentionConfig:
       scale_queries: multiply queries by head_dim ** -0.5; T5 folds that into its initial values.
     """
 
-    num_heads: int = 12
-    head_dim: int | None = None
-    radius: int = 127
-    num_buckets: int = 32
-    max_distance: int = 128
+    num_heads: Annotated[int, Range(1, 2**12)] = 12
+    head_dim: Annotated[int, Range(1, 2**14, "for d_model / num_heads")] | None = None
+    radius: Annotated[int, Range(1, MAX_LENGTH)] = 127
+    num_buckets: Annotated[int, Range(4, 2**16)] = 32
+    max_distance: Annotated[int, Range(1, MAX_LENGTH)] = 128
     scale_queries: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("num_heads", "radius", "num_buckets", "max_distance"):
-            value = getattr(self, name)
-            require(value > 0, f"model.attention.{name}", value, "must be at least 1")
+        check_fields(self, "model.attention.")
         require(
-            self.head_dim is None or self.head_dim > 0,
-            "model.attention.head_dim",
-            self.head_dim,
-            "must be at least 1, or None for d_model / num_heads",
-        )
-        require(
-            self.num_buckets >= 4 and self.num_buckets % 2 == 0,
+            self.num_buckets % 2 == 0,
             "model.attention.num_buckets",
             self.num_buckets,
-            "must be even and at least 4: half for each sign, exact and logarithmic ones in both",
+            "must be even: half for each sign, exact and logarithmic ones in both",
         )
         require(
             self.max_distance > self.num_buckets // 2,
@@ -249,7 +140,10 @@ class LayerSpec:
     local_mixer: Literal["window", "full"] = "window"
     global_mixer: Literal["s4"] | None = None
     combine: Combine = "concat"
-    repeat: int = 1
+    repeat: Annotated[int, Range(1, MAX_LAYERS)] = 1
+
+    def __post_init__(self) -> None:
+        check_fields(self, "layers ")
 
     def __str__(self) -> str:
         times = f"{self.repeat}*" if self.repeat > 1 else ""
@@ -258,7 +152,7 @@ class LayerSpec:
         return f"{times}{self.global_mixer}+{self.local_mixer}:{self.combine}"
 
 
-_LAYER_PATTERN = re.compile(r"(?:(\d+)\*)?(?:([\w-]+)\+)?([\w-]+)(?::([\w-]+))?")
+_LAYER_PATTERN = re.compile(r"(?:([0-9]+)\*)?(?:([\w-]+)\+)?([\w-]+)(?::([\w-]+))?")
 
 
 def parse_layers(pattern: str, where: str = "layers") -> tuple[LayerSpec, ...]:
@@ -270,11 +164,12 @@ def parse_layers(pattern: str, where: str = "layers") -> tuple[LayerSpec, ...]:
       ConfigError: an item that is not of that form, or names no known mixer or combination.
     """
     specs = []
+    layers = 0
     for item in pattern.replace(" ", "").split(","):
         match = _LAYER_PATTERN.fullmatch(item)
         if match is None:
             raise ConfigError(
-                f"{where} = {pattern!r}: {item!r} is not of the form "
+                f"{where} = {shorten(repr(pattern))}: {shorten(repr(item))} is not of the form "
                 "[REPEAT*][GLOBAL+]LOCAL[:COMBINE], such as 's4+window:concat, 11*window'"
             )
         repeat, global_mixer, local_mixer, combine = match.groups()
@@ -282,7 +177,11 @@ def parse_layers(pattern: str, where: str = "layers") -> tuple[LayerSpec, ...]:
         if global_mixer is not None:
             require_choice(where, global_mixer, ("s4",))
         require_choice(where, combine or "concat", typing.get_args(Combine))
-        require(int(repeat or 1) > 0, where, pattern, "every repeat must be at least 1")
+        # Of more digits than the largest, and more than int() takes, it need not be known exactly.
+        times = int(repeat or 1) if len(repeat or "") < 10 else MAX_LAYERS + 1
+        require(times > 0, where, pattern, "every repeat must be at least 1")
+        layers += times
+        require(layers <= MAX_LAYERS, where, pattern, f"must be at most {MAX_LAYERS} layers in all")
         require(
             combine is None or global_mixer is not None,
             where,
@@ -294,7 +193,7 @@ def parse_layers(pattern: str, where: str = "layers") -> tuple[LayerSpec, ...]:
                 local_mixer=local_mixer,  # type: ignore[arg-type]
                 global_mixer=global_mixer,  # type: ignore[arg-type]
                 combine=combine or "concat",  # type: ignore[arg-type]
-                repeat=int(repeat or 1),
+                repeat=times,
             )
         )
     return tuple(specs)
@@ -320,10 +219,10 @@ class StackConfig:
     layers: str
     relative_bias: Literal["shared", "per_layer", "none"] = "shared"
     positions: Literal["none", "learned"] = "none"
-    max_positions: int | None = None
+    max_positions: Annotated[int, Range(1, MAX_LENGTH)] | None = None
 
     def __post_init__(self) -> None:
-        require_literals(self, "model stack")
+        check_fields(self, "model stack ")
         parse_layers(self.layers, "model stack layers")
         require(
             (self.positions == "learned") == (self.max_positions is not None),
@@ -340,6 +239,9 @@ class StackConfig:
     @property
     def num_layers(self) -> int:
         return sum(spec.repeat for spec in self.specs)
+
+
+DropoutRate = Annotated[float, Range(0, 1, below=True)]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -369,40 +271,31 @@ class ModelConfig:
         matmuls ("dots"), or everything within a layer ("full").
     """
 
-    vocab_size: int
-    d_model: int
-    d_ff: int
+    vocab_size: Annotated[int, Range(1, MAX_VOCABULARY)]
+    d_model: Annotated[int, Range(1, 2**17)]
+    d_ff: Annotated[int, Range(1, 2**19)]
     encoder: StackConfig
     decoder: StackConfig
     attention: AttentionConfig = AttentionConfig()
     ssm: SSMConfig = SSMConfig()
     norm: Literal["rms", "layer"] = "rms"
-    norm_epsilon: float = 1e-6
+    norm_epsilon: Annotated[float, Range(0, 1, above=True)] = 1e-6
     norm_placement: Literal["pre", "post"] = "pre"
     embedding_norm: bool = False
     final_norm: bool = True
     final_dropout: bool = False
     feed_forward: Literal["gated-gelu", "gelu", "relu"] = "gated-gelu"
     feed_forward_bias: bool = False
-    add_weight: float = 0.5
+    add_weight: Annotated[float, Range(-1000, 1000)] = 0.5
     tie_embeddings: bool = True
     scale_logits: bool = True
-    dropout_rate: float = 0.0
+    dropout_rate: DropoutRate = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     scan_layers: bool = True
     remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self) -> None:
-        require_literals(self, "model")
-        for name in ("vocab_size", "d_model", "d_ff"):
-            value = getattr(self, name)
-            require(value > 0, f"model.{name}", value, "must be at least 1")
-        require(
-            0.0 <= self.dropout_rate < 1.0,
-            "model.dropout_rate",
-            self.dropout_rate,
-            "must be at least 0 and below 1",
-        )
+        check_fields(self, "model.")
         require(
             self.attention.head_dim is not None or self.d_model % self.attention.num_heads == 0,
             "model.attention.num_heads",
@@ -411,7 +304,7 @@ class ModelConfig:
         )
         copies = self.ssm.num_copies
         require(
-            copies is None or (copies > 0 and self.d_model % copies == 0),
+            copies is None or self.d_model % copies == 0,
             "model.ssm.num_copies",
             copies,
             f"must divide d_model = {self.d_model}",
@@ -451,69 +344,3 @@ class ModelConfig:
                 stack.max_positions,
                 f"must be at least {length}, the length of its sequences in the data",
             )
-
-
-# d_model, d_ff, layers of each stack, heads, head size, SSM state, radius: the widths of T5 v1.1.
-_SIZES = {
-    "tiny": (128, 256, 4, 4, 32, 16, 31),
-    "small": (512, 1024, 8, 6, 64, 64, 127),
-    "base": (768, 2048, 12, 12, 64, 64, 127),
-    "large": (1024, 2816, 24, 16, 64, 64, 127),
-}
-
-
-def preset(
-    size: str, flavour: str = "t5", *, vocab_size: int = 32128, **changes: Any
-) -> ModelConfig:
-    """A model of a named size ("tiny", "small", "base", "large") and flavour.
-
-    "t5" is T5 v1.1: pre-RMSNorm, gated GELU, relative biases in both stacks, dropout after the
-    final norms, an output matrix apart from the embedding. "msr" is the authors' encoder-decoder:
-    post-LayerNorm, a norm on the embeddings, a bias table per encoder layer, learned positions in
-    the decoder, S4 detached; its head size is d_model / num_heads, and its feed-forward is
-    4 d_model wide.
-
-    Args:
-      changes: any other fields of `ModelConfig`.
-
-    Raises:
-      ConfigError: an unknown size or flavour, or changes that contradict.
-    """
-    require_choice("preset", size, _SIZES)
-    require_choice("flavour", flavour, ("t5", "msr"))
-    d_model, d_ff, layers, heads, head_dim, state, radius = _SIZES[size]
-    encoder = f"s4+window:concat, {layers - 1}*window"
-    if flavour == "t5":
-        settings: dict[str, Any] = dict(
-            vocab_size=vocab_size,
-            d_model=d_model,
-            d_ff=d_ff,
-            encoder=StackConfig(encoder),
-            decoder=StackConfig(f"{layers}*full"),
-            attention=AttentionConfig(num_heads=heads, head_dim=head_dim, radius=radius),
-            ssm=SSMConfig(state_size=state),
-            final_dropout=True,
-            tie_embeddings=False,
-            scale_logits=False,
-        )
-    else:
-        settings = dict(
-            vocab_size=vocab_size,
-            d_model=d_model,
-            d_ff=4 * d_model,
-            encoder=StackConfig(encoder, relative_bias="per_layer"),
-            decoder=StackConfig(
-                f"{layers}*full", relative_bias="none", positions="learned", max_positions=1024
-            ),
-            attention=AttentionConfig(
-                num_heads=d_model // head_dim, radius=radius + 1, scale_queries=True
-            ),
-            ssm=SSMConfig(state_size=state, max_kernel_length=16384, detach=True),
-            norm="layer",
-            norm_placement="post",
-            embedding_norm=True,
-            final_norm=False,
-            scale_logits=False,
-            dropout_rate=0.1,
-        )
-    return ModelConfig(**{**settings, **changes})

@@ -1,0 +1,71 @@
+"""Models of named sizes and flavours."""
+
+from typing import Any
+
+from spade_jax.config.model import AttentionConfig, ModelConfig, SSMConfig, StackConfig
+from spade_jax.config.schema import require_choice
+
+# d_model, d_ff, layers of each stack, heads, head size, SSM state, radius: the widths of T5 v1.1.
+_SIZES = {
+    "tiny": (128, 256, 4, 4, 32, 16, 31),
+    "small": (512, 1024, 8, 6, 64, 64, 127),
+    "base": (768, 2048, 12, 12, 64, 64, 127),
+    "large": (1024, 2816, 24, 16, 64, 64, 127),
+}
+
+
+def preset(
+    size: str, flavour: str = "t5", *, vocab_size: int = 32128, **changes: Any
+) -> ModelConfig:
+    """A model of a named size ("tiny", "small", "base", "large") and flavour.
+
+    "t5" is T5 v1.1: pre-RMSNorm, gated GELU, relative biases in both stacks, dropout after the
+    final norms, an output matrix apart from the embedding. "msr" is the authors' encoder-decoder:
+    post-LayerNorm, a norm on the embeddings, a bias table per encoder layer, learned positions in
+    the decoder, S4 detached; its head size is d_model / num_heads, and its feed-forward is
+    4 d_model wide.
+
+    Args:
+      changes: any other fields of `ModelConfig`.
+
+    Raises:
+      ConfigError: an unknown size or flavour, or changes that contradict.
+    """
+    require_choice("preset", size, _SIZES)
+    require_choice("flavour", flavour, ("t5", "msr"))
+    d_model, d_ff, layers, heads, head_dim, state, radius = _SIZES[size]
+    encoder = f"s4+window:concat, {layers - 1}*window"
+    if flavour == "t5":
+        settings: dict[str, Any] = dict(
+            vocab_size=vocab_size,
+            d_model=d_model,
+            d_ff=d_ff,
+            encoder=StackConfig(encoder),
+            decoder=StackConfig(f"{layers}*full"),
+            attention=AttentionConfig(num_heads=heads, head_dim=head_dim, radius=radius),
+            ssm=SSMConfig(state_size=state),
+            final_dropout=True,
+            tie_embeddings=False,
+            scale_logits=False,
+        )
+    else:
+        settings = dict(
+            vocab_size=vocab_size,
+            d_model=d_model,
+            d_ff=4 * d_model,
+            encoder=StackConfig(encoder, relative_bias="per_layer"),
+            decoder=StackConfig(
+                f"{layers}*full", relative_bias="none", positions="learned", max_positions=1024
+            ),
+            attention=AttentionConfig(
+                num_heads=d_model // head_dim, radius=radius + 1, scale_queries=True
+            ),
+            ssm=SSMConfig(state_size=state, max_kernel_length=16384, detach=True),
+            norm="layer",
+            norm_placement="post",
+            embedding_norm=True,
+            final_norm=False,
+            scale_logits=False,
+            dropout_rate=0.1,
+        )
+    return ModelConfig(**{**settings, **changes})
