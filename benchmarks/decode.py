@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.arguments import positive
-from spade_jax.config import ConfigError, ModelConfig, preset, require
+from spade_jax.config import ConfigError, ModelConfig, require
+from spade_jax.models.presets import preset
 
 BEAMS = 4
 # The names of the programs, which the table prints.
@@ -134,7 +135,7 @@ def competitors(
             model: EncoderDecoder = nnx.merge(graph, params)
             # `generate` runs the encoder as well; here it finds that done.
             decoder: Any = types.SimpleNamespace(
-                encode=lambda *_, **__: encoded, stepwise=model.stepwise
+                encode=lambda *_, **__: encoded, init_cache=model.init_cache, extend=model.extend
             )
             # No token has this id, so that no output ends early.
             return generate(decoder, inputs, decoding, end_id=-1, vocab_size=config.vocab_size)[0]

@@ -1,26 +1,44 @@
-"""The elements: linear maps, embeddings, norms, dropout.
+"""The elements that mixers and layers are made of: parameters, linear maps, norms, dropout.
 
-Each parameter is float32 and carries its logical axes as the metadata `axes`, by which it is
-placed on a mesh. Shape letters: b batch, l length, d width.
+Each parameter is float32 and says what it is: its logical axes (`axes`), by which it is placed on a
+mesh, whether weight decay applies to it (`decays`), and the group of learning rates that it is in
+(`group`). Shape letters: b batch, l length, d width.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spade_jax.config import ModelConfig
+from spade_jax.config.model import ModelConfig
 from spade_jax.ops.precision import matmul_precision
 
 
-def normal(rngs: nnx.Rngs, shape: Sequence[int], std: float, axes: Sequence[str]) -> nnx.Param:
-    """A normally distributed parameter."""
-    return nnx.Param(std * jax.random.normal(rngs.params(), shape, jnp.float32), axes=tuple(axes))
+def parameter(
+    value: jax.Array, axes: Sequence[str], *, decays: bool = True, group: str = "main"
+) -> nnx.Param:
+    """A parameter, float32.
+
+    Args:
+      axes: a name of `partition.RULES` for each of its axes.
+      decays: whether the optimiser's weight decay applies to it.
+      group: of learning rates: "main", or "ssm" for what defines a state space's dynamics.
+    """
+    return nnx.Param(jnp.asarray(value, jnp.float32), axes=tuple(axes), decays=decays, group=group)
 
 
-def constant(shape: Sequence[int], value: float, axes: Sequence[str]) -> nnx.Param:
-    return nnx.Param(jnp.full(shape, value, jnp.float32), axes=tuple(axes))
+def normal(
+    rngs: nnx.Rngs, shape: Sequence[int], std: float, axes: Sequence[str], **kind: Any
+) -> nnx.Param:
+    """A normally distributed parameter; `kind` as of `parameter`."""
+    return parameter(std * jax.random.normal(rngs.params(), shape, jnp.float32), axes, **kind)
+
+
+def constant(shape: Sequence[int], value: float, axes: Sequence[str], **kind: Any) -> nnx.Param:
+    """A parameter that begins as one number; `kind` as of `parameter`."""
+    return parameter(jnp.full(shape, value, jnp.float32), axes, **kind)
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
@@ -52,7 +70,7 @@ class Linear(nnx.Module):
         """std None is size_in ** -0.5."""
         std = size_in**-0.5 if std is None else std
         self.kernel = normal(rngs, (size_in, size_out), std, axes)
-        self.bias = constant((size_out,), 0.0, axes[1:]) if bias else None
+        self.bias = constant((size_out,), 0.0, axes[1:], decays=False) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, l, in] -> [b, l, out]."""
@@ -67,8 +85,9 @@ class Norm(nnx.Module):
 
     def __init__(self, config: ModelConfig):
         self.epsilon, self.centred = config.norm_epsilon, config.norm == "layer"
-        self.scale = constant((config.d_model,), 1.0, ("norm",))
-        self.bias = constant((config.d_model,), 0.0, ("norm",)) if self.centred else None
+        shape, axes = (config.d_model,), ("norm",)
+        self.scale = constant(shape, 1.0, axes, decays=False)
+        self.bias = constant(shape, 0.0, axes, decays=False) if self.centred else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, l, d] -> [b, l, d]."""

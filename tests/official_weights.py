@@ -7,7 +7,8 @@ import numpy as np
 from flax import nnx
 from flax.traverse_util import unflatten_dict
 
-from spade_jax.config import AttentionConfig, ModelConfig, SSMConfig, StackConfig
+from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.mixers import S4, Window
 
 Weights = dict[str, np.ndarray]
 
@@ -145,17 +146,19 @@ def lm_layer_config(config: Mapping[str, Any]) -> ModelConfig:
         decoder=StackConfig("full"),
         attention=AttentionConfig(
             num_heads=config["heads"],
-            radius=config["local_radius"],
             num_buckets=config["num_buckets"],
             max_distance=config["max_distance"],
             scale_queries=True,
         ),
-        ssm=SSMConfig(
-            state_size=config["s4_state_dim"],
-            num_copies=config["s4_n_ssm"],
-            max_kernel_length=config["l_max"],
-            chunk_length=8,
-        ),
+        mixers={
+            "s4": S4(
+                state_size=config["s4_state_dim"],
+                num_copies=config["s4_n_ssm"],
+                max_kernel_length=config["l_max"],
+                chunk_length=8,
+            ),
+            "window": Window(config["local_radius"]),
+        },
         norm="layer",
         norm_epsilon=config["layer_norm_eps"],
         norm_placement="pre" if config["normalize_before"] else "post",
@@ -180,18 +183,20 @@ def encoder_decoder_config(config: Mapping[str, Any]) -> ModelConfig:
         ),
         attention=AttentionConfig(
             num_heads=config["num_heads"],
-            radius=config["local_radius"],
             num_buckets=config["relative_attention_num_buckets"],
             max_distance=config["relative_attention_max_distance"],
             scale_queries=True,
         ),
-        ssm=SSMConfig(
-            state_size=config["s4_state_dim"],
-            num_copies=config["s4_n_ssm"],
-            max_kernel_length=config["l_max"],
-            chunk_length=8,
-            detach=True,
-        ),
+        mixers={
+            "s4": S4(
+                state_size=config["s4_state_dim"],
+                num_copies=config["s4_n_ssm"],
+                max_kernel_length=config["l_max"],
+                chunk_length=8,
+                detach=True,
+            ),
+            "window": Window(config["local_radius"]),
+        },
         norm="layer",
         norm_epsilon=config["layer_norm_epsilon"],
         norm_placement="pre" if config["normalize_before"] else "post",

@@ -10,8 +10,9 @@ import ml_collections
 
 from pretrain.config import PretrainConfig
 from spade_jax.command_line import to_config_dict
-from spade_jax.config import AttentionConfig, StackConfig, preset
+from spade_jax.config import AttentionConfig, StackConfig
 from spade_jax.data.config import DataConfig, DenoiserConfig
+from spade_jax.models.presets import preset
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 
 
@@ -25,7 +26,7 @@ def get_config() -> ml_collections.ConfigDict:
                 vocab_size=384,
                 d_model=64,
                 d_ff=192,
-                attention=AttentionConfig(num_heads=4, head_dim=16, radius=31),
+                attention=AttentionConfig(num_heads=4, head_dim=16),
                 encoder=StackConfig("s4+window:concat, 2*window"),
                 decoder=StackConfig("2*full"),
             ),

@@ -1,20 +1,14 @@
 """What a model is, and how every setting is checked: frozen dataclasses that know no framework."""
 
+from spade_jax.config.mixer import MixerConfig
 from spade_jax.config.model import (
     MAX_LENGTH,
     MAX_VOCABULARY,
     AttentionConfig,
-    Combine,
     DropoutRate,
-    LayerSpec,
-    Mixer,
     ModelConfig,
-    SSMConfig,
     StackConfig,
-    format_layers,
-    parse_layers,
 )
-from spade_jax.config.presets import preset
 from spade_jax.config.schema import (
     MAX_COUNT,
     ConfigError,
@@ -36,23 +30,17 @@ __all__ = [
     "MAX_LENGTH",
     "MAX_VOCABULARY",
     "AttentionConfig",
-    "Combine",
     "ConfigError",
     "Count",
     "DropoutRate",
-    "LayerSpec",
-    "Mixer",
+    "MixerConfig",
     "ModelConfig",
     "Range",
-    "SSMConfig",
     "Seed",
     "StackConfig",
     "check_fields",
-    "format_layers",
     "from_dict",
     "nearest",
-    "parse_layers",
-    "preset",
     "require",
     "require_choice",
     "require_pattern",

@@ -4,105 +4,37 @@ A configuration is rejected here, by name and value, before anything is compiled
 """
 
 import dataclasses
-import re
-import typing
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, ClassVar, Literal
 
-from spade_jax.config.schema import (
-    ConfigError,
-    Range,
-    check_fields,
-    require,
-    require_choice,
-    shorten,
-)
+from spade_jax.config.mixer import MixerConfig, Mixers
+from spade_jax.config.pattern import Group, LayerSpec, parse_pattern
+from spade_jax.config.schema import ConfigError, Range, check_fields, nearest, require
 
-# Of both stacks, the longest sequences, and the most entries of a vocabulary.
-MAX_LAYERS = 1024
+# Of sequences, and of the entries of a vocabulary.
 MAX_LENGTH = 2**20
 MAX_VOCABULARY = 2**24
 
 
 @dataclasses.dataclass(frozen=True)
-class SSMConfig:
-    """The state space model x' = A x + B u, y = C x + D u that carries global information.
-
-    Attributes:
-      structure: "dplr" is S4's A = diag(w) - P P^*; "diagonal" is S4D's A = diag(w).
-      init: HiPPO-LegS, as normal plus low rank ("legs") or one of S4D's diagonals.
-      state_size: n, the full (real) state size; n / 2 conjugate pairs are stored.
-      num_copies: independent (A, B), tiled over features: feature f uses copy f % num_copies.
-        None is one per feature.
-      discretization: "bilinear" or "zoh" (zero-order hold).
-      dt_min, dt_max: range of the log-uniform initial step sizes, in units of one token.
-      convolution: how the sequence is run: "chunked", "fft" or the plain "reference" recurrence.
-      chunk_length: t, tokens per block of the chunked convolution.
-      max_kernel_length: taps after which the kernel is cut off; None never cuts it. The authors
-        cut theirs (`l_max`).
-      detach: no gradient passes, neither to the SSM's parameters nor to its input, as in the
-        authors' encoder-decoder.
-    """
-
-    structure: Literal["dplr", "diagonal"] = "dplr"
-    init: Literal["legs", "diag-lin", "diag-inv", "diag-legs"] = "legs"
-    state_size: Annotated[int, Range(2, 4096)] = 64
-    num_copies: Annotated[int, Range(1, 2**17, "for one per feature")] | None = None
-    discretization: Literal["bilinear", "zoh"] = "bilinear"
-    dt_min: Annotated[float, Range(1e-9, 1000)] = 1e-3
-    dt_max: Annotated[float, Range(1e-9, 1000)] = 1e-1
-    convolution: Literal["chunked", "fft", "reference"] = "chunked"
-    chunk_length: Annotated[int, Range(1, 2**16)] = 64
-    max_kernel_length: (
-        Annotated[int, Range(1, MAX_LENGTH, "for a kernel that is never cut")] | None
-    ) = None
-    detach: bool = False
-
-    def __post_init__(self) -> None:
-        check_fields(self, "model.ssm.")
-        require(
-            self.state_size % 2 == 0,
-            "model.ssm.state_size",
-            self.state_size,
-            "must be even, for states are stored as conjugate pairs",
-        )
-        require(
-            (self.init == "legs") == (self.structure == "dplr"),
-            "model.ssm.init",
-            self.init,
-            'must be "legs" for structure "dplr" and one of the "diag-…" for "diagonal"',
-        )
-        require(
-            self.dt_min <= self.dt_max,
-            "model.ssm.dt_min",
-            self.dt_min,
-            f"must be at most dt_max = {self.dt_max}",
-        )
-        require(
-            self.chunk_length & (self.chunk_length - 1) == 0,
-            "model.ssm.chunk_length",
-            self.chunk_length,
-            "must be a power of two",
-        )
-
-
-@dataclasses.dataclass(frozen=True)
 class AttentionConfig:
-    """Heads, the local window and T5's relative-position buckets.
+    """What all attention of a model has in common: heads, and T5's relative-position buckets.
 
     Attributes:
       num_heads, head_dim: h and k; head_dim None is d_model / num_heads.
-      radius: r; a token sees those at most r away (and, if causal, none behind it).
       num_buckets, max_distance: T5's relative-position buckets.
       scale_queries: multiply queries by head_dim ** -0.5; T5 folds that into its initial values.
+      implementation: what computes it, such as "xla"; None is the best on the platform.
     """
+
+    MOVED: ClassVar[Mapping[str, str]] = {"radius": "model.mixers.window.radius"}
 
     num_heads: Annotated[int, Range(1, 2**12)] = 12
     head_dim: Annotated[int, Range(1, 2**14, "for d_model / num_heads")] | None = None
-    radius: Annotated[int, Range(1, MAX_LENGTH)] = 127
     num_buckets: Annotated[int, Range(4, 2**16)] = 32
     max_distance: Annotated[int, Range(1, MAX_LENGTH)] = 128
     scale_queries: bool = False
+    implementation: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, "model.attention.")
@@ -121,95 +53,12 @@ class AttentionConfig:
         )
 
 
-Mixer = Literal["s4", "window", "full"]
-Combine = Literal["concat", "add", "stack"]
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerSpec:
-    """`repeat` equal layers: a local mixer and, where SPADE augments it, a global one.
-
-    Attributes:
-      local_mixer: "window" or "full" attention.
-      global_mixer: "s4", or None for a plain transformer layer.
-      combine: how the two meet: Linear([global; local]) ("concat"), their weighted sum ("add"),
-        or local(global(x)) ("stack"). Of no effect without a global mixer.
-      repeat: how many such layers follow one another.
-    """
-
-    local_mixer: Literal["window", "full"] = "window"
-    global_mixer: Literal["s4"] | None = None
-    combine: Combine = "concat"
-    repeat: Annotated[int, Range(1, MAX_LAYERS)] = 1
-
-    def __post_init__(self) -> None:
-        check_fields(self, "layers ")
-
-    def __str__(self) -> str:
-        times = f"{self.repeat}*" if self.repeat > 1 else ""
-        if self.global_mixer is None:
-            return times + self.local_mixer
-        return f"{times}{self.global_mixer}+{self.local_mixer}:{self.combine}"
-
-
-_LAYER_PATTERN = re.compile(r"(?:([0-9]+)\*)?(?:([\w-]+)\+)?([\w-]+)(?::([\w-]+))?")
-
-
-def parse_layers(pattern: str, where: str = "layers") -> tuple[LayerSpec, ...]:
-    """Reads a layer pattern, bottom layer first: `"s4+window:concat, 11*window"`.
-
-    Each item is `[REPEAT*][GLOBAL+]LOCAL[:COMBINE]`; `format_layers` writes it back.
-
-    Raises:
-      ConfigError: an item that is not of that form, or names no known mixer or combination.
-    """
-    specs = []
-    layers = 0
-    for item in pattern.replace(" ", "").split(","):
-        match = _LAYER_PATTERN.fullmatch(item)
-        if match is None:
-            raise ConfigError(
-                f"{where} = {shorten(repr(pattern))}: {shorten(repr(item))} is not of the form "
-                "[REPEAT*][GLOBAL+]LOCAL[:COMBINE], such as 's4+window:concat, 11*window'"
-            )
-        repeat, global_mixer, local_mixer, combine = match.groups()
-        require_choice(where, local_mixer, ("window", "full"))
-        if global_mixer is not None:
-            require_choice(where, global_mixer, ("s4",))
-        require_choice(where, combine or "concat", typing.get_args(Combine))
-        # Of more digits than the largest, and more than int() takes, it need not be known exactly.
-        times = int(repeat or 1) if len(repeat or "") < 10 else MAX_LAYERS + 1
-        require(times > 0, where, pattern, "every repeat must be at least 1")
-        layers += times
-        require(layers <= MAX_LAYERS, where, pattern, f"must be at most {MAX_LAYERS} layers in all")
-        require(
-            combine is None or global_mixer is not None,
-            where,
-            pattern,
-            f"{item!r} combines, but has no global mixer",
-        )
-        specs.append(
-            LayerSpec(
-                local_mixer=local_mixer,  # type: ignore[arg-type]
-                global_mixer=global_mixer,  # type: ignore[arg-type]
-                combine=combine or "concat",  # type: ignore[arg-type]
-                repeat=times,
-            )
-        )
-    return tuple(specs)
-
-
-def format_layers(specs: Iterable[LayerSpec]) -> str:
-    """The pattern that `parse_layers` reads as `specs`."""
-    return ", ".join(map(str, specs))
-
-
 @dataclasses.dataclass(frozen=True)
 class StackConfig:
     """One stack of layers, the encoder or the decoder.
 
     Attributes:
-      layers: the layer pattern, bottom first (see `parse_layers`).
+      layers: the layer pattern, bottom first (see `config.pattern`).
       relative_bias: one table of position biases for the whole stack ("shared", T5), one a layer
         ("per_layer"), or "none".
       positions: "learned" adds a table of absolute positions to the embeddings.
@@ -223,7 +72,7 @@ class StackConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "model stack ")
-        parse_layers(self.layers, "model stack layers")
+        parse_pattern(self.layers, "model stack layers")
         require(
             (self.positions == "learned") == (self.max_positions is not None),
             "model stack max_positions",
@@ -232,13 +81,15 @@ class StackConfig:
         )
 
     @property
-    def specs(self) -> tuple[LayerSpec, ...]:
-        """The layers as runs of equal ones."""
-        return parse_layers(self.layers)
+    def groups(self) -> tuple[Group, ...]:
+        """The layers as groups that repeat."""
+        return parse_pattern(self.layers)
 
     @property
-    def num_layers(self) -> int:
-        return sum(spec.repeat for spec in self.specs)
+    def layer_specs(self) -> Iterator[LayerSpec]:
+        """The layers one by one, bottom first."""
+        for group in self.groups:
+            yield from group.layers * group.repeat
 
 
 DropoutRate = Annotated[float, Range(0, 1, below=True)]
@@ -251,14 +102,16 @@ class ModelConfig:
     Attributes:
       vocab_size, d_model, d_ff: v, d and the width inside the feed-forward block.
       encoder, decoder: the two stacks.
-      attention, ssm: their mixers.
+      mixers: their mixers by the names that patterns use. A kind of mixer that a pattern names
+        and this does not is there with its default settings.
+      attention: what is common to all attention.
       norm, norm_epsilon: "rms" has a scale only; "layer" subtracts the mean and has a bias.
       norm_placement: before each block ("pre") or after its residual ("post").
       embedding_norm, final_norm: norms on the embeddings and after the last layer of each stack.
       final_dropout: dropout on what the final norms give, too, as in T5.
       feed_forward: "gated-gelu" is gelu_tanh(W0 x) * W1 x; "gelu" is the exact (erf) one.
       feed_forward_bias: biases in the feed-forward block.
-      add_weight: w of the combination "add", w * global + (1 - w) * local.
+      add_weight: w of the combination "add", w * first + (1 - w) * second.
       tie_embeddings: the output matrix is the embedding.
       scale_logits: multiply the tied logits by d_model ** -0.5.
       dropout_rate: on embeddings, attention probabilities, block outputs and inside feed-forward,
@@ -271,13 +124,15 @@ class ModelConfig:
         matmuls ("dots"), or everything within a layer ("full").
     """
 
+    MOVED: ClassVar[Mapping[str, str]] = {"ssm": "model.mixers.s4"}
+
     vocab_size: Annotated[int, Range(1, MAX_VOCABULARY)]
     d_model: Annotated[int, Range(1, 2**17)]
     d_ff: Annotated[int, Range(1, 2**19)]
     encoder: StackConfig
     decoder: StackConfig
+    mixers: Mapping[str, MixerConfig] = dataclasses.field(default_factory=Mixers)
     attention: AttentionConfig = AttentionConfig()
-    ssm: SSMConfig = SSMConfig()
     norm: Literal["rms", "layer"] = "rms"
     norm_epsilon: Annotated[float, Range(0, 1, above=True)] = 1e-6
     norm_placement: Literal["pre", "post"] = "pre"
@@ -302,13 +157,6 @@ class ModelConfig:
             self.attention.num_heads,
             f"must divide d_model = {self.d_model}, or head_dim must be set",
         )
-        copies = self.ssm.num_copies
-        require(
-            copies is None or self.d_model % copies == 0,
-            "model.ssm.num_copies",
-            copies,
-            f"must divide d_model = {self.d_model}",
-        )
         require(
             self.final_norm or not self.final_dropout,
             "model.final_dropout",
@@ -321,12 +169,24 @@ class ModelConfig:
             self.scale_logits,
             "must be False where tie_embeddings is False",
         )
-        require(
-            all(spec.global_mixer is None for spec in self.decoder.specs),
-            "model.decoder.layers",
-            self.decoder.layers,
-            "must name attention alone: the decoder has no global mixer",
-        )
+        object.__setattr__(self, "mixers", self._all_mixers())
+        for mixer in self.mixers.values():
+            mixer.check_model(self)
+
+    def _all_mixers(self) -> Mixers:
+        """Those that are set, and the kinds that patterns name besides."""
+        mixers = Mixers(self.mixers)
+        for setting, stack in (("encoder", self.encoder), ("decoder", self.decoder)):
+            for name in (name for spec in stack.layer_specs for name in spec.mixers):
+                if name not in mixers and name not in MixerConfig.KINDS:
+                    known = (*mixers, *MixerConfig.KINDS)
+                    raise ConfigError(
+                        f"model.{setting}.layers = {stack.layers!r}: there is no mixer "
+                        f"{name!r}{nearest(name, known)}"
+                    )
+                if name not in mixers:
+                    mixers[name] = MixerConfig.KINDS[name]()
+        return mixers
 
     @property
     def head_dim(self) -> int:

@@ -197,21 +197,31 @@ def _wrong_type(setting: str, value: Any, expected: Any) -> ConfigError:
 def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") -> T:
     """Builds the dataclass `cls` from nested mappings, such as an `ml_collections.ConfigDict`.
 
+    A class of which there are several kinds has a class method `variant(values, where)`, which
+    gives the one that is meant; `MOVED` maps names that settings had to those that they have.
+
     Raises:
       ConfigError: an unknown name (with the nearest known one), or what the dataclass rejects.
     """
     require(hasattr(values, "items"), where, values, "must be settings by their names")
+    if (variant := getattr(cls, "variant", None)) is not None:
+        cls = variant(values, where)
+    moved: Mapping[str, str] = getattr(cls, "MOVED", {})
     fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     arguments: dict[str, Any] = {}
     for name, value in values.items():
+        if name in moved:
+            raise ConfigError(f"{where}.{name}: is called {moved[name]} now")
         if name not in fields:
             raise ConfigError(f"{where}.{name}: no such setting{nearest(str(name), fields)}")
-        arguments[name] = _coerce(hints[name], value, f"{where}.{name}")
+        if fields[name].init:
+            arguments[name] = _coerce(hints[name], value, f"{where}.{name}")
     missing = [
         f.name
         for f in fields.values()
-        if f.name not in arguments
+        if f.init
+        and f.name not in arguments
         and f.default is dataclasses.MISSING
         and f.default_factory is dataclasses.MISSING
     ]
@@ -237,6 +247,10 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
                     raise
                 last = error
         raise last
+    if origin is Mapping and hasattr(value, "items"):
+        return {
+            str(name): _coerce(options[1], item, f"{where}.{name}") for name, item in value.items()
+        }
     if origin is tuple and isinstance(value, list | tuple):
         return tuple(
             _coerce(item, v, f"{where}[{i}]")

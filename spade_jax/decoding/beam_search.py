@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from spade_jax.config import require
 from spade_jax.decoding.sampling import Step
+from spade_jax.mixers.base import map_rows
 
 # The score of what is not there: finite, so that differences of two of them are no NaN.
 _NOTHING = -1e30
@@ -48,7 +49,7 @@ def beam_search(
     Args:
       step: one step of the model for n = batch * beams rows, the beams of an input after each
         other; its first token is `start_id`.
-      cache: the model's before the first step, arrays [n, ...].
+      cache: the model's before the first step, a tree of `mixers.base.Cache`.
       length: the most tokens of a hypothesis, with the end.
       alpha: the exponent of the length penalty; 0 for none.
 
@@ -81,7 +82,7 @@ def beam_search(
             start_id,
             jax.lax.dynamic_index_in_dim(state.tokens, state.position - 1, axis=2, keepdims=False),
         )
-        logits, cache = step(last.reshape(-1), state.position, state.cache)
+        logits, cache = step(last.reshape(-1), state.cache)
         log_probability = state.log_probability[..., None] + jax.nn.log_softmax(
             logits.astype(jnp.float32)
         ).reshape(batch, beams, vocab_size)
@@ -105,7 +106,7 @@ def beam_search(
         tokens = jnp.take_along_axis(tokens, pick[..., None], axis=1)
         parent = jnp.take_along_axis(parent, pick, axis=1)
         rows = (parent + beams * jnp.arange(batch)[:, None]).reshape(-1)
-        cache = jax.tree.map(lambda array: jnp.take(array, rows, axis=0), cache)
+        cache = map_rows(lambda array: jnp.take(array, rows, axis=0), cache)
         return _State(state.position + 1, tokens, log_probability, ended_tokens, ended_score, cache)
 
     # At first all hypotheses of a row are one and the same: only one of them counts.

@@ -44,16 +44,16 @@ def generate(
     """
     segment_ids = (encoder_tokens != 0).astype(jnp.int32)
     encoded = model.encode(encoder_tokens, segment_ids=segment_ids)
-    step, cache = model.stepwise(
+    cache = model.init_cache(
         encoded,
         length=config.max_length,
         encoded_segment_ids=segment_ids,
         rows_each=config.beams,
     )
 
-    def next_logits(tokens: jax.Array, index: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
-        logits, cache = step(tokens, index, cache)
-        return logits[:, :vocab_size], cache
+    def next_logits(tokens: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
+        logits, cache = model.extend(tokens[:, None], cache)
+        return logits[:, 0, :vocab_size], cache
 
     if config.beams == 1:
         return sample(

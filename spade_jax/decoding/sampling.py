@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from spade_jax.config import require
 from spade_jax.decoding.config import SamplingConfig
 
-# (tokens int32 [n], index, cache) -> (logits float32 [n, v], cache): what follows token `index`.
-Step = Callable[[jax.Array, jax.Array, Any], tuple[jax.Array, Any]]
+# (tokens int32 [n], cache) -> (logits float32 [n, v], cache): what follows these tokens.
+Step = Callable[[jax.Array, Any], tuple[jax.Array, Any]]
 
 
 def sampling_logits(logits: jax.Array, config: SamplingConfig) -> jax.Array:
@@ -74,7 +74,7 @@ def sample(
 
     def append(state: tuple[Any, ...]) -> tuple[Any, ...]:
         index, last, tokens, score, ended, cache = state
-        logits, cache = step(last, index, cache)
+        logits, cache = step(last, cache)
         if config.temperature == 0.0:
             chosen = jnp.argmax(logits, axis=-1)
         else:

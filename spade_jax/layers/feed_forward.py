@@ -3,8 +3,8 @@
 import jax
 from flax import nnx
 
-from spade_jax.config import ModelConfig
-from spade_jax.layers.linear import Linear, dropout
+from spade_jax.config.model import ModelConfig
+from spade_jax.elements import Linear, dropout
 
 _ACTIVATIONS = {
     "gated-gelu": lambda x: jax.nn.gelu(x, approximate=True),

@@ -1,28 +1,58 @@
-"""A stack of layers from its pattern, with equal layers stacked and scanned."""
+"""A stack of layers from its pattern, with repeated groups of layers stacked and scanned."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from spade_jax import partition
-from spade_jax.config import LayerSpec, ModelConfig, StackConfig, require
-from spade_jax.layers.attention import RelativeBias
-from spade_jax.layers.linear import Norm, dropout, normal, split_key
-from spade_jax.layers.spade import SpadeLayer
-from spade_jax.layers.stepwise import Cache
-from spade_jax.ops.softmax_attention import ATTENDED
+from spade_jax.config.model import ModelConfig, StackConfig
+from spade_jax.config.pattern import Group
+from spade_jax.elements import Norm, dropout, normal, split_key
+from spade_jax.layers.block import Block, BlockCache
+from spade_jax.layers.cross_attention import Encoded
+from spade_jax.mixers.attention.relative_bias import RelativeBias
+from spade_jax.mixers.base import Cache, Context
+from spade_jax.ops.attention.softmax import ATTENDED
 
-StackStep = Callable[[jax.Array, jax.Array, jax.Array, jax.Array, Cache], tuple[jax.Array, Cache]]
+
+class StackCache(NamedTuple):
+    """What a stack keeps of the tokens before.
+
+    Attributes:
+      common: of all layers: how many tokens there were, and the relative biases.
+      layers: of each layer, bottom first.
+    """
+
+    common: Cache
+    layers: list[BlockCache]
+
+
+class LayerGroup(nnx.Module):
+    """Layers that follow one another and are repeated together."""
+
+    def __init__(self, blocks: list[Block]):
+        for i, block in enumerate(blocks):
+            setattr(self, f"layer_{i}", block)
+        self.count = len(blocks)
+
+    def blocks(self) -> Iterator[Block]:
+        for i in range(self.count):
+            yield getattr(self, f"layer_{i}")
+
+
+def _blocks(layers: Block | LayerGroup) -> list[Block]:
+    return [layers] if isinstance(layers, Block) else [*layers.blocks()]
 
 
 class Stack(nnx.Module):
-    """The encoder or the decoder, from embeddings on.
+    """An encoder, a decoder or a language model's layers, from embeddings on.
 
-    A run of equal layers is one `SpadeLayer` whose parameters have a leading axis; whether it is
-    scanned or looped over is a matter of execution alone.
+    A group of layers that repeats is one `Block` (or `LayerGroup` of several) whose parameters have
+    a leading axis; whether it is scanned or looped over is a matter of execution alone.
     """
 
     def __init__(
@@ -34,7 +64,8 @@ class Stack(nnx.Module):
         cross_attention: bool,
         rngs: nnx.Rngs,
     ):
-        self.config, self.specs = config, stack.specs
+        self.config, self.groups = config, stack.groups
+        self.mixers = frozenset(name for spec in stack.layer_specs for name in spec.mixers)
         self.position_table = (
             None
             if stack.max_positions is None
@@ -47,26 +78,31 @@ class Stack(nnx.Module):
         )
         self.embedding_norm = Norm(config) if config.embedding_norm else None
         self.final_norm = Norm(config) if config.final_norm else None
-        shared = stack.relative_bias == "shared"
+        shared = stack.relative_bias == "shared" and bool(self._reaches(2))
         self.relative_bias = RelativeBias(config, causal=causal, rngs=rngs) if shared else None
 
-        def layer(key: jax.Array, spec: LayerSpec) -> SpadeLayer:
-            return SpadeLayer(
-                config,
-                spec,
-                causal=causal,
-                cross_attention=cross_attention,
-                own_bias=stack.relative_bias == "per_layer",
-                rngs=nnx.Rngs(params=key),
-            )
+        def build(key: jax.Array, group: Group) -> Block | LayerGroup:
+            rngs = nnx.Rngs(params=key)
+            blocks = [
+                Block(
+                    config,
+                    stack,
+                    spec,
+                    causal=causal,
+                    cross_attention=cross_attention,
+                    rngs=rngs,
+                )
+                for spec in group.layers
+            ]
+            return blocks[0] if len(blocks) == 1 else LayerGroup(blocks)
 
-        for i, spec in enumerate(self.specs):
-            create = functools.partial(layer, spec=spec)
-            if spec.repeat == 1:
-                run = create(rngs.params())
+        for i, group in enumerate(self.groups):
+            create = functools.partial(build, group=group)
+            if group.repeat == 1:
+                layers = create(rngs.params())
             else:
-                run = nnx.vmap(create)(jax.random.split(rngs.params(), spec.repeat))
-            setattr(self, f"layers_{i}", run)
+                layers = nnx.vmap(create)(jax.random.split(rngs.params(), group.repeat))
+            setattr(self, f"layers_{i}", layers)
 
     def __call__(
         self,
@@ -74,128 +110,138 @@ class Stack(nnx.Module):
         *,
         segment_ids: jax.Array | None = None,
         positions: jax.Array | None = None,
-        encoded: jax.Array | None = None,
-        encoded_segment_ids: jax.Array | None = None,
+        encoded: Encoded | None = None,
+        cache: StackCache | None = None,
         dropout_key: jax.Array | None = None,
-    ) -> jax.Array:
-        """Embeddings [b, l, d] -> [b, l, d].
+    ) -> tuple[jax.Array, StackCache | None]:
+        """Embeddings [b, l, d] -> [b, l, d], and the cache with these tokens; None without one.
 
         Args:
           segment_ids: [b, l]; 0 is padding; None is all one segment.
-          positions: [b, l], of tokens in their segments, for learned positions; None is 0, 1, ….
-          encoded, encoded_segment_ids: the encoder's output [b, m, d] and its segments.
+          positions: [b, l], of tokens in their segments, for what knows absolute positions; None
+            counts from the first token on.
+          encoded: the encoder's output, for cross-attention; a cache knows it.
+          cache: of the tokens before; with it x is the next ones.
           dropout_key: None drops nothing.
 
         Raises:
-          ConfigError: a sequence longer than the table of positions.
+          ValueError: a sequence longer than the table of positions.
         """
         config = self.config
-        keys = split_key(dropout_key, len(self.specs) + 1 + config.final_dropout)
+        keys = split_key(dropout_key, len(self.groups) + 1 + config.final_dropout)
+        start = jnp.int32(0) if cache is None else cache.common.shared[0]
+        if cache is not None and segment_ids is None:
+            segment_ids = jnp.ones(x.shape[:2], jnp.int32)
         if self.position_table is not None:
-            x = x + _look_up(self.position_table[...], x, positions)
+            self._check_positions(x.shape[1])
+            x = x + self._look_up(positions, start, x.shape[1]).astype(x.dtype)
+        if positions is None:
+            positions = (start + jnp.arange(x.shape[1], dtype=jnp.int32))[None]
         if self.embedding_norm is not None:
             x = self.embedding_norm(x)
         x = partition.constrain(dropout(x, config.dropout_rate, keys[0]), *_AXES)
+        biases = self._biases(x.shape[1]) if cache is None else cache.common.shared[1]
+        context = Context(segment_ids, positions, start, biases)
+        if cache is None:
+            x = self._run(x, context, encoded, keys[1:])
+        else:
+            layers = []
+            for block, own in zip(self._all_blocks(), cache.layers, strict=True):
+                x, after = block(x, context, cache=own)
+                assert after is not None
+                layers.append(after)
+            cache = StackCache(Cache(None, (start + x.shape[1], biases)), layers)
+        if self.final_norm is not None:
+            x = self.final_norm(x)
+        if config.final_dropout:
+            x = dropout(x, config.dropout_rate, keys[-1])
+        return x, cache
 
-        biases = {}
-        if self.relative_bias is not None:
-            kinds = {spec.local_mixer for spec in self.specs}
-            biases = {kind: self.relative_bias(kind, x.shape[1]) for kind in sorted(kinds)}
+    def init_cache(self, rows: int, length: int, encoded: Encoded | None = None) -> StackCache:
+        """The cache before the first token.
 
-        def run_layer(layer: SpadeLayer, x: jax.Array, key: jax.Array | None) -> jax.Array:
-            return layer(
-                x,
-                segment_ids=segment_ids,
-                biases=biases,
-                encoded=encoded,
-                encoded_segment_ids=encoded_segment_ids,
-                dropout_key=key,
-            )
+        Repeated layers are taken apart with it: a scan would copy their caches each time.
 
-        for i, (spec, key) in enumerate(zip(self.specs, keys[1:])):
+        Args:
+          rows: how many sequences; with `encoded` a multiple of its rows (see `CrossAttention`).
+          length: how many tokens there will be at most.
+
+        Raises:
+          ValueError: a length beyond the table of positions.
+        """
+        self._check_positions(length)
+        dtype = self.config.dtype
+        layers = [block.init_cache(rows, length, dtype, encoded) for block in self._all_blocks()]
+        return StackCache(Cache(None, (jnp.int32(0), self._biases(length))), layers)
+
+    def _run(
+        self,
+        x: jax.Array,
+        context: Context,
+        encoded: Encoded | None,
+        keys: list[jax.Array | None],
+    ) -> jax.Array:
+        """The layers over a whole sequence, groups scanned."""
+        config = self.config
+        for i, (group, key) in enumerate(zip(self.groups, keys)):
             graph, state = nnx.split(getattr(self, f"layers_{i}"))
 
             def step(x, inputs, graph=graph):
                 layer_state, key = inputs
-                x = run_layer(nnx.merge(graph, layer_state), x, key)
+                blocks = _blocks(nnx.merge(graph, layer_state))
+                own_keys = [key] if len(blocks) == 1 else split_key(key, len(blocks))
+                for block, own_key in zip(blocks, own_keys):
+                    x, _ = block(x, context, encoded=encoded, dropout_key=own_key)
                 return partition.constrain(x, *_AXES), None
 
             if config.remat != "none":
                 step = jax.checkpoint(step, policy=_POLICIES[config.remat], prevent_cse=False)
-            if spec.repeat == 1:
+            if group.repeat == 1:
                 x, _ = step(x, (state, key))
                 continue
-            layer_keys = None if key is None else jax.random.split(key, spec.repeat)
+            group_keys = None if key is None else jax.random.split(key, group.repeat)
             if config.scan_layers:
-                x, _ = jax.lax.scan(step, x, (state, layer_keys))
+                x, _ = jax.lax.scan(step, x, (state, group_keys))
             else:
-                for j in range(spec.repeat):
-                    x, _ = step(x, jax.tree.map(lambda a, j=j: a[j], (state, layer_keys)))
-        if self.final_norm is not None:
-            x = self.final_norm(x)
-        return dropout(x, config.dropout_rate, keys[-1]) if config.final_dropout else x
+                for j in range(group.repeat):
+                    x, _ = step(x, jax.tree.map(lambda a, j=j: a[j], (state, group_keys)))
+        return x
 
-    def stepwise(
-        self,
-        rows: int,
-        length: int,
-        *,
-        encoded: jax.Array | None = None,
-        encoded_segment_ids: jax.Array | None = None,
-    ) -> tuple[StackStep, Cache]:
-        """The causal stack token by token: (x, index, segment_ids, positions, cache) -> (y, cache).
-
-        As `MixerStep`, where x are embeddings and positions [b, 1] those in the segments.
-
-        Runs of equal layers are taken apart once, here: a scan would copy their caches each time.
-
-        Args:
-          rows: b, how many sequences.
-          length: how many tokens there will be at most.
-          encoded, encoded_segment_ids: the encoder's output [b, m, d] and its segments; rows may
-            be a multiple of b, see `CrossAttention.stepwise`.
-
-        Raises:
-          ConfigError: a length beyond the table of positions.
-        """
-        if self.position_table is not None:
-            _require_positions(length, self.position_table.shape[0])
-        parts = [
-            layer.stepwise(
-                rows, length, self.relative_bias, encoded, encoded_segment_ids, self.config.dtype
-            )
-            for layer in self._layers()
-        ]
-
-        def token(
-            x: jax.Array,
-            index: jax.Array,
-            segment_ids: jax.Array,
-            positions: jax.Array,
-            cache: Cache,
-        ) -> tuple[jax.Array, Cache]:
-            if self.position_table is not None:
-                x = x + _look_up(self.position_table[...], x, positions)
-            if self.embedding_norm is not None:
-                x = self.embedding_norm(x)
-            after = []
-            for (step, _), layer_cache in zip(parts, cache):
-                x, layer_cache = step(x, index, segment_ids, layer_cache)
-                after.append(layer_cache)
-            return x if self.final_norm is None else self.final_norm(x), after
-
-        return token, [start for _, start in parts]
-
-    def _layers(self) -> Iterator[SpadeLayer]:
+    def _all_blocks(self) -> Iterator[Block]:
         """The layers one by one, bottom first."""
-        for i, spec in enumerate(self.specs):
-            run = getattr(self, f"layers_{i}")
-            if spec.repeat == 1:
-                yield run
+        for i, group in enumerate(self.groups):
+            layers = getattr(self, f"layers_{i}")
+            if group.repeat == 1:
+                yield from _blocks(layers)
                 continue
-            graph, state = nnx.split(run)
-            for j in range(spec.repeat):
-                yield nnx.merge(graph, jax.tree.map(lambda a, j=j: a[j], state))
+            graph, state = nnx.split(layers)
+            for j in range(group.repeat):
+                yield from _blocks(nnx.merge(graph, jax.tree.map(lambda a, j=j: a[j], state)))
+
+    def _reaches(self, length: int) -> set[int]:
+        """How far the mixers need relative biases in sequences of this length."""
+        reaches = (self.config.mixers[name].relative_reach(length) for name in self.mixers)
+        return {reach for reach in reaches if reach is not None}
+
+    def _biases(self, length: int) -> dict[int, jax.Array]:
+        if self.relative_bias is None:
+            return {}
+        return {reach: self.relative_bias(reach) for reach in sorted(self._reaches(length))}
+
+    def _look_up(self, positions: jax.Array | None, start: jax.Array, length: int) -> jax.Array:
+        """Rows of the table of positions, [b or 1, l, d]."""
+        assert self.position_table is not None
+        table = self.position_table[...]
+        if positions is None:
+            return jax.lax.dynamic_slice_in_dim(table, start, length)[None]
+        return jnp.take(table, positions, axis=0, mode="clip")
+
+    def _check_positions(self, length: int) -> None:
+        if self.position_table is not None and length > self.position_table.shape[0]:
+            raise ValueError(
+                f"sequence length = {length}: must be at most max_positions = "
+                f"{self.position_table.shape[0]}"
+            )
 
 
 # Of activations.
@@ -210,20 +256,3 @@ _POLICIES = {
     ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
-
-
-def _look_up(table: jax.Array, x: jax.Array, positions: jax.Array | None) -> jax.Array:
-    """Rows of a table [p, d] for the tokens of x [b, l, d]: [b or 1, l, d]."""
-    _require_positions(x.shape[1], table.shape[0])
-    if positions is None:
-        return table[None, : x.shape[1]].astype(x.dtype)
-    return jnp.take(table, positions, axis=0, mode="clip").astype(x.dtype)
-
-
-def _require_positions(length: int, positions: int) -> None:
-    require(
-        length <= positions,
-        "sequence length",
-        length,
-        f"must be at most max_positions = {positions}",
-    )

@@ -1,30 +1,15 @@
 """SPADE as an encoder-decoder, in the manner of T5."""
 
-from typing import Protocol
-
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from spade_jax import partition
-from spade_jax.config import ModelConfig
-from spade_jax.layers.linear import normal
-from spade_jax.layers.stack import Stack
-from spade_jax.layers.stepwise import Cache
+from spade_jax.config.model import ModelConfig
+from spade_jax.elements import normal
+from spade_jax.layers.cross_attention import Encoded
+from spade_jax.layers.stack import Stack, StackCache
 from spade_jax.ops.precision import matmul_precision
-
-
-class Step(Protocol):
-    """One step of a decoder; see `EncoderDecoder.stepwise`."""
-
-    def __call__(
-        self,
-        tokens: jax.Array,
-        index: jax.Array,
-        cache: Cache,
-        segment_ids: jax.Array | None = None,
-        positions: jax.Array | None = None,
-    ) -> tuple[jax.Array, Cache]: ...
 
 
 class EncoderDecoder(nnx.Module):
@@ -100,12 +85,13 @@ class EncoderDecoder(nnx.Module):
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
         """int [b, l] -> [b, l, d]."""
-        return self.encoder(
+        x, _ = self.encoder(
             self._embed(tokens),
             segment_ids=segment_ids,
             positions=positions,
             dropout_key=dropout_key,
         )
+        return x
 
     def decode(
         self,
@@ -118,25 +104,24 @@ class EncoderDecoder(nnx.Module):
         dropout_key: jax.Array | None = None,
     ) -> jax.Array:
         """int [b, t], the encoder's output [b, l, d] -> logits, float32 [b, t, v]."""
-        y = self.decoder(
+        y, _ = self.decoder(
             self._embed(tokens),
             segment_ids=segment_ids,
             positions=positions,
-            encoded=encoded,
-            encoded_segment_ids=encoded_segment_ids,
+            encoded=Encoded(encoded, encoded_segment_ids),
             dropout_key=dropout_key,
         )
         return self._logits(y)
 
-    def stepwise(
+    def init_cache(
         self,
         encoded: jax.Array,
         *,
         length: int,
         encoded_segment_ids: jax.Array | None = None,
         rows_each: int = 1,
-    ) -> tuple[Step, Cache]:
-        """The decoder token by token, with a cache: equal to `decode`, without computing anew.
+    ) -> StackCache:
+        """The decoder's cache before its first token: what `extend` begins with.
 
         Args:
           encoded: the encoder's output, [b, l, d].
@@ -144,36 +129,35 @@ class EncoderDecoder(nnx.Module):
           encoded_segment_ids: [b, l], as of `decode`.
           rows_each: how many decoder rows, one after the other, read each row of the encoder.
 
-        Returns:
-          A function (tokens int [n], index, cache, segment_ids [n], positions [n]) -> (logits
-          float32 [n, v], cache), and the first cache, whose arrays are [n, ...], n = b * rows_each.
-          index, an int32 scalar, counts the tokens before; segment_ids are 1 unless given, and
-          positions within the segments, which only learned positions need, are index.
-
         Raises:
-          ConfigError: a length beyond the decoder's table of positions.
+          ValueError: a length beyond the decoder's table of positions.
         """
         rows = encoded.shape[0] * rows_each
-        step, start = self.decoder.stepwise(
-            rows, length, encoded=encoded, encoded_segment_ids=encoded_segment_ids
+        return self.decoder.init_cache(rows, length, Encoded(encoded, encoded_segment_ids))
+
+    def extend(
+        self,
+        tokens: jax.Array,
+        cache: StackCache,
+        *,
+        segment_ids: jax.Array | None = None,
+        positions: jax.Array | None = None,
+    ) -> tuple[jax.Array, StackCache]:
+        """As `decode`, of the next tokens, without computing anew what came before.
+
+        Args:
+          tokens: int [n, t], n = b * rows_each: one token, or a piece of a prompt.
+          segment_ids: [n, t]; None is 1.
+          positions: [n, t], within the segments; None counts all tokens.
+
+        Returns:
+          float32 [n, t, v], and the cache with these tokens.
+        """
+        y, after = self.decoder(
+            self._embed(tokens), segment_ids=segment_ids, positions=positions, cache=cache
         )
-
-        def token(
-            tokens: jax.Array,
-            index: jax.Array,
-            cache: Cache,
-            segment_ids: jax.Array | None = None,
-            positions: jax.Array | None = None,
-        ) -> tuple[jax.Array, Cache]:
-            if segment_ids is None:
-                segment_ids = jnp.ones((rows,), jnp.int32)
-            if positions is None:
-                positions = jnp.broadcast_to(index, (rows,))
-            x = self._embed(tokens[:, None])
-            y, cache = step(x, index, segment_ids[:, None], positions[:, None], cache)
-            return self._logits(y)[:, 0], cache
-
-        return token, start
+        assert after is not None
+        return self._logits(y), after
 
     def _logits(self, y: jax.Array) -> jax.Array:
         """The decoder's output [b, t, d] -> float32 [b, t, v]."""

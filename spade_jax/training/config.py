@@ -4,21 +4,14 @@ import dataclasses
 import re
 from typing import Annotated, Literal
 
-from spade_jax.config import (
-    MAX_COUNT,
-    Count,
-    Range,
-    Seed,
-    check_fields,
-    require,
-    require_pattern,
-)
+from spade_jax.config import MAX_COUNT, Count, Range, Seed, check_fields, require, require_pattern
 
 MAX_BATCH = 2**20
 MAX_DEVICES = 2**20
 
 Rate = Annotated[float, Range(0, 1000, "for the model's own")]
 RateTable = tuple[tuple[str, Rate | None], ...]
+GroupRates = tuple[tuple[str, Rate], ...]
 Beta = Annotated[float, Range(0, 1, below=True)]
 
 
@@ -32,7 +25,8 @@ class OptimizerConfig:
 
     The two tables map regular expressions over whole parameter paths, such as
     `encoder/.*/kernel`, to a rate. The first match wins, every parameter must be matched, and every
-    pattern must match something. None stands for the model's own rate.
+    pattern must match something. None stands for the parameter's own: the rate of its group or of
+    the model, the model's decay where it decays.
 
     Attributes:
       name: "adamw", or "adafactor" with factored second moments and steps relative to the
@@ -49,8 +43,11 @@ class OptimizerConfig:
       clip_norm: gradients of a larger global norm are scaled down to it; None never clips.
       learning_rates: the peak rate of the matched parameters, which follows the schedule's shape;
         0 freezes them: no gradient is computed and no optimiser slots are held.
-      weight_decays: the weight decay of the matched parameters; by default none of norms, biases
-        and the SSM's A, B, D and dt. Decay pulls A, B and dt away from what they stand for.
+      weight_decays: the weight decay of the matched parameters. Parameters say themselves whether
+        they decay: norms, biases and the SSM's A, B, D and dt do not, unless a pattern says so.
+        Decay pulls A, B and dt away from what they stand for.
+      group_rates: the peak rate of groups of parameters, such as `(("ssm", 1e-3),)` for a state
+        space's A, B and dt; where `learning_rates` says None.
     """
 
     name: Literal["adamw", "adafactor"] = "adamw"
@@ -64,10 +61,8 @@ class OptimizerConfig:
     weight_decay: Annotated[float, Range(0, 1000)] = 0.01
     clip_norm: Annotated[float, Range(0, 1e12, "to never clip", above=True)] | None = 1.0
     learning_rates: RateTable = ((".*", None),)
-    weight_decays: RateTable = (
-        (r".*(norm|bias|global_mixer/(a_|b|d|log_dt)).*", 0.0),
-        (".*", None),
-    )
+    weight_decays: RateTable = ((".*", None),)
+    group_rates: GroupRates = ()
 
     def __post_init__(self) -> None:
         check_fields(self, "optimizer.")

@@ -1,7 +1,7 @@
 """The optimiser: AdamW or Adafactor, a schedule, and rates that differ between parameters."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,17 +20,33 @@ def paths(parameters: Tree) -> dict[str, Any]:
     return {"/".join(map(str, path)): leaf for path, leaf in flatten_dict(parameters).items()}
 
 
-def look_up(
-    table: RateTable, names: Iterable[str], default: float, setting: str
-) -> dict[str, float]:
+class ParameterKind(NamedTuple):
+    """What a parameter says of itself.
+
+    Attributes:
+      decays: whether weight decay applies to it.
+      group: of learning rates.
+      stacked: whether it has a leading axis of layers, which are optimised as each layer's own
+        would be.
+    """
+
+    decays: bool = True
+    group: str = "main"
+    stacked: bool = False
+
+
+def look_up(table: RateTable, defaults: Mapping[str, float], setting: str) -> dict[str, float]:
     """The rate of every parameter: that of the first pattern that matches its whole path.
+
+    Args:
+      defaults: by parameter, what None stands for.
 
     Raises:
       ConfigError: a parameter that no pattern matches, or a pattern that matches no parameter.
     """
     rates = {}
     unused = {pattern for pattern, _ in table}
-    for name in names:
+    for name, default in defaults.items():
         matching = [(pattern, rate) for pattern, rate in table if re.fullmatch(pattern, name)]
         if not matching:
             raise ConfigError(
@@ -112,20 +128,29 @@ def make_optimizer(
     config: OptimizerConfig,
     steps: int,
     parameters: Tree,
-    stacked: frozenset[str] = frozenset(),
+    kinds: Mapping[str, ParameterKind],
 ) -> Optimizer:
     """The optimiser of a run of `steps` updates of `parameters` (nested dicts; shapes suffice).
 
     Args:
-      stacked: names of the parameters with a leading axis of layers, which are optimised as each
-        layer's own would be.
+      kinds: of each parameter, by name.
 
     Raises:
       ConfigError: a table that does not fit the parameters, or nothing to train.
     """
-    names = paths(parameters)
-    peaks = look_up(config.learning_rates, names, config.learning_rate, "optimizer.learning_rates")
-    decays = look_up(config.weight_decays, names, config.weight_decay, "optimizer.weight_decays")
+    own_rates, own_decays = {}, {}
+    groups = dict(config.group_rates)
+    require(
+        groups.keys() <= {kind.group for kind in kinds.values()},
+        "optimizer.group_rates",
+        config.group_rates,
+        f"must name groups of parameters: {', '.join(sorted({k.group for k in kinds.values()}))}",
+    )
+    for name in paths(parameters):
+        own_rates[name] = groups.get(kinds[name].group, config.learning_rate)
+        own_decays[name] = config.weight_decay if kinds[name].decays else 0.0
+    peaks = look_up(config.learning_rates, own_rates, "optimizer.learning_rates")
+    decays = look_up(config.weight_decays, own_decays, "optimizer.weight_decays")
     trainable = frozenset(name for name, peak in peaks.items() if peak > 0)
     require(
         bool(trainable),
@@ -140,7 +165,8 @@ def make_optimizer(
         direction = optax.chain(
             optax.scale_by_factored_rms(decay_rate=config.decay_exponent),
             _layer_by_layer(
-                optax.chain(optax.clip_by_block_rms(1.0), optax.scale_by_param_block_rms()), stacked
+                optax.chain(optax.clip_by_block_rms(1.0), optax.scale_by_param_block_rms()),
+                frozenset(name for name, kind in kinds.items() if kind.stacked),
             ),
         )
     transformation = optax.chain(

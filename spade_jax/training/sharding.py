@@ -85,44 +85,17 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
 
 
 def check_model(config: ModelConfig, input_length: int, mesh: Mesh) -> None:
-    """Raises ConfigError unless the mesh can share out heads, and inputs of this length."""
-    heads, tensor = config.attention.num_heads, partition.shards("heads", mesh)
-    require(
-        heads % tensor == 0,
-        "mesh.tensor",
-        tensor,
-        f"must divide model.attention.num_heads = {heads}",
-    )
-    shards = partition.shards("length", mesh)
-    if shards == 1:
-        return
-    require(
-        all(spec.local_mixer == "window" for spec in config.encoder.specs),
-        "model.encoder.layers",
-        config.encoder.layers,
-        f"must have window attention alone with mesh.sequence = {shards}: full attention needs the "
-        "whole sequence",
-    )
-    require(
-        config.ssm.convolution == "chunked",
-        "model.ssm.convolution",
-        config.ssm.convolution,
-        f'must be "chunked" with mesh.sequence = {shards}',
-    )
-    require(
-        input_length % (shards * config.ssm.chunk_length) == 0,
-        "mesh.sequence",
-        shards,
-        f"must cut inputs of {input_length} tokens into equal shards of whole chunks, of "
-        f"model.ssm.chunk_length = {config.ssm.chunk_length} tokens each",
-    )
-    require(
-        input_length // shards > config.attention.radius,
-        "mesh.sequence",
-        shards,
-        f"must cut inputs of {input_length} tokens into shards longer than "
-        f"model.attention.radius = {config.attention.radius}",
-    )
+    """Raises ConfigError unless the mesh can share out the model, and inputs of this length.
+
+    The decoder's sequences are filled up to what the mesh can cut.
+    """
+
+    def shards(axis: str) -> int:
+        return partition.shards(axis, mesh)
+
+    for spec in config.encoder.layer_specs:
+        for name in spec.mixers:
+            config.mixers[name].check_mesh(config, input_length, causal=False, shards=shards)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

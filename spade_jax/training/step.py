@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding
 from spade_jax import partition
 from spade_jax.training import sharding
 from spade_jax.training.config import LossConfig, OptimizerConfig, TrainConfig
-from spade_jax.training.optimizer import join, make_optimizer
+from spade_jax.training.optimizer import ParameterKind, join, make_optimizer
 
 Tree = Any
 Batch = Mapping[str, Any]
@@ -159,34 +159,38 @@ class AbstractModel(NamedTuple):
     Attributes:
       graph: of its modules.
       shapes: of its parameters: nested dicts of `jax.ShapeDtypeStruct`, each with its sharding.
-      stacked: names of the parameters of several equal layers, one behind the other.
+      kinds: what the optimiser must know of each parameter, by name.
     """
 
     graph: nnx.GraphDef
     shapes: Tree
-    stacked: frozenset[str]
+    kinds: Mapping[str, ParameterKind]
 
 
 def abstract_model(create: Callable[[nnx.Rngs], nnx.Module], mesh: Mesh) -> AbstractModel:
     """The model that `create` makes.
 
-    Each parameter is an `nnx.Param` with its logical axes as the metadata `axes`, which say where
-    on the mesh it lies. A stack of layers has one leading axis that they do not name.
+    Each parameter says what it is, see `spade_jax.elements.parameter`; of the `axes` of a stack of
+    layers a leading one is not named.
 
     Raises:
       ConfigError: parameters that do not divide over the mesh.
     """
     graph, variables = nnx.split(nnx.eval_shape(lambda: create(nnx.Rngs(0))))
-    shapes, stacked = {}, set()
+    shapes, kinds = {}, {}
     for path, variable in nnx.to_flat_state(variables):
         name = "/".join(map(str, path))
         spec = sharding.parameter_spec(name, variable.shape, variable.axes, mesh)
         shapes[path] = jax.ShapeDtypeStruct(
             variable.shape, variable.dtype, sharding=NamedSharding(mesh, spec)
         )
-        if len(variable.shape) > len(variable.axes):
-            stacked.add(name)
-    return AbstractModel(graph, unflatten_dict(shapes), frozenset(stacked))
+        metadata = variable.get_metadata()
+        kinds[name] = ParameterKind(
+            decays=metadata.get("decays", True),
+            group=metadata.get("group", "main"),
+            stacked=len(variable.shape) > len(variable.axes),
+        )
+    return AbstractModel(graph, unflatten_dict(shapes), kinds)
 
 
 def make_trainer(
@@ -203,8 +207,8 @@ def make_trainer(
         that do not fit the parameters.
     """
     sharding.check_batch(config, mesh)
-    graphdef, parameters, stacked = abstract_model(create, mesh)
-    optimizer = make_optimizer(optimizer_config, config.steps, parameters, stacked)
+    graphdef, parameters, kinds = abstract_model(create, mesh)
+    optimizer = make_optimizer(optimizer_config, config.steps, parameters, kinds)
     transformation = optimizer.transformation
     replicated = sharding.replicated(mesh)
     batch_sharding = sharding.batch_sharding(mesh)

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 from benchmarks import decode
-from spade_jax.config import AttentionConfig, ModelConfig, SSMConfig, StackConfig
+from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.mixers import S4, Window
 
 END, OUTPUTS, BATCH = 1, 12, 4
 MINIATURE = ModelConfig(
@@ -14,8 +15,8 @@ MINIATURE = ModelConfig(
     d_ff=24,
     encoder=StackConfig("s4+window:concat"),
     decoder=StackConfig("2*full"),
-    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
-    ssm=SSMConfig(state_size=8, chunk_length=8),
+    mixers={"s4": S4(state_size=8, chunk_length=8), "window": Window(3)},
+    attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
     # Where they are tied, a model that learnt nothing repeats the token that it wrote last.
     tie_embeddings=False,
     scale_logits=False,

@@ -6,9 +6,10 @@ import jax
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import AttentionConfig, ModelConfig, SSMConfig, StackConfig
+from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import make_generator
+from spade_jax.mixers import S4, Window
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training import sharding
 from spade_jax.training.config import MeshConfig
@@ -21,8 +22,8 @@ config = ModelConfig(
     d_ff=24,
     encoder=StackConfig("s4+window:concat"),
     decoder=StackConfig("2*full"),
-    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
-    ssm=SSMConfig(state_size=8, chunk_length=8),
+    mixers={"s4": S4(state_size=8, chunk_length=8), "window": Window(3)},
+    attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
 )
 mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=4))
 graph, shapes, _ = abstract_model(lambda rngs: EncoderDecoder(config, rngs), mesh)

@@ -43,8 +43,8 @@ def test_a_beam_wide_enough_finds_the_best_of_all_sequences(alpha, seed):
     # Tokens beyond the third have no probability; they are there to allow a beam of 30.
     narrow_step = toy.step
 
-    def step(tokens, index, cache):
-        logits, cache = narrow_step(tokens, index, cache)
+    def step(tokens, cache):
+        logits, cache = narrow_step(tokens, cache)
         return jax.numpy.pad(logits, ((0, 0), (0, 27)), constant_values=-1e9), cache
 
     run = partial(beam_search, step, batch=2, beams=30, length=5, end_id=END, vocab_size=30)
@@ -96,9 +96,9 @@ def test_it_stops_when_nothing_can_improve():
     toy.table[:, :, END] += 20.0
     steps = []
 
-    def counted(tokens, index, cache):
-        jax.debug.callback(lambda i: steps.append(int(i)), index)
-        return toy.step(tokens, index, cache)
+    def counted(tokens, cache):
+        jax.debug.callback(lambda i: steps.append(int(i)), cache.shared)
+        return toy.step(tokens, cache)
 
     run = partial(beam_search, counted, batch=3, beams=1, length=6, end_id=END, vocab_size=4)
     tokens, _ = jax.block_until_ready(jax.jit(run)(toy.cache()))

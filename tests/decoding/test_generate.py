@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from spade_jax.config import AttentionConfig, ConfigError, ModelConfig, SSMConfig, StackConfig
+from spade_jax.config import AttentionConfig, ConfigError, ModelConfig, StackConfig
 from spade_jax.decoding.beam_search import length_penalty
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import bucket_length, generate, make_generator
+from spade_jax.mixers import S4, Window
 from spade_jax.models.encoder_decoder import EncoderDecoder
 
 END, VOCAB = 1, 20
@@ -19,8 +20,8 @@ CONFIG = ModelConfig(
     d_ff=24,
     encoder=StackConfig("s4+window:concat"),
     decoder=StackConfig("2*full"),
-    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
-    ssm=SSMConfig(state_size=8, chunk_length=8),
+    mixers={"s4": S4(state_size=8, chunk_length=8), "window": Window(3)},
+    attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
 )
 
 

@@ -35,9 +35,9 @@ def test_it_stops_when_all_rows_have_ended():
     toy.table[1, 1 + toy.v :, END] += 100.0  # after the third
     steps = []
 
-    def counted(tokens, index, cache):
-        jax.debug.callback(lambda i: steps.append(int(i)), index)
-        return toy.step(tokens, index, cache)
+    def counted(tokens, cache):
+        jax.debug.callback(lambda i: steps.append(int(i)), cache.shared)
+        return toy.step(tokens, cache)
 
     run = partial(sample, counted, rows=2, length=6, end_id=END, config=SamplingConfig())
     tokens, _ = jax.block_until_ready(jax.jit(run)(toy.cache()))
@@ -71,7 +71,7 @@ def test_draws_follow_the_distribution(config, expected):
 
     n = 20_000
 
-    def step(tokens, index, cache):
+    def step(tokens, cache):
         return jnp.broadcast_to(jnp.asarray(LOGITS, jnp.float32), (n, 6)), cache
 
     run = partial(sample, step, (), rows=n, length=1, end_id=END, config=config)
@@ -92,7 +92,7 @@ def test_ties_at_the_border_keep_the_lower_ids():
 
 
 def test_each_place_and_row_draws_anew():
-    def step(tokens, index, cache):
+    def step(tokens, cache):
         return jnp.zeros((8, 100)), cache
 
     config = SamplingConfig(temperature=1.0)

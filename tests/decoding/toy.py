@@ -5,6 +5,8 @@ import itertools
 import jax.numpy as jnp
 import numpy as np
 
+from spade_jax.mixers.base import Cache
+
 END = 1
 
 
@@ -19,12 +21,15 @@ class Toy:
 
     def cache(self, rows_each=1):
         rows = np.repeat(np.arange(self.batch), rows_each)
-        return {"row": jnp.asarray(rows), "prefix": jnp.zeros(len(rows), jnp.int32)}
+        rows = {"row": jnp.asarray(rows), "prefix": jnp.zeros(len(rows), jnp.int32)}
+        return Cache(rows, shared=jnp.int32(0))
 
-    def step(self, tokens, index, cache):
+    def step(self, tokens, cache):
         """Prefixes are numbered level by level: the children of p are v p + 1, …, v p + v."""
-        prefix = jnp.where(index == 0, 0, cache["prefix"] * self.v + 1 + tokens)
-        return jnp.asarray(self.table)[cache["row"], prefix], {**cache, "prefix": prefix}
+        rows, count = cache
+        prefix = jnp.where(count == 0, 0, rows["prefix"] * self.v + 1 + tokens)
+        logits = jnp.asarray(self.table)[rows["row"], prefix]
+        return logits, Cache({**rows, "prefix": prefix}, count + 1)
 
     def log_probability(self, row, tokens):
         prefix, total = 0, 0.0

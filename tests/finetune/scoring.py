@@ -5,11 +5,12 @@ import json
 from rich.console import Console
 
 from finetune.evaluation import Evaluator
-from spade_jax.config import AttentionConfig, ModelConfig, SSMConfig, StackConfig
+from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
 from spade_jax.data.pairs import evaluation_sets
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.decoding.config import BeamConfig
+from spade_jax.mixers import S4, Window
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.sharding import make_mesh
@@ -21,8 +22,8 @@ MODEL = ModelConfig(
     d_ff=24,
     encoder=StackConfig("s4+window:concat"),
     decoder=StackConfig("full"),
-    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
-    ssm=SSMConfig(state_size=4, chunk_length=8),
+    mixers={"s4": S4(state_size=4, chunk_length=8), "window": Window(3)},
+    attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
 )
 DECODINGS = {
     "greedy": BeamConfig(),

@@ -7,23 +7,29 @@ from flax import nnx
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
 from official_weights import assign, lm_layer, lm_layer_config
 
-from spade_jax.config import LayerSpec
-from spade_jax.layers.attention import RelativeBias
-from spade_jax.layers.spade import SpadeLayer
+from spade_jax.config import StackConfig
+from spade_jax.config.pattern import LayerSpec
+from spade_jax.layers.block import Block
+from spade_jax.mixers.attention.relative_bias import RelativeBias
+from spade_jax.mixers.base import Context
 
 
-def golden_layer(golden: Golden) -> SpadeLayer:
+def golden_layer(golden: Golden) -> Block:
     combine = golden.config["s4_local_combine"]
-    spec = LayerSpec(global_mixer="s4", combine=combine) if combine else LayerSpec()
-    layer = SpadeLayer(
+    spec = LayerSpec(("s4", "window"), combine) if combine else LayerSpec(("window",))
+    layer = Block(
         lm_layer_config(golden.config),
+        StackConfig("window", relative_bias="per_layer" if combine else "shared"),
         spec,
         causal=True,
         cross_attention=False,
-        own_bias=combine is not None,
         rngs=nnx.Rngs(0),
     )
     return assign(layer, lm_layer(golden.group("param/")))
+
+
+def context(valid, biases=None):
+    return Context(jnp.asarray(valid), jnp.arange(valid.shape[1])[None], 0, biases or {})
 
 
 @pytest.mark.parametrize("combine", ["concat", "add", "stack"])
@@ -31,9 +37,7 @@ def golden_layer(golden: Golden) -> SpadeLayer:
 def test_layer_with_global_mixer_matches_the_authors(combine, placement):
     golden = Golden(f"spade_layer0_{combine}_{placement}")
     layer, valid = golden_layer(golden), golden["in/valid"]
-    y = nnx.jit(lambda layer, x: layer(x, segment_ids=jnp.asarray(valid), biases={}))(
-        layer, golden["in/x"]
-    )
+    y = nnx.jit(lambda layer, x: layer(x, context(valid))[0])(layer, golden["in/x"])
     assert output_error(y, golden["out/y"], valid) < OUTPUT_TOLERANCE
 
 
@@ -46,8 +50,9 @@ def test_plain_layer_matches_the_authors(placement, shared_bias):
     if shared_bias:
         bias = RelativeBias(lm_layer_config(golden.config), causal=True, rngs=nnx.Rngs(0))
         bias = assign(bias, {"table": golden["in/layer0_relative_attention_bias"]})
-        biases = {"window": bias("window", 18)}
-    y = layer(golden["in/x"], segment_ids=jnp.asarray(valid), biases=biases)
+        reach = golden.config["local_radius"]
+        biases = {reach: bias(reach)}
+    y, _ = layer(golden["in/x"], context(valid, biases))
     expected = golden["out/y" if shared_bias else "out/y_without_position_bias"]
     assert output_error(y, expected, valid) < OUTPUT_TOLERANCE
 

@@ -5,15 +5,17 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from spade_jax.config import AttentionConfig, ConfigError, SSMConfig, StackConfig, preset
+from spade_jax.config import AttentionConfig, ConfigError, StackConfig
 from spade_jax.layers.stack import Stack
+from spade_jax.mixers import S4
+from spade_jax.models.presets import preset
 
 SMALL = {
     "vocab_size": 8,
     "d_model": 32,
     "d_ff": 8,
-    "attention": AttentionConfig(num_heads=1, head_dim=4, radius=3),
-    "ssm": SSMConfig(state_size=4, chunk_length=8),
+    "mixers": {"s4": S4(state_size=4, chunk_length=8)},
+    "attention": AttentionConfig(num_heads=1, head_dim=4),
     "dropout_rate": 0.3,
 }
 
@@ -26,7 +28,7 @@ def test_t5_drops_what_the_final_norm_gives(causal):
     def run(config):
         stack = StackConfig("full", relative_bias="none")
         module = Stack(config, stack, causal=causal, cross_attention=False, rngs=nnx.Rngs(0))
-        return np.asarray(module(x, dropout_key=jax.random.key(2)))
+        return np.asarray(module(x, dropout_key=jax.random.key(2))[0])
 
     config = preset("tiny", "t5", **SMALL)
     dropped = run(config)

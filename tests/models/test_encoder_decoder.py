@@ -8,15 +8,11 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from spade_jax.config import (
-    AttentionConfig,
-    ConfigError,
-    ModelConfig,
-    SSMConfig,
-    StackConfig,
-    preset,
-)
+from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.mixers import S4, Window
+from spade_jax.mixers.base import Context
 from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.presets import preset
 from spade_jax.training import hlo
 
 VOCAB = 24
@@ -26,8 +22,8 @@ CONFIG = ModelConfig(
     d_ff=24,
     encoder=StackConfig("s4+window:concat, 2*window"),
     decoder=StackConfig("2*full"),
-    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
-    ssm=SSMConfig(state_size=8, chunk_length=8),
+    mixers={"s4": S4(state_size=8, chunk_length=8), "window": Window(3)},
+    attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
 )
 
 
@@ -215,11 +211,11 @@ def test_bfloat16_follows_float32(model):
 def test_state_space_and_norms_are_float32_inside():
     """On bfloat16 input they do what they do in float32, and round once, at the end."""
     from spade_jax.elements import Norm
-    from spade_jax.layers.ssm import SSM
 
     x = jax.random.normal(jax.random.key(0), (2, 50, 16)).astype(jnp.bfloat16)
-    ssm = SSM(CONFIG, causal=False, rngs=nnx.Rngs(0))
-    for layer in (lambda x: ssm(x, segment_ids=None), Norm(CONFIG)):
+    s4 = CONFIG.mixers["s4"].build(CONFIG, CONFIG.encoder, causal=False, rngs=nnx.Rngs(0))
+    context = Context(None, jnp.arange(50)[None], 0, {})
+    for layer in (lambda x: s4(x, context)[0], Norm(CONFIG)):
         rounded, exact = layer(x), layer(x.astype(jnp.float32))
         assert rounded.dtype == jnp.bfloat16
         assert exact.dtype == jnp.float32
@@ -236,7 +232,7 @@ def test_parameters_are_float32_and_name_their_axes(model):
 
 def test_memory_is_linear_in_the_input_length():
     """There is no array of l x l, forward or backward: temporary bytes per token do not grow."""
-    config = dataclasses.replace(CONFIG, ssm=SSMConfig(state_size=8, chunk_length=64))
+    config = dataclasses.replace(CONFIG, mixers={**CONFIG.mixers, "s4": S4(state_size=8)})
     graph, params = split(config)
 
     def temporary(length: int) -> int:
@@ -270,7 +266,7 @@ def test_learned_positions_count_within_segments():
     # Without encoder segments every decoder segment sees the whole input.
     np.testing.assert_allclose(packed[:, :4], logits(one), atol=2e-5)
     np.testing.assert_allclose(packed[:, 4:], logits(two), atol=2e-5)
-    with pytest.raises(ConfigError, match="sequence length = 9: must be at most max_positions = 8"):
+    with pytest.raises(ValueError, match="sequence length = 9: must be at most max_positions = 8"):
         logits(tokens(4, 1, 9))
 
 

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from spade_jax.config import StackConfig, preset
+from spade_jax.config import StackConfig
 from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.models.flops import forward_flops, ssm_flops, train_step_flops
+from spade_jax.models.flops import forward_flops, train_step_flops
+from spade_jax.models.presets import preset
 
 # Looped, for the compiler counts the body of a loop once.
 CONFIG = preset("tiny", vocab_size=512, d_model=256, d_ff=512, scan_layers=False)
@@ -31,12 +32,14 @@ def test_attention_and_feed_forward_are_what_the_compiler_counts():
 def test_spade_layer_adds_its_state_space_and_its_aggregation():
     config = dataclasses.replace(CONFIG, encoder=StackConfig("s4+window:concat"))
     plain = dataclasses.replace(CONFIG, encoder=StackConfig("window"))
+    s4 = config.mixers["s4"]
     added = forward_flops(config, 512, 64) - forward_flops(plain, 512, 64)
-    d, n, t = 256, config.ssm.state_size, config.ssm.chunk_length
+    d, n, t = 256, s4.state_size, s4.chunk_length
     # By hand, for each token and direction: t taps, n written, n read, n^2 carried each t tokens.
     by_hand = 512 * (2 * d * (2 * t + 2 * n + 2 * n + 2 * n * n // t) + 2 * 2 * d * d)
     assert added == by_hand
-    assert ssm_flops(config, directions=2) == 2 * ssm_flops(config, directions=1)
+    both, one = (s4.flops(config, 512, causal=causal) for causal in (False, True))
+    assert both == 2 * one
 
 
 def test_an_update_is_three_forward_passes_of_each_sequence():

@@ -6,8 +6,10 @@ import numpy as np
 import optax
 from flax import nnx
 
-from spade_jax.config import AttentionConfig, StackConfig, preset
+from spade_jax.config import AttentionConfig, StackConfig
+from spade_jax.mixers import Window
 from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.presets import preset
 
 PAIRS, KEYS, VALUES = 6, np.arange(1, 9), np.arange(16, 24)
 
@@ -28,7 +30,8 @@ def test_values_are_recalled_by_their_keys():
         vocab_size=32,
         d_model=32,
         d_ff=64,
-        attention=AttentionConfig(num_heads=4, head_dim=8, radius=3),
+        mixers={"window": Window(3)},
+        attention=AttentionConfig(num_heads=4, head_dim=8),
         encoder=StackConfig("s4+window:concat, window"),
         decoder=StackConfig("full"),
     )

@@ -8,16 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from spade_jax.config import (
-    AttentionConfig,
-    ConfigError,
-    ModelConfig,
-    SSMConfig,
-    StackConfig,
-    preset,
-)
+from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
 from spade_jax.layers.stack import Stack
+from spade_jax.mixers import S4, Window
+from spade_jax.mixers.base import map_rows
 from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.presets import preset
 
 VOCAB, BATCH, INPUTS, TARGETS = 24, 3, 17, 14
 CONFIG = ModelConfig(
@@ -26,8 +22,8 @@ CONFIG = ModelConfig(
     d_ff=24,
     encoder=StackConfig("s4+window:concat"),
     decoder=StackConfig("2*full"),
-    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
-    ssm=SSMConfig(state_size=8, chunk_length=8),
+    mixers={"s4": S4(state_size=8, chunk_length=8), "window": Window(3)},
+    attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
 )
 # Three rows: one segment; several of them, with padding between; padding at the end.
 SEGMENTS = np.array(
@@ -75,16 +71,18 @@ def both(config, *, segments=None, input_segments=None, length=TARGETS):
             positions=None if segments is None else positions_in(segments),
             encoded_segment_ids=input_segments,
         )
-        step, cache = model.stepwise(encoded, length=length, encoded_segment_ids=input_segments)
+        cache = model.init_cache(encoded, length=length, encoded_segment_ids=input_segments)
 
-        def token(carry, inputs):
-            index, cache = carry
-            logits, cache = step(inputs[0], index, cache, *inputs[1:])
-            return (index + 1, cache), logits
+        def token(cache, inputs):
+            tokens, *places = (array[:, None] for array in inputs)
+            logits, cache = model.extend(
+                tokens, cache, **dict(zip(("segment_ids", "positions"), places))
+            )
+            return cache, logits[:, 0]
 
         by_token = () if segments is None else (segments, positions_in(segments))
         arguments = tuple(jnp.asarray(array).T for array in (targets, *by_token))
-        _, logits = jax.lax.scan(token, (jnp.int32(0), cache), arguments)
+        _, logits = jax.lax.scan(token, cache, arguments)
         return at_once, jnp.swapaxes(logits, 0, 1)
 
     return compute(state)
@@ -119,7 +117,8 @@ def test_token_by_token_is_at_once(decoder):
     ],
 )
 def test_stacks_with_a_state_space(layers, changes):
-    config = dataclasses.replace(CONFIG, ssm=dataclasses.replace(CONFIG.ssm, **changes))
+    s4 = dataclasses.replace(CONFIG.mixers["s4"], **changes)
+    config = dataclasses.replace(CONFIG, mixers={**CONFIG.mixers, "s4": s4})
     stack = Stack(config, StackConfig(layers), causal=True, cross_attention=False, rngs=nnx.Rngs(0))
     graph, state = nnx.split(stack)
     x = np.random.default_rng(3).normal(size=(BATCH, TARGETS, 16)).astype(np.float32)
@@ -128,17 +127,14 @@ def test_stacks_with_a_state_space(layers, changes):
     @jax.jit
     def compute(state):
         stack = nnx.merge(graph, state)
-        step, cache = stack.stepwise(BATCH, TARGETS)
 
-        def token(carry, inputs):
-            index, cache = carry
-            position = jnp.full((BATCH, 1), index)
-            y, cache = step(inputs[0][:, None], index, inputs[1][:, None], position, cache)
-            return (index + 1, cache), y[:, 0]
+        def token(cache, inputs):
+            y, cache = stack(inputs[0][:, None], segment_ids=inputs[1][:, None], cache=cache)
+            return cache, y[:, 0]
 
         arguments = (jnp.swapaxes(x, 0, 1), segments.T)
-        _, y = jax.lax.scan(token, (jnp.int32(0), cache), arguments)
-        return stack(x, segment_ids=segments), jnp.swapaxes(y, 0, 1)
+        _, y = jax.lax.scan(token, stack.init_cache(BATCH, TARGETS), arguments)
+        return stack(x, segment_ids=segments)[0], jnp.swapaxes(y, 0, 1)
 
     at_once, by_token = compute(state)
     counted = SEGMENTS != 0
@@ -158,14 +154,15 @@ def test_the_authors_flavour_with_its_learned_positions():
         vocab_size=VOCAB,
         d_model=16,
         d_ff=24,
+        mixers={"window": Window(3)},
         attention=dataclasses.replace(
-            preset("tiny", flavour="msr", vocab_size=VOCAB).attention, num_heads=2, radius=3
+            preset("tiny", flavour="msr", vocab_size=VOCAB).attention, num_heads=2
         ),
     )
     at_once, by_token = both(config)
     np.testing.assert_allclose(by_token, at_once, atol=2e-5)
     too_long = config.decoder.max_positions + 1
-    with pytest.raises(ConfigError, match=rf"sequence length = {too_long}: must be at most"):
+    with pytest.raises(ValueError, match=rf"sequence length = {too_long}: must be at most"):
         both(config, length=too_long)
 
 
@@ -181,13 +178,13 @@ def test_several_decoder_rows_read_one_row_of_the_encoder_and_caches_can_be_pick
     def compute(state):
         model = nnx.merge(graph, state)
         encoded = model.encode(inputs, segment_ids=segments)
-        step, cache = model.stepwise(encoded, length=6, encoded_segment_ids=segments, rows_each=2)
+        cache = model.init_cache(encoded, length=6, encoded_segment_ids=segments, rows_each=2)
         logits = []
         for i in range(6):
             order = swap if i % 2 else np.arange(4)
-            logits_i, cache = step(jnp.asarray(targets[order, i]), jnp.int32(i), cache)
-            logits.append(logits_i[order])
-            cache = jax.tree.map(lambda array: array[swap], cache)
+            logits_i, cache = model.extend(jnp.asarray(targets[order, i])[:, None], cache)
+            logits.append(logits_i[order, 0])
+            cache = map_rows(lambda array: array[swap], cache)
         at_once = model.decode(
             targets, jnp.repeat(encoded, 2, axis=0), encoded_segment_ids=segments.repeat(2, axis=0)
         )
@@ -203,9 +200,10 @@ def test_bfloat16_keeps_its_cache_in_bfloat16():
 
     def first_cache(state):
         model = nnx.merge(graph, state)
-        return model.stepwise(model.encode(tokens(1, BATCH, INPUTS)), length=4)[1]
+        return model.init_cache(model.encode(tokens(1, BATCH, INPUTS)), length=4)
 
-    cache = jax.tree.leaves(jax.eval_shape(first_cache, state))
+    layers = jax.eval_shape(first_cache, state).layers
+    cache = jax.tree.leaves([own.rows for layer in layers for own in layer.values()])
     assert {str(array.dtype) for array in cache} == {"bfloat16", "int32"}
     at_once, by_token = both(config)
     assert at_once.dtype == by_token.dtype == jnp.float32

@@ -2,8 +2,10 @@
 
 from pretrain.config import PretrainConfig
 from spade_jax.command_line import to_config_dict
-from spade_jax.config import AttentionConfig, SSMConfig, StackConfig, preset
+from spade_jax.config import AttentionConfig, StackConfig
 from spade_jax.data.config import DataConfig
+from spade_jax.mixers import S4, Window
+from spade_jax.models.presets import preset
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 
 
@@ -17,8 +19,8 @@ def get_config():
                 d_ff=32,
                 encoder=StackConfig("s4+window:concat, window"),
                 decoder=StackConfig("full"),
-                attention=AttentionConfig(num_heads=2, radius=7, num_buckets=8, max_distance=16),
-                ssm=SSMConfig(state_size=4, chunk_length=16),
+                mixers={"s4": S4(state_size=4, chunk_length=16), "window": Window(7)},
+                attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
                 dropout_rate=0.1,
             ),
             data=DataConfig(input_length=64, shuffle_buffer=16, document_shuffle_buffer=2),

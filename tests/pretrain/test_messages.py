@@ -32,9 +32,9 @@ MINIATURE = f"--config={HERE / 'miniature.py'}"
         ([MINIATURE, "--config.train.steps.x=1"], 2, "config.train.steps = 24: has no setting 'x'"),
         ([MINIATURE, "--config.data.sources.7.kind=text"], 2, "config.data.sources.7: no such"),
         ([MINIATURE, "--config.model.attention.num_heads", "3"], 2, "num_heads = 3: must divide"),
-        ([MINIATURE, "--config.model.ssm.state_size=5"], 2, "model.ssm.state_size = 5"),
-        ([MINIATURE, "--config.model.ssm.num_copies=5"], 2, "model.ssm.num_copies = 5"),
-        ([MINIATURE, "--config.model.attention.radius=0"], 2, "model.attention.radius = 0"),
+        ([MINIATURE, "--config.model.mixers.s4.state_size=5"], 2, "model.mixers.s4.state_size = 5"),
+        ([MINIATURE, "--config.model.mixers.s4.num_copies=5"], 2, "model.mixers.s4.num_copies = 5"),
+        ([MINIATURE, "--config.model.mixers.window.radius=0"], 2, "model.mixers.window.radius = 0"),
         ([MINIATURE, "--config.samples=9"], 2, "samples = 9: must be at most train.batch_size = 8"),
     ],
 )

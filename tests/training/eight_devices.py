@@ -8,8 +8,10 @@ import numpy as np
 from jax.sharding import AxisType
 from stand_in import VOCAB, StandIn, batch
 
-from spade_jax.config import AttentionConfig, SSMConfig, StackConfig, preset
+from spade_jax.config import AttentionConfig, StackConfig
+from spade_jax.mixers import S4, Window
 from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.presets import preset
 from spade_jax.partition import MESH_AXES
 from spade_jax.training import sharding
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
@@ -22,8 +24,8 @@ SPADE = preset(
     d_ff=32,
     encoder=StackConfig("s4+window:concat, 2*window"),
     decoder=StackConfig("full"),
-    attention=AttentionConfig(num_heads=2, radius=3, num_buckets=8, max_distance=16),
-    ssm=SSMConfig(state_size=4, chunk_length=4),
+    mixers={"s4": S4(state_size=4, chunk_length=4), "window": Window(3)},
+    attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
     dropout_rate=0.1,
 )
 MODELS = {"stand-in": StandIn, "spade": lambda rngs: EncoderDecoder(SPADE, rngs)}

@@ -10,8 +10,10 @@ import numpy as np
 from jax.sharding import AxisType
 from stand_in import VOCAB, batch
 
-from spade_jax.config import AttentionConfig, SSMConfig, StackConfig, preset
+from spade_jax.config import AttentionConfig, StackConfig
+from spade_jax.mixers import S4, Window
 from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.presets import preset
 from spade_jax.partition import MESH_AXES
 from spade_jax.training import sharding
 from spade_jax.training.checkpoints import Checkpoints
@@ -29,8 +31,8 @@ CONFIG = preset(
     remat="dots",
     encoder=StackConfig("s4+window:concat, 2*window"),
     decoder=StackConfig("full"),
-    attention=AttentionConfig(num_heads=2, head_dim=8, radius=3, num_buckets=8, max_distance=16),
-    ssm=SSMConfig(state_size=4, chunk_length=4),
+    mixers={"s4": S4(state_size=4, chunk_length=4), "window": Window(3)},
+    attention=AttentionConfig(num_heads=2, head_dim=8, num_buckets=8, max_distance=16),
 )
 
 

@@ -1,3 +1,4 @@
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -11,6 +12,7 @@ from spade_jax.command_line import read_config
 from spade_jax.config import ConfigError
 from spade_jax.training.config import OptimizerConfig
 from spade_jax.training.optimizer import (
+    ParameterKind,
     join,
     look_up,
     make_optimizer,
@@ -25,9 +27,19 @@ PARAMS = {
 }
 
 
+KINDS = {
+    "layers/0/norm": ParameterKind(decays=False),
+    "layers/0/w": ParameterKind(),
+    "global_mixer/a_ssm": ParameterKind(decays=False, group="ssm"),
+}
+
+
+DEFAULTS = dict.fromkeys(KINDS, 1.0)
+
+
 def test_first_match_wins_and_none_is_the_default():
     table = ((r".*/w", 0.5), (r"layers/.*", None), (r".*", 0.25))
-    assert look_up(table, paths(PARAMS), 7.0, "optimizer.learning_rates") == {
+    assert look_up(table, dict.fromkeys(KINDS, 7.0), "optimizer.learning_rates") == {
         "layers/0/norm": 7.0,
         "layers/0/w": 0.5,
         "global_mixer/a_ssm": 0.25,
@@ -36,12 +48,12 @@ def test_first_match_wins_and_none_is_the_default():
 
 def test_every_parameter_must_be_matched():
     with pytest.raises(ConfigError, match=r"no pattern matches parameter global_mixer/a_ssm"):
-        look_up(((r"layers/.*", None),), paths(PARAMS), 1.0, "optimizer.learning_rates")
+        look_up(((r"layers/.*", None),), DEFAULTS, "optimizer.learning_rates")
 
 
 def test_every_pattern_must_match():
     with pytest.raises(ConfigError, match=r"'.\*ssm_b': matches no parameter"):
-        look_up(((".*ssm_b", 0.1), (".*", None)), paths(PARAMS), 1.0, "optimizer.learning_rates")
+        look_up(((".*ssm_b", 0.1), (".*", None)), DEFAULTS, "optimizer.learning_rates")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +97,7 @@ def test_warmup_longer_than_the_run_is_rejected():
 
 
 def updates_of(config, steps=10, count=1):
-    optimizer = make_optimizer(config, steps, PARAMS)
+    optimizer = make_optimizer(config, steps, PARAMS, KINDS)
     trainable, frozen = optimizer.split(PARAMS)
     grads = jax.tree.map(lambda p: jnp.full_like(p, 0.5), trainable)
     state = optimizer.transformation.init(trainable)
@@ -123,6 +135,24 @@ def test_own_rates_follow_the_schedule():
     np.testing.assert_allclose(updates["global_mixer/a_ssm"], np.full(3, -0.002), rtol=1e-5)
 
 
+def test_groups_have_rates_of_their_own_and_patterns_come_first():
+    config = OptimizerConfig(
+        learning_rate=0.1,
+        schedule="constant",
+        warmup_steps=0,
+        clip_norm=None,
+        group_rates=(("ssm", 0.001),),
+    )
+    updates, _, _ = updates_of(config)
+    np.testing.assert_allclose(updates["global_mixer/a_ssm"], np.full(3, -0.001), rtol=1e-5)
+    np.testing.assert_allclose(updates["layers/0/norm"], np.full(3, -0.1), rtol=1e-5)
+    table = (("global_mixer/.*", 0.5), (".*", None))
+    updates, _, _ = updates_of(dataclasses.replace(config, learning_rates=table))
+    np.testing.assert_allclose(updates["global_mixer/a_ssm"], np.full(3, -0.5), rtol=1e-5)
+    with pytest.raises(ConfigError, match=r"group_rates = .*must name groups .*: main, ssm"):
+        updates_of(dataclasses.replace(config, group_rates=(("s4", 0.001),)))
+
+
 @pytest.mark.parametrize("name", ["adamw", "adafactor"])
 def test_frozen_parameters_have_no_slots(name):
     common = {"name": name, "warmup_steps": 1}
@@ -138,7 +168,7 @@ def test_frozen_parameters_have_no_slots(name):
 
 def test_freezing_everything_is_rejected():
     with pytest.raises(ConfigError, match="freezes every parameter"):
-        make_optimizer(OptimizerConfig(learning_rates=((".*", 0.0),)), 10_000, PARAMS)
+        make_optimizer(OptimizerConfig(learning_rates=((".*", 0.0),)), 10_000, PARAMS, KINDS)
 
 
 def test_clipping_scales_to_the_norm():
@@ -177,7 +207,7 @@ def test_adafactor_steps_relative_to_the_parameter():
 
 def test_split_and_join_are_inverse():
     config = OptimizerConfig(learning_rates=((".*norm", 0.0), (".*", None)))
-    optimizer = make_optimizer(config, 10_000, PARAMS)
+    optimizer = make_optimizer(config, 10_000, PARAMS, KINDS)
     trainable, frozen = optimizer.split(PARAMS)
     assert set(paths(trainable)) == {"layers/0/w", "global_mixer/a_ssm"}
     joined = join(trainable, frozen)
@@ -199,14 +229,15 @@ def test_adafactor_takes_stacked_layers_one_by_one():
     params = jax.tree.map(jnp.float32, layers((1.0, 1e-2)))
     grads = [jax.tree.map(jnp.float32, layers((1.0, 10.0))) for _ in range(2)]
 
-    def updates(params, grads, stacked=frozenset()):
-        transformation = make_optimizer(config, 10, params, stacked).transformation
+    def updates(params, grads, stacked=False):
+        kinds = dict.fromkeys(params, ParameterKind(stacked=stacked))
+        transformation = make_optimizer(config, 10, params, kinds).transformation
         state = transformation.init(params)
         for gradient in grads:
             found, state = transformation.update(gradient, state, params)
         return found
 
-    together = updates(params, grads, frozenset({"kernel", "norm"}))
+    together = updates(params, grads, stacked=True)
     for layer in range(2):
         one = jax.tree.map(lambda array, layer=layer: array[layer], (params, grads))
         for name, alone in updates(*one).items():

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from spade_jax.config.model import AttentionConfig, ModelConfig, SSMConfig, StackConfig
+from spade_jax.config.model import AttentionConfig, ModelConfig, StackConfig
 from spade_jax.config.schema import require_choice
+from spade_jax.mixers import S4, Full, Window
 
 # d_model, d_ff, layers of each stack, heads, head size, SSM state, radius: the widths of T5 v1.1.
 _SIZES = {
@@ -26,7 +27,7 @@ def preset(
     4 d_model wide.
 
     Args:
-      changes: any other fields of `ModelConfig`.
+      changes: any other fields of `ModelConfig`; mixers are added to, or replace, the size's own.
 
     Raises:
       ConfigError: an unknown size or flavour, or changes that contradict.
@@ -42,8 +43,8 @@ def preset(
             d_ff=d_ff,
             encoder=StackConfig(encoder),
             decoder=StackConfig(f"{layers}*full"),
-            attention=AttentionConfig(num_heads=heads, head_dim=head_dim, radius=radius),
-            ssm=SSMConfig(state_size=state),
+            mixers={"s4": S4(state_size=state), "window": Window(radius), "full": Full()},
+            attention=AttentionConfig(num_heads=heads, head_dim=head_dim),
             final_dropout=True,
             tie_embeddings=False,
             scale_logits=False,
@@ -57,10 +58,12 @@ def preset(
             decoder=StackConfig(
                 f"{layers}*full", relative_bias="none", positions="learned", max_positions=1024
             ),
-            attention=AttentionConfig(
-                num_heads=d_model // head_dim, radius=radius + 1, scale_queries=True
-            ),
-            ssm=SSMConfig(state_size=state, max_kernel_length=16384, detach=True),
+            mixers={
+                "s4": S4(state_size=state, max_kernel_length=16384, detach=True),
+                "window": Window(radius + 1),
+                "full": Full(),
+            },
+            attention=AttentionConfig(num_heads=d_model // head_dim, scale_queries=True),
             norm="layer",
             norm_placement="post",
             embedding_norm=True,
@@ -68,4 +71,5 @@ def preset(
             scale_logits=False,
             dropout_rate=0.1,
         )
-    return ModelConfig(**{**settings, **changes})
+    mixers = settings["mixers"] | dict(changes.pop("mixers", {}))
+    return ModelConfig(**{**settings, **changes, "mixers": mixers})

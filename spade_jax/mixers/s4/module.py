@@ -1,17 +1,19 @@
-"""The state space layer that carries global information."""
+"""The state space model that carries global information."""
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import ModelConfig
-from spade_jax.layers.linear import normal
-from spade_jax.layers.stepwise import MixerStep
+from spade_jax.elements import normal, parameter
+from spade_jax.mixers.base import Cache, Context
+from spade_jax.mixers.s4.config import S4
 from spade_jax.ops.ssm import hippo
+from spade_jax.ops.ssm.cached import advance, empty_cache
 from spade_jax.ops.ssm.convolution import convolve
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace, StateSpace, discretize, readout
-from spade_jax.ops.ssm.stepwise import SSMCache, stepwise
 
 
 def _pairs(x: np.ndarray) -> np.ndarray:
@@ -23,7 +25,7 @@ def _complex(pairs: jax.Array) -> jax.Array:
     return jax.lax.complex(pairs[..., 0], pairs[..., 1])
 
 
-class SSM(nnx.Module):
+class StateSpaceMixer(nnx.Module):
     """y = SSM(x) + D x: S4 (arXiv 2111.00396) or S4D (2206.11893), and nothing around it.
 
     Parameters, in the letters of the papers, with c = `num_copies`, n the state size, and
@@ -33,20 +35,22 @@ class SSM(nnx.Module):
       b [c, n/2, 2]; c [directions, d, n/2, 2]; d [d]; log_dt [d].
     """
 
-    def __init__(self, config: ModelConfig, *, causal: bool, rngs: nnx.Rngs):
-        ssm, width = config.ssm, config.d_model
-        self.config, self.causal = ssm, causal
-        copies, half = ssm.num_copies or width, ssm.state_size // 2
+    def __init__(self, config: S4, width: int, *, causal: bool, rngs: nnx.Rngs):
+        """width is d."""
+        self.config, self.causal = config, causal
+        # Decay would pull these away from what they stand for.
+        dynamics: dict[str, Any] = {"decays": False, "group": "ssm"}
+        copies, half = config.num_copies or width, config.state_size // 2
 
         def tiled(x: np.ndarray, axes: tuple[str, ...]) -> nnx.Param:
             copies_of_x = np.tile(x[None], (copies,) + (1,) * x.ndim)
-            return nnx.Param(jnp.asarray(copies_of_x, jnp.float32), axes=axes)
+            return parameter(jnp.asarray(copies_of_x), axes, **dynamics)
 
         p: np.ndarray | None
-        if ssm.structure == "dplr":
-            w, p, b, _ = hippo.legs_nplr(ssm.state_size)
+        if config.structure == "dplr":
+            w, p, b, _ = hippo.legs_nplr(config.state_size)
         else:
-            w, p, b = hippo.s4d(ssm.init, ssm.state_size), None, np.ones(half, complex)
+            w, p, b = hippo.s4d(config.init, config.state_size), None, np.ones(half, complex)
         pair_axes = ("ssm_copies", "ssm_state", "complex")
         self.a_low_rank = None if p is None else tiled(_pairs(p), pair_axes)
         self.a_log_decay = tiled(np.log(-w.real), ("ssm_copies", "ssm_state"))
@@ -56,11 +60,11 @@ class SSM(nnx.Module):
         # Complex normal of variance 1.
         axes = ("ssm_directions", "ssm_features", "ssm_state", "complex")
         self.c = normal(rngs, (directions, width, half, 2), 0.5**0.5, axes)
-        self.d = normal(rngs, (width,), 1.0, ("ssm_features",))
+        self.d = normal(rngs, (width,), 1.0, ("ssm_features",), decays=False)
         log_dt = jax.random.uniform(
-            rngs.params(), (width,), jnp.float32, np.log(ssm.dt_min), np.log(ssm.dt_max)
+            rngs.params(), (width,), jnp.float32, np.log(config.dt_min), np.log(config.dt_max)
         )
-        self.log_dt = nnx.Param(log_dt, axes=("ssm_features",))
+        self.log_dt = parameter(log_dt, ("ssm_features",), **dynamics)
 
     def state_space(self) -> StateSpace:
         """The continuous state space."""
@@ -71,9 +75,29 @@ class SSM(nnx.Module):
             dt=jnp.exp(self.log_dt[...]),
         )
 
-    def __call__(self, x: jax.Array, *, segment_ids: jax.Array | None) -> jax.Array:
-        """[b, l, d] -> [b, l, d]; float32 inside. Segments [b, l] as in `ops.ssm.convolution`."""
+    def __call__(
+        self,
+        x: jax.Array,
+        context: Context,
+        *,
+        cache: Cache | None = None,
+        dropout_key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache | None]:
+        """See `Mixer`; float32 inside. Drops nothing."""
         u = x.astype(jnp.float32)
+        if cache is not None:
+            segment_ids = context.segment_ids
+            assert segment_ids is not None
+            y, rows = advance(
+                cache.shared,
+                cache.rows,
+                u,
+                segment_ids,
+                context.start,
+                chunk_length=self.config.chunk_length,
+            )
+            y = y[:, :, 0] + self.d[None, None] * u
+            return y.astype(x.dtype), Cache(rows, cache.shared)
         system, c = self._discrete()
         y = convolve(
             system,
@@ -81,35 +105,28 @@ class SSM(nnx.Module):
             u,
             method=self.config.convolution,
             chunk_length=self.config.chunk_length,
-            segment_ids=segment_ids,
+            segment_ids=context.segment_ids,
             bidirectional=not self.causal,
             max_kernel_length=self.config.max_kernel_length,
+            implementation=self.config.implementation,
         )
         y = y[:, :, 0] + self.d[None, None] * u
         if self.config.detach:
             y = jax.lax.stop_gradient(y)
-        return y.astype(x.dtype)
+        return y.astype(x.dtype), None
 
-    def stepwise(self, rows: int, length: int) -> tuple[MixerStep, SSMCache]:
-        """The causal layer token by token: see `MixerStep`. The system is made discrete here."""
+    def init_cache(self, rows: int, length: int, dtype: Any) -> Cache:
+        """See `Mixer`; states are float32 whatever `dtype` says. The system is made discrete
+        here."""
         system, c = self._discrete()
-        step, start = stepwise(
+        fixed, empty = empty_cache(
             system,
             c,
             rows=rows,
             length=length,
             max_kernel_length=self.config.max_kernel_length,
         )
-        d = self.d[...]
-
-        def token(
-            x: jax.Array, index: jax.Array, segment_ids: jax.Array, cache: SSMCache
-        ) -> tuple[jax.Array, SSMCache]:
-            u = x[:, 0].astype(jnp.float32)
-            y, cache = step(u, index, segment_ids[:, 0], cache)
-            return (y[:, 0] + d[None] * u)[:, None].astype(x.dtype), cache
-
-        return token, start
+        return Cache(empty, fixed)
 
     def _discrete(self) -> tuple[DiscreteStateSpace, jax.Array]:
         """The discrete state space, and its readouts [directions, d, n]."""

@@ -1,0 +1,93 @@
+"""What a mixer's settings offer to the rest: by this a model knows its mixers, and nothing else."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from spade_jax.config.schema import ConfigError, check_fields, nearest, shown
+
+if TYPE_CHECKING:
+    from spade_jax.config.model import ModelConfig, StackConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class MixerConfig:
+    """Settings of one kind of mixer: how the tokens of a sequence come together.
+
+    `class Window(MixerConfig, kind="window")` makes a kind known: to patterns by this name, with
+    its default settings, and to `model.mixers`, which names others. Every field has a default.
+
+    Attributes:
+      kind: the kind's name.
+    """
+
+    KINDS: ClassVar[dict[str, type["MixerConfig"]]] = {}
+
+    kind: str = dataclasses.field(init=False, default="")
+
+    def __init_subclass__(cls, kind: str = "", **more: Any) -> None:
+        super().__init_subclass__(**more)
+        if kind:
+            cls.kind = kind
+            MixerConfig.KINDS[kind] = cls
+
+    def __post_init__(self) -> None:
+        check_fields(self, f"model.mixers.{self.kind}.")
+
+    @classmethod
+    def variant(cls, values: Mapping[str, Any], where: str) -> type["MixerConfig"]:
+        """The class whose settings these are: what `from_dict` makes of them.
+
+        Raises:
+          ConfigError: no kind, or an unknown one.
+        """
+        kind = values.get("kind")
+        if not isinstance(kind, str) or kind not in cls.KINDS:
+            raise ConfigError(
+                f"{where}.kind = {shown(kind)}: must be a kind of mixer"
+                f"{nearest(str(kind), cls.KINDS)}"
+            )
+        return cls.KINDS[kind]
+
+    def check_model(self, model: "ModelConfig") -> None:
+        """Raises ConfigError where the mixer cannot be part of this model."""
+
+    def check_mesh(
+        self,
+        model: "ModelConfig",
+        length: int,
+        *,
+        causal: bool,
+        shards: Callable[[str], int],
+    ) -> None:
+        """Raises ConfigError where a mesh cannot share out the mixer's work.
+
+        Args:
+          length: of the sequences, in tokens.
+          shards: into how many pieces the mesh cuts a named axis, such as "length" or "heads".
+        """
+
+    def relative_reach(self, length: int) -> int | None:
+        """How many places to either side the mixer needs the stack's relative biases for; None:
+        it takes none."""
+        return None
+
+    def flops(self, model: "ModelConfig", length: int, *, causal: bool) -> int:
+        """Floating-point operations of matmuls in the forward pass, per token of a sequence."""
+        raise NotImplementedError
+
+    def build(self, model: "ModelConfig", stack: "StackConfig", *, causal: bool, rngs: Any) -> Any:
+        """The mixer (`spade_jax.mixers.base.Mixer`), with parameters from `rngs`.
+
+        Args:
+          stack: the one that it is part of.
+          causal: tokens see none behind them.
+        """
+        raise NotImplementedError
+
+
+class Mixers(dict[str, MixerConfig]):
+    """Mixers by name; hashable, for nobody changes them."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(sorted((name, hash(mixer)) for name, mixer in self.items())))

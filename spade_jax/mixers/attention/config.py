@@ -1,0 +1,100 @@
+"""Settings of self-attention: to a window, or to all of the sequence."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from spade_jax.config.mixer import MixerConfig
+from spade_jax.config.model import MAX_LENGTH, ModelConfig, StackConfig
+from spade_jax.config.schema import Range, require
+
+
+@dataclasses.dataclass(frozen=True)
+class SelfAttentionConfig(MixerConfig):
+    """What both have in common; heads and biases are those of `model.attention`."""
+
+    def keys(self, length: int, *, causal: bool) -> int:
+        """How many keys a query is multiplied with in sequences of this length, those included
+        that a mask then hides."""
+        raise NotImplementedError
+
+    def relative_reach(self, length: int) -> int:
+        raise NotImplementedError
+
+    def check_mesh(
+        self, model: ModelConfig, length: int, *, causal: bool, shards: Callable[[str], int]
+    ) -> None:
+        heads, pieces = model.attention.num_heads, shards("heads")
+        require(
+            heads % pieces == 0,
+            "mesh.tensor",
+            pieces,
+            f"must divide model.attention.num_heads = {heads}",
+        )
+
+    def flops(self, model: ModelConfig, length: int, *, causal: bool) -> int:
+        """Of the four projections, the scores and the values."""
+        width = model.attention.num_heads * model.head_dim
+        keys = self.keys(length, causal=causal)
+        return 4 * 2 * model.d_model * width + 2 * 2 * keys * width
+
+    def build(self, model: ModelConfig, stack: StackConfig, *, causal: bool, rngs: Any) -> Any:
+        from spade_jax.mixers.attention.module import SelfAttention
+
+        own_bias = stack.relative_bias == "per_layer"
+        return SelfAttention(self, model, causal=causal, own_bias=own_bias, rngs=rngs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Window(SelfAttentionConfig, kind="window"):
+    """Sliding-window attention.
+
+    Attributes:
+      radius: r; a token sees those at most r away (and, if causal, none behind it).
+    """
+
+    radius: Annotated[int, Range(1, MAX_LENGTH)] = 127
+
+    def keys(self, length: int, *, causal: bool) -> int:
+        block = self.radius + 1
+        return block * (2 if causal else 3) if length > block else length
+
+    def relative_reach(self, length: int) -> int:
+        return self.radius
+
+    def check_mesh(
+        self, model: ModelConfig, length: int, *, causal: bool, shards: Callable[[str], int]
+    ) -> None:
+        super().check_mesh(model, length, causal=causal, shards=shards)
+        pieces = shards("length")
+        require(
+            pieces == 1 or length // pieces > self.radius,
+            "mesh.sequence",
+            pieces,
+            f"must cut sequences of {length} tokens into shards longer than "
+            f"model.mixers.window.radius = {self.radius}",
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Full(SelfAttentionConfig, kind="full"):
+    """Attention to all of the sequence (arXiv 1706.03762)."""
+
+    def keys(self, length: int, *, causal: bool) -> int:
+        return length
+
+    def relative_reach(self, length: int) -> int:
+        return length - 1
+
+    def check_mesh(
+        self, model: ModelConfig, length: int, *, causal: bool, shards: Callable[[str], int]
+    ) -> None:
+        super().check_mesh(model, length, causal=causal, shards=shards)
+        pieces = shards("length")
+        require(
+            pieces == 1 or causal,
+            "mesh.sequence",
+            pieces,
+            "must be 1 with full attention in the encoder, which needs the whole sequence; window "
+            "attention does not",
+        )

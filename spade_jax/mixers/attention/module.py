@@ -1,0 +1,95 @@
+"""Self-attention, to a window around each token or to all of the sequence."""
+
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from spade_jax.config.model import ModelConfig
+from spade_jax.mixers.attention.config import SelfAttentionConfig, Window
+from spade_jax.mixers.attention.heads import Heads
+from spade_jax.mixers.attention.relative_bias import RelativeBias
+from spade_jax.mixers.base import Cache, Context
+from spade_jax.ops.attention.cached import cached_attention, empty_cache
+from spade_jax.ops.attention.full import full_attention
+from spade_jax.ops.attention.softmax import ATTENDED
+from spade_jax.ops.attention.window import window_attention
+
+
+class SelfAttention(Heads):
+    """Attention within a sequence; its biases are the stack's unless it has a table of its own."""
+
+    def __init__(
+        self,
+        config: SelfAttentionConfig,
+        model: ModelConfig,
+        *,
+        causal: bool,
+        own_bias: bool,
+        rngs: nnx.Rngs,
+    ):
+        super().__init__(model, rngs=rngs)
+        self.config, self.causal = config, causal
+        self.radius = config.radius if isinstance(config, Window) else None
+        self.bias = RelativeBias(model, causal=causal, rngs=rngs) if own_bias else None
+
+    def __call__(
+        self,
+        x: jax.Array,
+        context: Context,
+        *,
+        cache: Cache | None = None,
+        dropout_key: jax.Array | None = None,
+    ) -> tuple[jax.Array, Cache | None]:
+        """See `Mixer`."""
+        query, (key, value) = self.queries(x), self.keys_and_values(x)
+        if cache is not None:
+            segment_ids = context.segment_ids
+            assert segment_ids is not None
+            reach = self.config.relative_reach(cache.rows.key_bhjk.shape[2])
+            y, rows = cached_attention(
+                query,
+                key,
+                value,
+                cache.rows,
+                context.start,
+                radius=self.radius,
+                segment_ids_bl=segment_ids,
+                bias=context.biases.get(reach) if self.bias is None else cache.shared,
+                implementation=self.implementation,
+            )
+            return self.merge(y), Cache(rows, cache.shared)
+        reach = self.config.relative_reach(x.shape[1])
+        settings: dict[str, Any] = {
+            "causal": self.causal,
+            "bias": context.biases.get(reach) if self.bias is None else self.bias(reach),
+            "dropout_rate": 0.0 if dropout_key is None else self.dropout_rate,
+            "dropout_key": dropout_key,
+            "implementation": self.implementation,
+        }
+        if self.radius is not None:
+            y = window_attention(
+                query,
+                key,
+                value,
+                radius=self.radius,
+                segment_ids=context.segment_ids,
+                **settings,
+            )
+        else:
+            y = full_attention(
+                query,
+                key,
+                value,
+                query_segment_ids=context.segment_ids,
+                key_segment_ids=context.segment_ids,
+                **settings,
+            )
+        return self.merge(checkpoint_name(y, ATTENDED)), None
+
+    def init_cache(self, rows: int, length: int, dtype: Any) -> Cache:
+        """See `Mixer`."""
+        slots = length if self.radius is None else min(self.radius + 1, length)
+        bias = None if self.bias is None else self.bias(self.config.relative_reach(slots))
+        return Cache(empty_cache(rows, self.heads, slots, self.head_dim, dtype), bias)
