@@ -1,0 +1,55 @@
+"""Small stacks that the conformance suite runs over: every mixer, alone and with others."""
+
+import jax.numpy as jnp
+import moving_average  # noqa: F401  # For its name in patterns.
+import numpy as np
+from flax import nnx
+
+from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.layers.stack import Stack
+from spade_jax.mixers import S4, Window
+
+WIDTH = 16
+PATTERNS = (
+    "2*window",
+    "full",
+    "s4",
+    "s4d",
+    "moving_average",
+    "s4+window:concat, 2*narrow",
+    "moving_average+full:add",
+    "s4+moving_average:stack",
+    "2*(2*moving_average:no_ff, window)",
+)
+
+
+def model(pattern, **changes):
+    return ModelConfig(
+        **{
+            "vocab_size": 24,
+            "d_model": WIDTH,
+            "d_ff": 24,
+            "encoder": StackConfig(pattern),
+            "decoder": StackConfig(pattern),
+            "mixers": {
+                "s4": S4(state_size=8, chunk_length=4),
+                "s4d": S4(structure="diagonal", init="diag-lin", state_size=8, chunk_length=4),
+                "window": Window(5),
+                "narrow": Window(2),
+            },
+            "attention": AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
+        }
+        | changes
+    )
+
+
+def stack(pattern, causal, **changes):
+    """A stack, split into its graph and its parameters."""
+    config = model(pattern, **changes)
+    module = Stack(config, config.encoder, causal=causal, cross_attention=False, rngs=nnx.Rngs(0))
+    return nnx.split(module)
+
+
+def inputs(rows, length, seed=0):
+    values = np.random.default_rng(seed).normal(size=(rows, length, WIDTH))
+    return jnp.asarray(values, jnp.float32)
