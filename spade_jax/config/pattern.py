@@ -67,7 +67,7 @@ class _Reader:
     def read(self) -> tuple[Group, ...]:
         groups = self._items()
         if self._words:
-            raise self._wrong(f"{self._words[0]!r} has nothing to close")
+            raise self._wrong(f"{self._words[0]!r} is not expected there")
         return groups
 
     def _items(self) -> tuple[Group, ...]:

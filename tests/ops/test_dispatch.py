@@ -1,0 +1,34 @@
+import jax
+import pytest
+
+from spade_jax.ops.dispatch import Operation, Unsupported
+
+
+@pytest.fixture
+def operation():
+    made = Operation("doubling")
+    made.register("xla", lambda x, *, sign: 2 * x * sign, platforms=("cpu", "gpu", "tpu"))
+    made.register(
+        "positive",
+        lambda x, *, sign: 2 * x,
+        platforms=(jax.default_backend(),),
+        refuses=lambda x, *, sign: None if sign > 0 else "does positive numbers only",
+    )
+    made.register("elsewhere", lambda x, *, sign: 0 * x, platforms=("vpu",))
+    return made
+
+
+def test_unset_is_the_platform_s_best_that_takes_the_arguments(operation):
+    best = operation.implementations["positive"].function
+    assert operation.choose(None, 3, sign=1) is best
+    assert operation.choose(None, 3, sign=-1)(3, sign=-1) == -6
+
+
+def test_a_name_never_falls_back(operation):
+    assert operation.choose("xla", 3, sign=1)(3, sign=1) == 6
+    assert operation.choose("elsewhere", 3, sign=1)(3, sign=1) == 0
+    refused = r"doubling: implementation 'positive' does positive numbers only; xla, elsewhere can"
+    with pytest.raises(Unsupported, match=refused):
+        operation.choose("positive", 3, sign=-1)
+    with pytest.raises(Unsupported, match=r"'pallas'; must be one of xla, positive, elsewhere"):
+        operation.choose("pallas", 3, sign=1)
