@@ -4,6 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spade_jax.ops.attention.window import WINDOW_ATTENTION
+
 
 def visible_pairs(length, radius, causal, segment_ids=None):
     """Bool [b, l, l]: may query i (axis 1) see key j (axis 2)?"""
@@ -26,3 +28,20 @@ def dense_window_attention(query, key, value, *, radius, causal, segment_ids=Non
     probabilities = jax.nn.softmax(jnp.where(visible, scores, -1e30), axis=-1)
     probabilities = jnp.where(visible, probabilities, 0.0)
     return jnp.einsum("bhqj,bjhk->bqhk", probabilities, value, precision="highest")
+
+
+def _attend(query, key, value, segment_ids, bias, dropout_key, *, radius, causal, dropout_rate):
+    """As an implementation takes its arguments."""
+    return dense_window_attention(
+        query, key, value, radius=radius, causal=causal, segment_ids=segment_ids, bias=bias
+    )
+
+
+def _refuses(*arguments, dropout_rate, **settings):
+    if dropout_rate > 0:
+        return "has no dropout"
+    return None if arguments[0].dtype == np.float32 else f"has no {arguments[0].dtype}"
+
+
+# A second implementation of the operation, which the suite runs over as well.
+WINDOW_ATTENTION.register("dense", _attend, refuses=_refuses)

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,9 +7,22 @@ import pytest
 from dense_window import dense_window_attention, visible_pairs
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
 
-from spade_jax.ops.attention import window_xla
+from spade_jax.ops.attention import window, window_xla
 from spade_jax.ops.attention.buckets import relative_position_buckets
-from spade_jax.ops.attention.window import window_attention
+from spade_jax.ops.dispatch import Unsupported
+
+
+@pytest.fixture(params=[*window.WINDOW_ATTENTION.implementations])
+def window_attention(request):
+    """The operation by each implementation: all do what every test with this says, or refuse."""
+
+    def attend(*arrays, **settings):
+        try:
+            return window.window_attention(*arrays, implementation=request.param, **settings)
+        except Unsupported as refusal:
+            pytest.skip(str(refusal))
+
+    return attend
 
 
 def normal(shape, seed=0, scale=1.0):
@@ -18,8 +33,8 @@ def inputs(batch, length, heads=2, size=4, seed=0):
     return tuple(normal((batch, length, heads, size), seed=(seed, i)) for i in range(3))
 
 
-def attend(query, key, value, **settings):
-    """`window_attention`, compiled as one program."""
+def attend(window_attention, query, key, value, **settings):
+    """Compiled as one program."""
     return jax.jit(lambda *arrays: window_attention(*arrays, **settings))(query, key, value)
 
 
@@ -65,7 +80,7 @@ def output_and_gradients(attention, arguments, **settings):
         "local_attention_t5_r7",
     ],
 )
-def test_attention_is_that_of_the_authors(name):
+def test_attention_is_that_of_the_authors(window_attention, name):
     golden = Golden(name)
     radius, heads = (golden.config[setting] for setting in ("local_radius", "num_heads"))
     causal = golden.config.get("is_decoder", False)
@@ -111,11 +126,23 @@ def test_attention_is_that_of_the_authors(name):
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize(
-    ("length", "span"), [(1, 1024), (3, 1024), (5, 1024), (6, 1024), (23, 1024), (23, 1), (61, 15)]
+    ("implementation", "length", "span"),
+    [
+        *(("xla", length, 1024) for length in (1, 3, 5, 6, 23)),
+        ("xla", 23, 1),
+        ("xla", 61, 15),
+        *(
+            (other, length, 1024)
+            for other in window.WINDOW_ATTENTION.implementations
+            for length in (5, 23)
+            if other != "xla"
+        ),
+    ],
 )
-def test_window_is_dense_attention_under_a_mask(monkeypatch, length, span, causal):
-    """Output and every gradient; at most `span` queries at a time, in up to five spans."""
+def test_window_is_dense_attention_under_a_mask(monkeypatch, implementation, length, span, causal):
+    """Output and every gradient; XLA at most `span` queries at a time, in up to five spans."""
     monkeypatch.setattr(window_xla, "_SPAN", span)
+    window_attention = functools.partial(window.window_attention, implementation=implementation)
     radius = 4
     segment_ids = segment_patterns(length)
     bias = normal((2, 2 * radius + 1), seed=7)
@@ -128,7 +155,7 @@ def test_window_is_dense_attention_under_a_mask(monkeypatch, length, span, causa
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_batch_of_one_without_bias_or_segments_in_spans_of_the_real_size(causal):
+def test_batch_of_one_without_bias_or_segments_in_spans_of_the_real_size(window_attention, causal):
     arguments = (*inputs(1, 1500, heads=1, size=2), None)
     settings = dict(radius=7, causal=causal)
     results = output_and_gradients(window_attention, arguments, **settings)
@@ -140,7 +167,7 @@ def test_batch_of_one_without_bias_or_segments_in_spans_of_the_real_size(causal)
 
 @pytest.mark.parametrize("causal", [False, True])
 @pytest.mark.parametrize("span", [4, 1024])
-def test_who_sees_whom(monkeypatch, causal, span):
+def test_who_sees_whom(monkeypatch, window_attention, causal, span):
     """With one-hot values the output is the matrix of probabilities."""
     monkeypatch.setattr(window_xla, "_SPAN", span)
     length, radius = 26, 3
@@ -150,20 +177,22 @@ def test_who_sees_whom(monkeypatch, causal, span):
         np.eye(length, dtype=np.float32)[None, :, None], (len(segment_ids), length, 1, length)
     )
     probabilities = attend(
-        query, key, one_hot, radius=radius, causal=causal, segment_ids=segment_ids
+        window_attention, query, key, one_hot, radius=radius, causal=causal, segment_ids=segment_ids
     )[:, :, 0]
     visible = visible_pairs(length, radius, causal, segment_ids)
     np.testing.assert_array_equal(probabilities > 0, visible)
     np.testing.assert_allclose(probabilities.sum(-1), visible.any(-1), atol=1e-6)
 
 
-def test_bias_goes_by_the_distance():
+def test_bias_goes_by_the_distance(window_attention):
     """A bias that grows with the distance pulls every query towards its nearest keys alike."""
     radius, length = 3, 19
     zeros = np.zeros((1, length, 1, 4), np.float32)
     one_hot = np.eye(length, dtype=np.float32)[None, :, None]
     bias = -np.abs(np.arange(-radius, radius + 1, dtype=np.float32))[None]
-    probabilities = attend(zeros, zeros, one_hot, radius=radius, causal=False, bias=bias)
+    probabilities = attend(
+        window_attention, zeros, zeros, one_hot, radius=radius, causal=False, bias=bias
+    )
     decay = np.exp(-np.abs(np.arange(-radius, radius + 1.0)))
     for i in range(radius, length - radius):
         near = probabilities[0, i, 0, i - radius : i + radius + 1]
@@ -171,7 +200,7 @@ def test_bias_goes_by_the_distance():
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_padding_changes_nothing(causal):
+def test_padding_changes_nothing(window_attention, causal):
     """Neither its presence nor what it holds."""
     short, padded, radius = 11, 30, 4
     query, key, value = inputs(2, padded)
@@ -200,21 +229,27 @@ def test_padding_changes_nothing(causal):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_packed_segments_are_separate_ones(causal):
+def test_packed_segments_are_separate_ones(window_attention, causal):
     lengths, radius = (7, 12, 4), 5
     bias = normal((2, 2 * radius + 1), seed=3)
     arrays = inputs(1, sum(lengths))
     segment_ids = np.repeat([3, 1, 2], lengths)[None].astype(np.int32)
-    packed = attend(*arrays, radius=radius, causal=causal, segment_ids=segment_ids, bias=bias)
+    packed = attend(
+        window_attention, *arrays, radius=radius, causal=causal, segment_ids=segment_ids, bias=bias
+    )
     ends = np.cumsum(lengths)
     for start, end in zip(ends - lengths, ends):
         alone = attend(
-            *(array[:, start:end] for array in arrays), radius=radius, causal=causal, bias=bias
+            window_attention,
+            *(array[:, start:end] for array in arrays),
+            radius=radius,
+            causal=causal,
+            bias=bias,
         )
         np.testing.assert_allclose(packed[:, start:end], alone, rtol=0, atol=1e-6)
 
 
-def test_causal_output_has_no_gradient_ahead():
+def test_causal_output_has_no_gradient_ahead(window_attention):
     length, radius = 21, 4
     arrays = inputs(1, length, heads=1)
 
@@ -237,7 +272,7 @@ def test_causal_output_has_no_gradient_ahead():
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 @pytest.mark.parametrize("length", [3, 20])
-def test_rows_that_see_nothing_are_zero_and_their_gradients_too(dtype, length):
+def test_rows_that_see_nothing_are_zero_and_their_gradients_too(window_attention, dtype, length):
     arrays = [jnp.asarray(10 * a, dtype) for a in inputs(2, length)]
     bias = jnp.asarray(normal((2, 9)))
     segment_ids = np.zeros((2, length), np.int32)
@@ -261,7 +296,7 @@ def test_rows_that_see_nothing_are_zero_and_their_gradients_too(dtype, length):
     assert np.abs(np.asarray(output, np.float32)[1, -2:]).min() > 0
 
 
-def test_bfloat16_is_float32_rounded():
+def test_bfloat16_is_float32_rounded(window_attention):
     query, key, value = (jnp.asarray(a, jnp.bfloat16) for a in inputs(2, 50, heads=2, size=16))
     bias = normal((2, 15), seed=7)
     narrow = output_and_gradients(
@@ -287,7 +322,7 @@ def attend_equally(rate, length):
 
     @jax.jit
     def sums_of(key):
-        sums = window_attention(
+        sums = window.window_attention(
             zeros, zeros, zeros + 1, radius=4, causal=False, dropout_rate=rate, dropout_key=key
         )
         return sums[0, :, :, 0]
@@ -319,8 +354,10 @@ def test_dropout_depends_on_its_key_and_the_place(monkeypatch):
 def test_dropout_at_rate_zero_is_none():
     arrays, settings = inputs(1, 30), dict(radius=4, causal=False)
     np.testing.assert_array_equal(
-        attend(*arrays, **settings, dropout_rate=0.0, dropout_key=jax.random.key(0)),
-        attend(*arrays, **settings),
+        attend(
+            window_attention, *arrays, **settings, dropout_rate=0.0, dropout_key=jax.random.key(0)
+        ),
+        attend(window.window_attention, *arrays, **settings),
     )
 
 
@@ -333,7 +370,7 @@ def test_backward_pass_drops_what_the_forward_pass_dropped(monkeypatch):
     def total(value):
         return jnp.sum(
             weight
-            * window_attention(
+            * window.window_attention(
                 query,
                 key,
                 value,
@@ -349,14 +386,14 @@ def test_backward_pass_drops_what_the_forward_pass_dropped(monkeypatch):
 
 
 @pytest.mark.parametrize("radius", [0, -3])
-def test_radius_below_one_is_rejected(radius):
+def test_radius_below_one_is_rejected(window_attention, radius):
     with pytest.raises(ValueError, match=f"radius = {radius}: must be at least 1"):
-        window_attention(*inputs(1, 5), radius=radius, causal=False)
+        window.window_attention(*inputs(1, 5), radius=radius, causal=False)
 
 
-def test_bias_of_another_radius_is_rejected():
+def test_bias_of_another_radius_is_rejected(window_attention):
     with pytest.raises(ValueError, match=r"\(2, 9\) for radius = 4"):
-        window_attention(*inputs(1, 20), radius=4, causal=True, bias=normal((2, 7)))
+        window.window_attention(*inputs(1, 20), radius=4, causal=True, bias=normal((2, 7)))
 
 
 @pytest.mark.parametrize(("rate", "key"), [(0.1, None), (1.0, 0), (-0.1, 0)])
@@ -364,3 +401,15 @@ def test_dropout_that_cannot_be_is_rejected(rate, key):
     key = None if key is None else jax.random.key(key)
     with pytest.raises(ValueError, match=f"dropout_rate = {rate}"):
         attend_equally(rate, length=30)(key)
+
+
+def test_an_implementation_that_cannot_do_what_is_asked_says_so():
+    """By its name; unset, another one does it."""
+    arrays = inputs(1, 9)
+    settings = {"radius": 3, "causal": False}
+    dropout = {"dropout_rate": 0.1, "dropout_key": jax.random.key(0)}
+    with pytest.raises(Unsupported, match=r"window attention: .*'dense' has no dropout; xla can"):
+        window.window_attention(*arrays, **settings, **dropout, implementation="dense")
+    with pytest.raises(Unsupported, match=r"no implementation 'denes'; must be one of xla, dense"):
+        window.window_attention(*arrays, **settings, implementation="denes")
+    assert window.window_attention(*arrays, **settings, **dropout).shape == arrays[0].shape
