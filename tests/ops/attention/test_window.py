@@ -355,7 +355,11 @@ def test_dropout_at_rate_zero_is_none():
     arrays, settings = inputs(1, 30), dict(radius=4, causal=False)
     np.testing.assert_array_equal(
         attend(
-            window_attention, *arrays, **settings, dropout_rate=0.0, dropout_key=jax.random.key(0)
+            window.window_attention,
+            *arrays,
+            **settings,
+            dropout_rate=0.0,
+            dropout_key=jax.random.key(0),
         ),
         attend(window.window_attention, *arrays, **settings),
     )
