@@ -31,13 +31,14 @@ def check_labels(tasks: Iterable[TextToText], vocabulary: Vocabulary, target_len
                     f"task.labels = {label!r}: the vocabulary writes this as {written!r}{also}; "
                     "must be a word that it can write as it stands"
                 )
-            least = len(vocabulary.tokens(label)) + 1
-            require(
-                least <= target_length,
-                "task.target_length",
-                target_length,
-                f"must be at least {least} for the label {label!r} and its end",
-            )
+        lengths = {label: len(vocabulary.tokens(label)) + 1 for label in task.labels}
+        longest = max(lengths, key=lengths.__getitem__, default="")
+        require(
+            lengths.get(longest, 0) <= target_length,
+            "task.target_length",
+            target_length,
+            f"must be at least {lengths.get(longest)} for the label {longest!r} and its end",
+        )
 
 
 def check_words(target: str, task: TextToText) -> None:
