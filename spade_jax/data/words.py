@@ -51,10 +51,10 @@ def _pattern() -> Any:
 
 @functools.cache
 def _invisible() -> Any:
-    """Joiners, directions and soft hyphens; the space of no width parts words."""
+    """Joiners, directions, soft hyphens, variants; the space of no width parts words."""
     import regex
 
-    return regex.compile(r"(?V1)[\p{Cf}--\u200b]")
+    return regex.compile(r"(?V1)[\p{Default_Ignorable_Code_Point}--\u200b]")
 
 
 @functools.cache

@@ -23,7 +23,10 @@ def check_labels(tasks: Iterable[TextToText], vocabulary: Vocabulary, target_len
     """
     for task in tasks:
         for label in task.labels:
-            written = vocabulary.rewritten(label)
+            try:
+                written = vocabulary.rewritten(label)
+            except DataError as error:
+                raise DataError(f"task.labels = {label!r}: {error}") from None
             if written != label:
                 same = [o for o in task.labels if o != label and vocabulary.rewritten(o) == written]
                 also = f", as it does {same[0]!r}" if same else ""

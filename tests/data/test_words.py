@@ -58,6 +58,7 @@ def test_sentences_of_ascii_end_at_white_space_behind_three_marks(ascii_texts):
         ("བོད་ཡིག", "བོད ཡིག"),
         ("ኢትዮጵያ፡ቋንቋ", "ኢትዮጵያ ቋንቋ"),
         ("co\u00adoperate", "cooperate"),
+        ("葛\U000e0100城", "葛 城"),
         ("a\u200bb_c", "a b c"),
         ("２０２６年 x²", "2026 年 x2"),
         ("… 👍 — «»", ""),
