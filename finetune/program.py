@@ -17,6 +17,7 @@ from spade_jax.data.config import DataError
 from spade_jax.data.pairs import (
     EvaluationSet,
     Examined,
+    Part,
     check_tables,
     evaluation_sets,
     examine,
@@ -25,6 +26,7 @@ from spade_jax.data.pairs import (
 )
 from spade_jax.data.text_to_text import Split
 from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.data.writable import Losses, check_labels
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
@@ -87,6 +89,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         config.decoding.beams,
         f"must be at most {vocabulary.size}, the size of the vocabulary",
     )
+    check_labels(config.task.tasks, vocabulary, config.task.target_length)
     model_config.require_lengths(config.task.input_length, config.task.target_length)
 
     mesh = make_mesh(config.mesh)
@@ -133,7 +136,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         training = examine(config.task)
         validation = evaluation_sets(config.task, "validation", config.eval_examples)
         # What is wrong with it must not show at the end only.
-        check_tables(config.task, "test")
+        test = check_tables(config.task, "test")
     require(
         bool(validation),
         "task.validation",
@@ -163,6 +166,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         console.print(origin.table())
     console.print(parameter_overview(shapes, trainer.trainable))
     _describe(config, training, validation, console)
+    for part, losses in test:
+        _describe_losses(part, losses, console)
     try:
         outcome = loop.run(
             trainer,
@@ -224,11 +229,21 @@ def _describe(
             f"inputs are cut off at {task.input_length} tokens, {found.cut_targets:,} targets at "
             f"{task.target_length}"
         )
+        _describe_losses(found.part, found.losses, console)
     for examples in validation:
         console.print(
             f"{examples.part.name}: {len(examples.pairs):,} validation examples; "
-            f"{examples.cut_inputs:,} inputs are cut off"
+            f"{examples.cut_inputs:,} inputs are cut off, {examples.cut_targets:,} targets are "
+            "longer than a prediction can be"
         )
+        _describe_losses(examples.part, examples.losses, console)
+
+
+def _describe_losses(part: Part, losses: Losses, console: Console) -> None:
+    """What the vocabulary takes from a set."""
+    for sentence in losses.sentences():
+        # Texts of people: what looks like markup in them is none.
+        console.print(f"{part.name}, {part.split}: {sentence}", markup=False, highlight=False)
 
 
 def _sources(config: FinetuneConfig) -> dict[str, dict[str, str | list[str]]]:
@@ -265,6 +280,8 @@ def _finish(
     splits = {}
     for split in _EVALUATED:
         sets = evaluation_sets(config.task, split)
+        for examples in sets if config.eval_only else ():
+            _describe_losses(examples.part, examples.losses, console)
         predictions = [evaluator.predict(params, examples) for examples in sets]
         files += results.write_split(workdir, sets, predictions)
         labelled = {examples.part.name for examples in sets if examples.labelled}
@@ -295,6 +312,7 @@ def _measured(
         "metrics": evaluator.measure(params, sets, predictions),
         "examples": sum(len(examples.pairs) for examples in sets),
         "cut_inputs": sum(examples.cut_inputs for examples in sets),
+        "changed_targets": sum(examples.losses.changed_targets.count for examples in sets),
         "baseline": {
             "method": " or ".join(dict.fromkeys(method for method, _ in guesses)) or "none",
             "metrics": combine(guessed, known) if known else {},

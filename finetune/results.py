@@ -7,6 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
+from spade_jax.data.metrics import finite_number
 from spade_jax.data.pairs import EvaluationSet
 from spade_jax.training import hosts
 from spade_jax.training.workdir import replace_file
@@ -50,7 +51,7 @@ def write_submission(
     """The file that the GLUE leaderboard takes for a test set; None where there is none.
 
     A prediction that is no label is submitted as the first one, for a submission has no gaps; a
-    score that is no number as 0.
+    score that is no finite number as 0.
     """
     part = examples.part
     if part.split != "test" or not part.task.submission:
@@ -59,10 +60,8 @@ def write_submission(
 
     def entry(prediction: str) -> str:
         if not labels:
-            try:
-                return f"{min(max(float(prediction), 0.0), 5.0):.3f}"
-            except ValueError:
-                return "0.000"
+            number = finite_number(prediction) or 0.0
+            return f"{min(max(number, 0.0), 5.0):.3f}"
         word = prediction if prediction in labels else labels[0]
         return word if part.task.name in _SUBMITTED_AS_WORDS else str(labels.index(word))
 

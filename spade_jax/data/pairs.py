@@ -24,7 +24,8 @@ from spade_jax.data.sources import SHIPPED_TEXT, glob_files
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.tasks import digest
 from spade_jax.data.text_to_text import Row, RowError, Split, TextToText
-from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
+from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.data.writable import Losses, PairTokenizer, check_measured, check_words
 
 # Training examples that are looked at to say how many are cut off, and for the baseline.
 _EXAMINED = 10_000
@@ -129,7 +130,7 @@ def read_pairs(part: Part, config: TaskConfig) -> Iterator[Pair]:
     for number, row in enumerate(rows.as_numpy_iterator()):
         where = f"{part.task.tfds}, {part.source} {number}"
         row = {column: python_value(value) for column, value in row.items()}
-        yield _pair(row, where, number, part.task, labelled=part.split != "test")
+        yield _pair(row, where, number, part, config)
 
 
 def _read_tables(part: Part, config: TaskConfig) -> Iterator[Pair]:
@@ -138,25 +139,41 @@ def _read_tables(part: Part, config: TaskConfig) -> Iterator[Pair]:
     for path in part.source:
         for where, row in read_rows(path, config.header, task.columns):
             for piece in task.expand(row):
-                yield _pair(piece, where, number, task, labelled=part.split != "test")
+                yield _pair(piece, where, number, part, config)
                 number += 1
 
 
-def check_tables(config: TaskConfig, split: Split) -> None:
-    """Reads the tables of a split through.
+def check_tables(config: TaskConfig, split: Split) -> list[tuple[Part, Losses]]:
+    """Reads the tables of a split through, for what is lost of the targets of each part.
 
     Raises:
       DataError: a row that makes no pair.
     """
+    found = []
     for part in parts(config, split):
         if isinstance(part.source, tuple):
-            collections.deque(read_pairs(part, config), maxlen=0)
+            tokenizer = _tokenizer(config)
+            for pair in read_pairs(part, config):
+                tokenizer(pair.input, pair.target)
+            found.append((part, tokenizer.losses))
+    return found
 
 
-def _pair(row: Row, where: str, number: int, task: TextToText, labelled: bool) -> Pair:
+def _tokenizer(config: TaskConfig) -> PairTokenizer:
+    return PairTokenizer(load_vocabulary(config), config.input_length, config.target_length)
+
+
+def _pair(row: Row, where: str, number: int, part: Part, config: TaskConfig) -> Pair:
+    task, vocabulary = part.task, load_vocabulary(config)
     try:
-        text, target = task.pair(row, labelled=labelled)
-    except RowError as error:
+        text, target = task.pair(row, labelled=part.split != "test")
+        vocabulary.check_sentinels(text)
+        vocabulary.check_sentinels(target)
+        if target and part.split != "train":
+            check_measured(target, task, vocabulary, config.target_length)
+        elif target and isinstance(part.source, tuple):
+            check_words(target, task)
+    except (RowError, DataError) as error:
         raise DataError(f"{where}: {error}") from None
     index = str(row.get("idx", row.get("index", number)))
     if task.submission and not index.isdecimal():
@@ -239,7 +256,7 @@ class PairSource(seqio.DataSource):
 
         def pair(*values: Any) -> tuple[bytes, bytes]:
             row = {column: python_value(value) for column, value in zip(columns, values)}
-            made = _pair(row, f"{task.tfds}, {self._part.source}", 0, task, labelled=True)
+            made = _pair(row, f"{task.tfds}, {self._part.source}", 0, self._part, self._config)
             return made.input.encode("utf-8"), made.target.encode("utf-8")
 
         def write(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -271,18 +288,24 @@ def pair_task(part: Part, config: TaskConfig) -> seqio.Task:
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)
 
-    def tokens(text: tf.Tensor, length: int) -> tf.Tensor:
-        kept = vocabulary.seqio.encode_tf(text)[: length - 1]
-        return tf.concat([kept, [vocabulary.eos_id]], axis=0)
+    def tokens(text: bytes, target: bytes) -> tuple[np.ndarray, np.ndarray]:
+        pair = ((text, config.input_length), (target, config.target_length))
+        inputs, targets = (
+            np.array(vocabulary.ended(vocabulary.tokens(part.decode("utf-8")), length), np.int32)
+            for part, length in pair
+        )
+        return inputs, targets
 
     def tokenize(dataset: tf.data.Dataset) -> tf.data.Dataset:
-        return dataset.map(
-            lambda pair: {
-                "inputs": tokens(pair["inputs"], config.input_length),
-                "targets": tokens(pair["targets"], config.target_length),
-            },
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+        def tokenize_pair(pair: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            # In Python, and so as evaluation and decoding do; as quick as TensorFlow's own.
+            made = tf.numpy_function(
+                tokens, [pair["inputs"], pair["targets"]], [tf.int32] * 2, stateful=False
+            )
+            inputs, targets = (tf.ensure_shape(ids, [None]) for ids in made)
+            return {"inputs": inputs, "targets": targets}
+
+        return dataset.map(tokenize_pair, num_parallel_calls=tf.data.AUTOTUNE)
 
     def measure(targets: list[str], predictions: list[str]) -> dict[str, float]:
         return score(task.metrics, targets, predictions, task.labels)
@@ -366,8 +389,9 @@ class Examined:
       examples: how many there are.
       looked_at: how many of them were tokenised.
       cut_inputs, cut_targets: those of them that are too long.
-      commonest: the most common target.
+      commonest: the most common target, as the vocabulary writes it.
       target_words: of a target, on average.
+      losses: what the vocabulary takes from those looked at.
     """
 
     part: Part
@@ -377,6 +401,7 @@ class Examined:
     cut_targets: int
     commonest: str
     target_words: float
+    losses: Losses = dataclasses.field(default_factory=Losses)
 
 
 def examine(config: TaskConfig) -> list[Examined]:
@@ -385,7 +410,6 @@ def examine(config: TaskConfig) -> list[Examined]:
     Raises:
       DataError: a row that makes no pair.
     """
-    vocabulary = load_vocabulary(config)
     found = []
     for part in parts(config, "train"):
         if isinstance(part.source, str):
@@ -396,28 +420,24 @@ def examine(config: TaskConfig) -> list[Examined]:
             examples = len(pairs)
         # Evenly spread, for tables are often sorted.
         sample = pairs[:: max(1, -(-len(pairs) // _EXAMINED))]
+        tokenizer = _tokenizer(config)
+        for pair in sample:
+            tokenizer(pair.input, pair.target)
         targets = collections.Counter(pair.target for pair in pairs)
+        commonest = max(targets, key=targets.__getitem__, default="")
         found.append(
             Examined(
                 part,
                 examples,
                 looked_at=len(sample),
-                cut_inputs=_count_longer(
-                    vocabulary, (p.input for p in sample), config.input_length
-                ),
-                cut_targets=_count_longer(
-                    vocabulary, (p.target for p in sample), config.target_length
-                ),
-                commonest=max(targets, key=targets.__getitem__, default=""),
+                cut_inputs=tokenizer.cut_inputs,
+                cut_targets=tokenizer.cut_targets,
+                commonest=tokenizer.vocabulary.rewritten(commonest),
                 target_words=sum(len(p.target.split()) for p in pairs) / max(len(pairs), 1),
+                losses=tokenizer.losses,
             )
         )
     return found
-
-
-def _count_longer(vocabulary: Vocabulary, texts: Iterable[str], length: int) -> int:
-    """Texts that are longer than `length` tokens, with their end."""
-    return sum(len(vocabulary.encode(text)) >= length for text in texts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -427,7 +447,10 @@ class EvaluationSet:
     Attributes:
       pairs: in the order of the data.
       inputs, targets: int32 token ids, their ends included, cut off where too long.
-      cut_inputs: how many were.
+      cut_inputs, cut_targets: how many were.
+      references: the targets, uncut, as the vocabulary writes them: what it changes or lacks, no
+        prediction could have right, so that predictions are compared with these.
+      losses: what the vocabulary takes from them.
     """
 
     part: Part
@@ -435,6 +458,9 @@ class EvaluationSet:
     inputs: list[np.ndarray]
     targets: list[np.ndarray]
     cut_inputs: int
+    cut_targets: int
+    references: list[str]
+    losses: Losses = dataclasses.field(default_factory=Losses)
 
     @property
     def labelled(self) -> bool:
@@ -452,17 +478,6 @@ def evaluation_sets(
     Raises:
       DataError: a row that makes no pair.
     """
-    vocabulary: Vocabulary = load_vocabulary(config)
-
-    def tokens(texts: Iterable[str], length: int) -> tuple[list[np.ndarray], int]:
-        """Those of each text, and how many were too long."""
-        kept, cut = [], 0
-        for text in texts:
-            ids = vocabulary.encode(text)
-            cut += len(ids) >= length
-            kept.append(np.array([*ids[: length - 1], vocabulary.eos_id], np.int32))
-        return kept, cut
-
     sets = []
     for part in parts(config, split):
         pairs = list(read_pairs(part, config))
@@ -474,7 +489,18 @@ def evaluation_sets(
             )
         if limit is not None and len(pairs) > limit:
             pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
-        inputs, cut_inputs = tokens((pair.input for pair in pairs), config.input_length)
-        targets, _ = tokens((pair.target for pair in pairs), config.target_length)
-        sets.append(EvaluationSet(part, pairs, inputs, targets, cut_inputs))
+        tokenizer = _tokenizer(config)
+        tokens = [tokenizer(pair.input, pair.target) for pair in pairs]
+        sets.append(
+            EvaluationSet(
+                part,
+                pairs,
+                [np.array(found.inputs, np.int32) for found in tokens],
+                [np.array(found.targets, np.int32) for found in tokens],
+                tokenizer.cut_inputs,
+                tokenizer.cut_targets,
+                [found.reference for found in tokens],
+                tokenizer.losses,
+            )
+        )
     return sets

@@ -9,8 +9,9 @@ from typing import Any
 from etils import epath
 
 from spade_jax.data.config import DataError
-from spade_jax.data.documents import not_utf8, read_json, read_lines
+from spade_jax.data.documents import read_json, read_lines
 from spade_jax.data.text_to_text import Row
+from spade_jax.data.utf8 import decode_utf8
 
 # Of a field of a CSV file, which Python's reader would limit to 131,072: papers are longer.
 _MOST_CHARACTERS = 2**31 - 1
@@ -56,10 +57,7 @@ def read_rows(
 def _text_lines(path: str) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(read_lines(path, whole=False), start=1):
         where = f"{path}, line {number}"
-        try:
-            yield where, line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise not_utf8(where, line, error) from None
+        yield where, decode_utf8(line, where, first=number == 1)
 
 
 def _delimited_rows(

@@ -356,4 +356,5 @@ SOTU_YEAR = TextToText(
 )
 
 TASKS: Mapping[str, TextToText] = {task.name: task for task in (*GLUE, AX, *SUMMARIES, SOTU_YEAR)}
+# All nine tasks of GLUE; T5's mixture leaves WNLI out.
 MIXTURES: Mapping[str, tuple[str, ...]] = {"glue": tuple(task.name for task in GLUE)}

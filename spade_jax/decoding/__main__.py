@@ -7,19 +7,23 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 from spade_jax.command_line import quiet_imports
 from spade_jax.config import MAX_LENGTH, ConfigError, require
 from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.lines import Line, line_tokens, one_line, read_lines
 from spade_jax.files import whole
 from spade_jax.parsing import PathOption, as_in, whole_number
 from spade_jax.training.command_line import add_hosts, hosts_config, run_status
 from spade_jax.training.config import MAX_BATCH, MeshConfig, TrainConfig
 
+T = TypeVar("T")
+
 _DESCRIPTION = """\
 Reads a text file line by line and writes what a trained model makes of each line, one line each.
-`<extra_id_0>` and so on in the input are sentinels: what a pre-trained model fills in.
+A line becomes the tokens that fine-tuning makes of the same text: white space around it does not
+count, and `<extra_id_0>` and so on are sentinels, what a pre-trained model fills in.
 """
 
 
@@ -77,7 +81,12 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         default=1.0,
         help="draw from this much probability",
     )
-    parser.add_argument("--seed", action=as_in(TrainConfig, "seed"), default=0, help="of sampling")
+    parser.add_argument(
+        "--seed",
+        action=as_in(TrainConfig, "seed"),
+        default=0,
+        help="of sampling; draws depend on --batch_size as well",
+    )
     add_hosts(parser)
     return parser.parse_args(argv)
 
@@ -92,21 +101,17 @@ def main(argv: Sequence[str]) -> int:
 
     def program() -> int:
         if options.input == "-":
-            decode_lines(options, sys.stdin, total=None)
+            decode_lines(options, read_lines(sys.stdin.buffer, "the standard input"), total=None)
             return 0
-        with Path(options.input).open(encoding="utf-8") as file:
-            lines = list(file)
+        with Path(options.input).open("rb") as file:
+            lines = list(read_lines(file, options.input))
         decode_lines(options, lines, total=len(lines))
         return 0
 
-    try:
-        return run_status(program, options.input)
-    except UnicodeDecodeError as error:
-        print(f"error: --input = {options.input!r}: is not UTF-8 ({error.reason})", file=sys.stderr)
-        return 1
+    return run_status(program, options.input)
 
 
-def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int | None) -> None:
+def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int | None) -> None:
     """Writes the outputs, a batch at a time, and on standard error how far it is.
 
     Several processes all get all lines; the rows of each batch are shared out among their devices,
@@ -168,6 +173,9 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int |
         run.vocabulary,
         f"is not what {options.checkpoint} was trained with",
     )
+    tokenized: Iterable[list[int] | None] = (line_tokens(line, vocabulary) for line in lines)
+    if total is not None:
+        tokenized = list(tokenized)  # What is wrong with one must not show half-way.
     input_length = options.input_length or run.input_length
     mesh = sharding.make_mesh(MeshConfig())
     require(
@@ -195,16 +203,16 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int |
         Progress(console=console, transient=True) as progress,
     ):
         task = progress.add_task("decoding", total=total)
-        for number, batch in enumerate(_batches(lines, options.batch_size)):
-            inputs = [vocabulary.encode_masked(line.strip()) for line in batch if line.strip()]
+        for number, batch in enumerate(_batches(tokenized, options.batch_size)):
+            inputs = [tokens for tokens in batch if tokens is not None]
             cut += sum(len(tokens) >= input_length for tokens in inputs)
-            inputs = [[*tokens[: input_length - 1], vocabulary.eos_id] for tokens in inputs]
+            inputs = [vocabulary.ended(tokens, input_length) for tokens in inputs]
             batch_key = None if key is None else jax.random.fold_in(key, number)
             outputs = iter(write(params, inputs, batch_key) if inputs else ())
-            for line in batch:
+            for tokens in batch:
                 # An empty line stays one, so that lines correspond.
-                text = vocabulary.decode(next(outputs)) if line.strip() else ""
-                print(" ".join(text.split()), file=output)
+                text = "" if tokens is None else vocabulary.text(next(outputs))
+                print(one_line(text), file=output)
             output.flush()
             progress.advance(task, len(batch))
     if cut and hosts.is_first():
@@ -225,7 +233,7 @@ def _open_output(file: str | None, first: bool) -> Iterator[TextIO]:
             yield output
 
 
-def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+def _batches(lines: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(lines)
     while batch := list(itertools.islice(iterator, size)):
         yield batch

@@ -17,6 +17,11 @@ CONFIG = Path(__file__).parents[1] / "pretrain" / "miniature.py"
 LINES = ["The state of the <extra_id_0> is", "", "strong", "We ask the Congress", "é" * 70]
 
 
+def typed(data: bytes) -> io.TextIOWrapper:
+    """A standard input of these bytes."""
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run")
@@ -48,9 +53,16 @@ def test_a_line_for_each_line_whatever_the_batches(run, tmp_path, capsys, monkey
     assert output.read_text(encoding="utf-8") == written.out
     assert {*tmp_path.iterdir()} == {path, output}
     capsys.readouterr()
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(LINES)))
+    monkeypatch.setattr(sys, "stdin", typed("\n".join(LINES).encode()))
     assert main([*settings, "--input=-", "--batch_size=5"]) == 0
     assert capsys.readouterr().out == written.out
+    # A byte order mark, other ends of lines and white space around them make no difference.
+    other = "\ufeff" + "\r\n".join(f" {line}\t" for line in LINES)
+    path.write_bytes(other.encode())
+    monkeypatch.setattr(sys, "stdin", typed(other.encode()))
+    for source in (path, "-"):
+        assert main([*settings, f"--input={source}", "--batch_size=5"]) == 0
+        assert capsys.readouterr().out == written.out
 
 
 @pytest.mark.slow
@@ -137,7 +149,7 @@ def test_parameters_are_those_of_the_train_state(run):
     ],
 )
 def test_wrong_settings(run, arguments, status, message, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\n"))
+    monkeypatch.setattr(sys, "stdin", typed(b"a line\n"))
     capsys.readouterr()
     assert main([f"--checkpoint={run}", *arguments]) == status
     written = capsys.readouterr()
@@ -145,18 +157,23 @@ def test_wrong_settings(run, arguments, status, message, capsys, monkeypatch):
     assert written.out == ""
 
 
-def test_a_sentinel_that_is_none(run, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("the <extra_id_100>\n"))
-    assert main([f"--checkpoint={run}", "--input=-"]) == 2
-    assert "<extra_id_100>: no such sentinel; the vocabulary has <extra_id_0>" in (
-        capsys.readouterr().err
-    )
-
-
-def test_text_that_is_no_utf8(run, tmp_path, capsys):
-    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
-    assert main([f"--checkpoint={run}", f"--input={tmp_path / 'latin.txt'}"]) == 1
-    assert "latin.txt': is not UTF-8" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("data", "status", "message"),
+    [
+        (b"a\nthe <extra_id_100>\n", 2, "line 2: <extra_id_100>: no such sentinel; the vocabulary"),
+        (b"ok line\ncaf\xe9 line\n", 1, "line 2: is not UTF-8 (byte 0xe9 at 3); must be UTF-8"),
+    ],
+)
+def test_a_line_that_cannot_be_read(run, tmp_path, data, status, message, capsys, monkeypatch):
+    path = tmp_path / "input.txt"
+    path.write_bytes(data)
+    monkeypatch.setattr(sys, "stdin", typed(data))
+    capsys.readouterr()
+    for source, name in ((path, str(path)), ("-", "the standard input")):
+        assert main([f"--checkpoint={run}", f"--input={source}"]) == status
+        written = capsys.readouterr()
+        assert f"error: {name}, {message}" in written.err
+        assert written.out == ""
 
 
 def test_a_directory_without_a_checkpoint(tmp_path, capsys):

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+from pieces import train_pieces
 
 from finetune.__main__ import main
 
@@ -19,6 +20,10 @@ ROOT = HERE.parents[1]
         (["--config.init_from=None"], "init_from = None: must name the workdir of a pre-training"),
         (["--config.train.best_metric=accurracy"], "did you mean 'accuracy'?"),
         (["--config.task.target_length=1"], "task.target_length = 1: must be at least 2"),
+        (
+            ["--config.task.target_length=2"],
+            "task.target_length = 2: must be at least 4 for the label 'yes' and its end",
+        ),
         (["--config.decoding.beams=0"], "decoding.beams = 0: must be at least 1"),
         (["--config.decoding.beams=400"], "decoding.beams = 400: must be at most 359, the size"),
         (["--config.decoding.temperature=0.5"], "config.decoding.temperature: no such setting"),
@@ -67,6 +72,33 @@ def test_a_task_without_training_examples(arguments, tmp_path, capsys):
     options = [f"--config={bare}", "--config.task.name=ax", f"--workdir={tmp_path / 'run'}"]
     assert main([*options, arguments[1]]) == 2
     assert "task.name = 'ax': has no training examples; set eval_only" in capsys.readouterr().err
+
+
+def test_labels_that_the_vocabulary_cannot_write(arguments, tmp_path, capsys):
+    text = [f"bridge {letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
+    model = train_pieces(tmp_path / "a.model", text, 40, byte_fallback=False)
+    changes = [
+        "--config.init_from=None",
+        f"--config.task.vocabulary={model}",
+        "--config.task.labels=('<', '{')",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    config = tmp_path / "config.py"
+    config.write_text(
+        "import dataclasses, runpy\n"
+        "from spade_jax.config import preset\n"
+        f"get_miniature = runpy.run_path({str(HERE / 'miniature.py')!r})['get_config']\n"
+        "def get_config():\n"
+        "    config = get_miniature()\n"
+        "    config.model = dataclasses.asdict(preset('tiny', vocab_size=384))\n"
+        "    return config\n"
+    )
+    assert main([f"--config={config}", *arguments[2:], *changes]) == 2
+    assert capsys.readouterr().err == (
+        "error: task.labels = '<': the vocabulary writes this as '', as it does '{'; must be a "
+        "word that it can write as it stands\n"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_checkpoint_of_another_model(arguments, tmp_path, capsys):
