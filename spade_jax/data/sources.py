@@ -1,8 +1,10 @@
 """Sources of documents as seqio sees them, and what can be checked before training begins."""
 
 import collections
+import glob
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import seqio
@@ -26,19 +28,25 @@ def list_files(config: SourceConfig, split: Split) -> list[str]:
     """
     if config.kind == "sotu":
         return [str(SHIPPED_TEXT / f"sotu.{split}.jsonl.gz")]
-    return glob_files(config.patterns(split), f"data.sources.{split}")
+    return glob_files(getattr(config, split), f"data.sources.{split}")
 
 
-def glob_files(patterns: Iterable[str], setting: str) -> list[str]:
-    """The files that paths and globs lead to, those of each sorted.
+def glob_files(names: str | Iterable[str], setting: str) -> list[str]:
+    """The files that paths and globs lead to, those of each glob sorted.
+
+    What is the path of a file is that file, whatever letters it has, and folders that are there are
+    those: only what is neither is a glob, or, of one string, several separated by commas.
 
     Raises:
       DataError: one without a file, or a file named twice.
     """
+    if isinstance(names, str):
+        names = [names] if is_file(names) else names.split(",")
+    patterns = [name if is_file(name) else name.strip() for name in names if name.strip()]
     files: list[str] = []
     for pattern in patterns:
         try:
-            found = [path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path)]
+            found = [pattern] if is_file(pattern) else _matching(pattern)
         except tf.errors.OpError as error:
             raise DataError(f"{setting} = {pattern!r}: {first_line(error)}") from None
         if not found:
@@ -46,11 +54,56 @@ def glob_files(patterns: Iterable[str], setting: str) -> list[str]:
                 f"{setting} = {pattern!r}: no such file; must be a path, or a glob that matches "
                 "files"
             )
-        files += sorted(found)
-    twice = [path for path, count in collections.Counter(files).items() if count > 1]
+        files += found
+    counts = collections.Counter(map(_real, files))
+    twice = [path for path in files if counts[_real(path)] > 1]
     if twice:
         raise DataError(f"{setting} = {','.join(patterns)!r}: names {twice[0]} twice")
     return files
+
+
+def is_file(path: str) -> bool:
+    """Whether a path is that of a file, and no folder."""
+    try:
+        return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+    except tf.errors.OpError:  # A list of files of a remote system is no name there.
+        return False
+
+
+def _matching(pattern: str) -> list[str]:
+    """The files that a glob matches, sorted."""
+    folder, _, name = pattern.rpartition("/")
+    if set(folder) & set("*?["):
+        while folder and not tf.io.gfile.isdir(folder):
+            folder, _, above = folder.rpartition("/")
+            name = f"{above}/{name}"
+        pattern = f"{glob.escape(folder)}/{name}" if folder else pattern
+    return sorted(path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path))
+
+
+def _real(path: str) -> str:
+    """The one name of a local file."""
+    return path if "://" in path else os.path.realpath(path)
+
+
+def check_disjoint(sets: Iterable[tuple[str, Any, Iterable[str]]]) -> None:
+    """Looks for a file, under whatever name, that is in sets which must have none in common.
+
+    Args:
+      sets: of each the setting, its value and its files; those of one setting may share files.
+
+    Raises:
+      DataError: there is one.
+    """
+    seen: dict[str, str] = {}
+    for setting, value, files in sets:
+        for path in files:
+            other = seen.setdefault(_real(path), setting)
+            if other != setting:
+                raise DataError(
+                    f"{setting} = {value!r}: {path} is in {other} as well; a file must be in one "
+                    "of them only"
+                )
 
 
 class DocumentSource(seqio.DataSource):
@@ -139,6 +192,19 @@ def has_split(config: SourceConfig, split: Split) -> bool:
     return config.kind == "sotu" or bool(config.patterns(split))
 
 
+def check_sources(sources: Sequence[SourceConfig], split: Split) -> None:
+    """Finds what is wrong with those sources that have the split, as `check_source` does, and with
+    all of them together: what one trains on, none must validate on.
+
+    Raises:
+      DataError: the first thing found.
+    """
+    for source in sources:
+        if has_split(source, split):
+            check_source(source, split)
+    _check_splits(sources)
+
+
 def check_source(config: SourceConfig, split: Split) -> None:
     """Finds what is wrong with a source, as far as a few seconds reach.
 
@@ -151,19 +217,23 @@ def check_source(config: SourceConfig, split: Split) -> None:
         prepared.check_splits(config)
         return
     files = list_files(config, split)
-    if has_split(config, "validation"):
-        both = set(list_files(config, "train")) & set(list_files(config, "validation"))
-        if both:
-            raise DataError(
-                f"data.sources.validation = {config.validation!r}: {min(both)} is in "
-                "data.sources.train as well; a document must be in one split only"
-            )
+    _check_splits([config])
     if any("://" in path for path in files):
         return
     if sum(epath.Path(path).stat().length for path in files) <= CHECKED_BYTES:
         for path in files:
             for _ in read_documents(path, config):
                 pass
+
+
+def _check_splits(sources: Sequence[SourceConfig]) -> None:
+    splits: tuple[Split, ...] = ("train", "validation")
+    check_disjoint(
+        (f"data.sources.{split}", getattr(source, split), list_files(source, split))
+        for split in splits
+        for source in sources
+        if source.kind != "tfds" and has_split(source, split)
+    )
 
 
 def streaming_error(error: tf.errors.OpError, where: str) -> DataError:

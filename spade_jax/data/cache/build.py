@@ -28,7 +28,7 @@ from spade_jax.data.config import DataConfig, DataError, Split
 from spade_jax.data.prepared import count_examples, load_builder
 from spade_jax.data.sources import (
     DocumentSource,
-    check_source,
+    check_sources,
     has_split,
     list_files,
     name_sources,
@@ -102,8 +102,9 @@ def build_cache(
         for number, source in enumerate(config.sources)
         if has_split(source, split)
     ]
+    for split in _SPLITS:
+        check_sources(config.sources, split)
     for split, number in splits:
-        check_source(config.sources[number], split)
         if config.sources[number].kind == "tfds":
             examples = count_examples(config.sources[number], split)
             require(
