@@ -1,6 +1,9 @@
 """TensorFlow Datasets that were prepared before: found by name and version, never fetched."""
 
 import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
 
 import seqio
 import tensorflow_datasets as tfds
@@ -9,6 +12,8 @@ from etils import epath
 from spade_jax.config import nearest
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError, SourceConfig, Split
+
+_FEATURES = "features.json"
 
 
 def find_builder(name: str, data_dir: str | None, settings: str) -> tfds.core.DatasetBuilder:
@@ -22,7 +27,7 @@ def find_builder(name: str, data_dir: str | None, settings: str) -> tfds.core.Da
       settings: where `data_dir` is set, for the message.
 
     Raises:
-      DataError: nothing of that name and version is there.
+      DataError: nothing of that name and version is there, or it would bring code of its own.
     """
     root = epath.Path(data_dir or tfds.core.constants.DATA_DIR)
     wanted = name
@@ -40,7 +45,43 @@ def find_builder(name: str, data_dir: str | None, settings: str) -> tfds.core.Da
             f"{settings}.data_dir must be the directory it was prepared in, "
             f"with `tfds build {name}` for instance"
         )
+    for feature in _feature_classes(directory):
+        # TFDS would import the module that is named, from wherever Python finds one.
+        if not feature.startswith("tensorflow_datasets."):
+            raise DataError(
+                f"{directory / _FEATURES}: names the feature class {feature!r}; must name classes "
+                "of tensorflow_datasets alone, for no other code is run"
+            )
     return tfds.builder_from_directory(directory)
+
+
+def _feature_classes(directory: epath.Path) -> Iterator[str]:
+    """The classes that a data set's description of its features names."""
+    path = directory / _FEATURES
+    try:
+        waiting: list[Any] = [json.loads(path.read_text())]
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({type(error).__name__}); prepare the data set again"
+        ) from None
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+            # The names of TFDS 4.6 and later, and of earlier ones.
+            names = [value.get("pythonClassName"), value.get("python_class_name")]
+            names += [value.get("type")] if "content" in value else []
+            yield from (name for name in names if isinstance(name, str))
+            # Some features are described by JSON within a string.
+            if isinstance(inner := value.get("json"), str):
+                try:
+                    waiting.append(json.loads(inner))
+                except (ValueError, RecursionError):
+                    raise DataError(
+                        f"{path}: is damaged (JSON in a string); prepare the data set again"
+                    ) from None
 
 
 def load_builder(config: SourceConfig) -> tfds.core.DatasetBuilder:
