@@ -20,10 +20,12 @@ import seqio
 from spade_jax.config import require
 from spade_jax.data._tensorflow import NumpyIterator, tf
 from spade_jax.data.cache.batches import CachedBatches, CachedValidation, cached_train_batches
+from spade_jax.data.cache.manifest import open_cache
 from spade_jax.data.config import DataConfig, DataError, require_same_data
 from spade_jax.data.sources import (
     DocumentSource,
     check_sources,
+    digest_sources,
     name_sources,
     streaming_error,
 )
@@ -71,6 +73,18 @@ def train_batches(
         shard_index=shard_index,
         num_shards=num_shards,
     )
+
+
+def digest_data(config: DataConfig) -> dict[str, dict[str, str]]:
+    """For each setting what the data is read from, each with a digest of what it holds.
+
+    Raises:
+      DataError: something is not there or cannot be read.
+    """
+    if config.cache is None:
+        return digest_sources(config.sources)
+    manifest = open_cache(config, load_vocabulary(config).digest)
+    return {"data.cache": {file.name: f"{file.crc32:08x}" for file in manifest.files}}
 
 
 def iterate(

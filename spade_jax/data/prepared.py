@@ -1,5 +1,6 @@
 """TensorFlow Datasets that were prepared before: found by name and version, never fetched."""
 
+import hashlib
 import itertools
 import json
 from collections.abc import Iterator
@@ -84,6 +85,11 @@ def _feature_classes(directory: epath.Path) -> Iterator[str]:
                     ) from None
 
 
+def digest_split(info: tfds.core.DatasetInfo, name: str) -> str:
+    """A digest of what a data set says of one of its splits."""
+    return hashlib.sha256(info.splits[name].to_proto().SerializeToString()).hexdigest()[:16]
+
+
 def load_builder(config: SourceConfig) -> tfds.core.DatasetBuilder:
     """The data set of a source.
 
@@ -117,6 +123,21 @@ def read_texts(
         read_config=tfds.ReadConfig(shuffle_seed=seed, try_autocache=False),
     )
     return dataset.map(lambda example: example[config.field])
+
+
+def split_files(config: SourceConfig, split: Split) -> list[str]:
+    """The files of those splits of TFDS that one of ours is made of."""
+    builder = load_builder(config)
+    names = dict.fromkeys(name for name, _, _ in _ranges(builder, config, split))
+    return [str(path) for name in names for path in builder.info.splits[name].filepaths]
+
+
+def digest_splits(config: SourceConfig, split: Split) -> dict[str, str]:
+    """The splits of TFDS that one of ours is made of, each with a digest."""
+    builder = load_builder(config)
+    info = builder.info
+    names = dict.fromkeys(name for name, _, _ in _ranges(builder, config, split))
+    return {f"{info.full_name} {name}": digest_split(info, name) for name in names}
 
 
 def check_splits(config: SourceConfig) -> None:

@@ -13,11 +13,14 @@ from etils import epath
 from spade_jax.data import prepared
 from spade_jax.data._tensorflow import NumpyIterator, tf
 from spade_jax.data.config import DataError, SourceConfig, Split
+from spade_jax.data.contents import digest_files
 from spade_jax.data.documents import DocumentReader, first_line, read_documents
 
 SHIPPED_TEXT = epath.Path(__file__).parent / "text"
 # Local files of up to this size together are read through before training begins.
 CHECKED_BYTES = 32 * 2**20
+
+_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 def list_files(config: SourceConfig, split: Split) -> list[str]:
@@ -123,8 +126,7 @@ class DocumentSource(seqio.DataSource):
         self._reader = DocumentReader(config)
         self._shuffle_buffer = shuffle_buffer
         self._salt = salt
-        splits: tuple[Split, ...] = ("train", "validation")
-        super().__init__([s for s in splits if has_split(config, s)])
+        super().__init__([s for s in _SPLITS if has_split(config, s)])
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
@@ -218,19 +220,51 @@ def check_source(config: SourceConfig, split: Split) -> None:
         return
     files = list_files(config, split)
     _check_splits([config])
-    if any("://" in path for path in files):
-        return
-    if sum(epath.Path(path).stat().length for path in files) <= CHECKED_BYTES:
+    if _are_small(files):
         for path in files:
             for _ in read_documents(path, config):
                 pass
 
 
+def _are_small(files: list[str]) -> bool:
+    """Whether files are local, and can be read through at every start."""
+    if any("://" in path for path in files):
+        return False
+    return sum(epath.Path(path).stat().length for path in files) <= CHECKED_BYTES
+
+
+def digest_sources(sources: Sequence[SourceConfig]) -> dict[str, dict[str, str]]:
+    """For each split of each source, by setting, what it is read from, each with a digest.
+
+    Of files that are read through before training begins that is one of their contents, of large
+    and remote ones their lengths, of TFDS one of what it says of its splits.
+
+    Raises:
+      DataError: something is not there or cannot be read.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for number, source in enumerate(sources):
+        for split in _SPLITS:
+            if not has_split(source, split):
+                continue
+            if source.kind == "tfds":
+                digests = prepared.digest_splits(source, split)
+            else:
+                files = list_files(source, split)
+                if _are_small(files):
+                    digests = digest_files(files)
+                else:
+                    digests = {f: f"{tf.io.gfile.stat(f).length} bytes" for f in files}
+            # Where the package lies is of no account.
+            digests = {f.removeprefix(f"{SHIPPED_TEXT}/"): digests[f] for f in digests}
+            found[f"data.sources.{number}.{split}"] = digests
+    return found
+
+
 def _check_splits(sources: Sequence[SourceConfig]) -> None:
-    splits: tuple[Split, ...] = ("train", "validation")
     check_disjoint(
         (f"data.sources.{split}", getattr(source, split), list_files(source, split))
-        for split in splits
+        for split in _SPLITS
         for source in sources
         if source.kind != "tfds" and has_split(source, split)
     )
