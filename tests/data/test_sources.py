@@ -13,12 +13,14 @@ import seqio
 import tensorflow_datasets as tfds
 from corpora import make_documents, write_lines
 
+from spade_jax.data import sources
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError, SourceConfig
 from spade_jax.data.sources import (
     DocumentSource,
     check_source,
     check_sources,
+    digest_sources,
     iterate_documents,
     list_files,
 )
@@ -384,3 +386,31 @@ def test_what_one_source_trains_on_no_other_validates_on(corpus):
             check_sources([one, other], split)
     check_sources([one, dataclasses.replace(other, validation="")], "train")
     check_sources([one, one], "validation")
+
+
+def test_contents_tell_sources_apart(corpus, prepared, tmp_path, monkeypatch):
+    path = write_lines(tmp_path / "a.txt", ["The union is a strong one."])
+    mine = text_source(path, validation=f"{corpus}/validation.txt")
+    found = digest_sources([mine, SourceConfig(), prepared])
+    assert [*map(list, found.values())] == [
+        [str(path)],
+        [f"{corpus}/validation.txt"],
+        ["sotu.train.jsonl.gz"],
+        ["sotu.validation.jsonl.gz"],
+        ["tiny/en/3.1.0 train"],
+        ["tiny/en/3.1.0 validation"],
+    ]
+    assert [*found][:3] == [
+        "data.sources.0.train",
+        "data.sources.0.validation",
+        "data.sources.1.train",
+    ]
+    assert len({digest for split in found.values() for digest in split.values()}) == 6
+    write_lines(path, ["The onion is a strong one."])
+    again = digest_sources([mine, SourceConfig(), prepared])
+    assert {setting for setting in found if found[setting] != again[setting]} == {
+        "data.sources.0.train"
+    }
+    # Of large files the length has to do.
+    monkeypatch.setattr(sources, "CHECKED_BYTES", 20)
+    assert digest_sources([mine])["data.sources.0.train"] == {str(path): "27 bytes"}
