@@ -19,6 +19,8 @@ from spade_jax.data.documents import DocumentReader, first_line, read_documents
 SHIPPED_TEXT = epath.Path(__file__).parent / "text"
 # Local files of up to this size together are read through before training begins.
 CHECKED_BYTES = 32 * 2**20
+# Of up to this size their contents are compared with those at the last checkpoint.
+DIGESTED_BYTES = 2**30
 
 _SPLITS: tuple[Split, ...] = ("train", "validation")
 
@@ -220,24 +222,24 @@ def check_source(config: SourceConfig, split: Split) -> None:
         return
     files = list_files(config, split)
     _check_splits([config])
-    if _are_small(files):
+    if _are_local(files, CHECKED_BYTES):
         for path in files:
             for _ in read_documents(path, config):
                 pass
 
 
-def _are_small(files: list[str]) -> bool:
-    """Whether files are local, and can be read through at every start."""
+def _are_local(files: list[str], most_bytes: int) -> bool:
+    """Whether files are on this machine, and not too large to be read at every start."""
     if any("://" in path for path in files):
         return False
-    return sum(epath.Path(path).stat().length for path in files) <= CHECKED_BYTES
+    return sum(epath.Path(path).stat().length for path in files) <= most_bytes
 
 
 def digest_sources(sources: Sequence[SourceConfig]) -> dict[str, dict[str, str]]:
     """For each split of each source, by setting, what it is read from, each with a digest.
 
-    Of files that are read through before training begins that is one of their contents, of large
-    and remote ones their lengths, of TFDS one of what it says of its splits.
+    Of local files of up to `DIGESTED_BYTES` that is one of their contents, of larger and remote
+    ones their lengths, of TFDS one of what it says of its splits.
 
     Raises:
       DataError: something is not there or cannot be read.
@@ -251,7 +253,7 @@ def digest_sources(sources: Sequence[SourceConfig]) -> dict[str, dict[str, str]]
                 digests = prepared.digest_splits(source, split)
             else:
                 files = list_files(source, split)
-                if _are_small(files):
+                if _are_local(files, DIGESTED_BYTES):
                     digests = digest_files(files)
                 else:
                     digests = {f: f"{tf.io.gfile.stat(f).length} bytes" for f in files}

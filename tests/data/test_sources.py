@@ -412,5 +412,5 @@ def test_contents_tell_sources_apart(corpus, prepared, tmp_path, monkeypatch):
         "data.sources.0.train"
     }
     # Of large files the length has to do.
-    monkeypatch.setattr(sources, "CHECKED_BYTES", 20)
+    monkeypatch.setattr(sources, "DIGESTED_BYTES", 20)
     assert digest_sources([mine])["data.sources.0.train"] == {str(path): "27 bytes"}
