@@ -1,7 +1,7 @@
 """One fine-tuning run, from a pre-training checkpoint to metrics and predictions."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,9 @@ from finetune.evaluation import Evaluator, baseline, combine, measure, metric_na
 from finetune.initial import initial_state, plan, resolve_vocabulary
 from spade_jax.config import require, require_choice
 from spade_jax.data.config import DataError
-from spade_jax.data.pairs import (
-    EvaluationSet,
-    Examined,
-    Part,
-    check_tables,
-    evaluation_sets,
-    examine,
-    parts,
-    train_pairs,
-)
-from spade_jax.data.text_to_text import Split
+from spade_jax.data.pairs import EvaluationSet, Examined, evaluation_sets, examine, train_pairs
+from spade_jax.data.parts import Looked, Part, check_splits, digest_parts, look_through, parts
+from spade_jax.data.text_to_text import SPLITS, Split
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.data.writable import Losses, check_labels
 from spade_jax.models.encoder_decoder import EncoderDecoder
@@ -32,7 +24,7 @@ from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.run import Run, open_run, run_of
-from spade_jax.training.same_run import MAY_CHANGE, check_same_run
+from spade_jax.training.same_run import MAY_CHANGE, check_same_data, check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
@@ -122,6 +114,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         prepare(workdir)
         console.print(f"Evaluating the parameters of {start.workdir}, step {start.step}.")
         training = examine(config.task) if _has_training(config) else []
+        for line in describe_tables(look_through(config.task, _EVALUATED)):
+            console.print(line)
         _finish(config, workdir, evaluator, params, start.step, training, console)
         return 0
 
@@ -131,12 +125,17 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         trainer = dataclasses.replace(
             trainer, init=lambda: initial_state(start, origin, shapes, fresh)
         )
+    contents = _contents(config)
+    hosts.check_agreement(contents, "data")
+    if (warning := check_same_data(checkpoints, contents)) is not None:
+        console.print(warning)
     prepare(workdir)
     with console.status("reading the data"):
+        # What is wrong with the test set must not show at the end only.
+        check_splits(config.task)
+        looked = look_through(config.task)
         training = examine(config.task)
         validation = evaluation_sets(config.task, "validation", config.eval_examples)
-        # What is wrong with it must not show at the end only.
-        test = check_tables(config.task, "test")
     require(
         bool(validation),
         "task.validation",
@@ -155,6 +154,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         ),
         evaluate=lambda params: evaluator.metrics(params, validation),
         vocabulary_digest=vocabulary.digest,
+        contents=contents,
         step_flops=train_step_flops(
             model_config,
             config.train.batch_size,
@@ -166,8 +166,10 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         console.print(origin.table())
     console.print(parameter_overview(shapes, trainer.trainable))
     _describe(config, training, validation, console)
-    for part, losses in test:
-        _describe_losses(part, losses, console)
+    for line in describe_tables(looked):
+        console.print(line)
+    for found in looked:
+        _describe_losses(found.part, found.losses, console)
     try:
         outcome = loop.run(
             trainer,
@@ -182,7 +184,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
             return 0
         step = outcome.step if outcome.best_step is None else outcome.best_step
         done = results.read_results(workdir)
-        if done is not None and (done["step"], done["sources"]) == (step, _sources(config)):
+        made_of = _made_of(config, step)
+        if done is not None and made_of.items() <= done.items():
             console.print(results.results_table(done))
             return 0
         params = outcome.state.params
@@ -246,14 +249,46 @@ def _describe_losses(part: Part, losses: Losses, console: Console) -> None:
         console.print(f"{part.name}, {part.split}: {sentence}", markup=False, highlight=False)
 
 
-def _sources(config: FinetuneConfig) -> dict[str, dict[str, str | list[str]]]:
-    """What the end evaluates: the TFDS split or the tables of each set."""
+def describe_tables(looked: Sequence[Looked]) -> Iterator[str]:
+    """What of local tables a person should know: rows left out, and rows of several sets."""
+    for found in looked:
+        name = f"{found.part.name}, {found.part.split}"
+        if found.broken:
+            more = f" and {len(found.broken) - 3:,} more" if len(found.broken) > 3 else ""
+            yield (
+                f"{name}: {len(found.broken):,} rows have fewer columns than the header and are "
+                f"left out, as TFDS leaves them out ({'; '.join(found.broken[:3])}{more})"
+            )
+        for before, count in found.repeated.items():
+            if count:
+                yield (
+                    f"{name}: the inputs of {count:,} of {found.rows:,} rows are, letter by "
+                    f"letter, those of rows of task.{before} as well"
+                )
+
+
+def _contents(config: FinetuneConfig) -> dict[str, dict[str, str]]:
+    """What the run learns from and is measured by: of each setting the files, with digests."""
+    splits: tuple[Split, ...] = ("train", "validation")
     return {
-        split: {
-            part.name: part.source if isinstance(part.source, str) else [*part.source]
-            for part in parts(config.task, split)
+        f"task.{split}": {
+            name: value
+            for part in digest_parts(config.task, split).values()
+            for name, value in part.items()
         }
-        for split in _EVALUATED
+        for split in splits
+    }
+
+
+def _made_of(config: FinetuneConfig, step: int) -> dict[str, Any]:
+    """What results depend on, as results.json has it: where that differs, they are stale."""
+    # Of the training data only the baselines are made.
+    splits = SPLITS if _has_training(config) else _EVALUATED
+    return {
+        "task": config.task.name,
+        "step": step,
+        "decoding": dataclasses.asdict(config.decoding),
+        "sources": {split: digest_parts(config.task, split) for split in splits},
     }
 
 
@@ -267,9 +302,10 @@ def _finish(
     console: Console,
 ) -> None:
     """Evaluates all there is; writes predictions, submissions and, last, results.json."""
-    sources = _sources(config)
+    # Before they are read: what changes in between is evaluated anew by the next start.
+    made_of = _made_of(config, step)
     require(
-        any(sources.values()),
+        any(made_of["sources"][split] for split in _EVALUATED),
         "task.validation",
         config.task.validation,
         "must name a table to evaluate",
@@ -289,7 +325,7 @@ def _finish(
             own = [p for s, p in zip(sets, predictions) if s.part.name in labelled]
             sets = [s for s in sets if s.part.name in labelled]
             splits[split] = _measured(evaluator, params, sets, own, training)
-    summary = {"task": config.task.name, "step": step, "sources": sources, "splits": splits}
+    summary = made_of | {"splits": splits}
     results.write_results(workdir, summary)
     if splits:
         console.print(results.results_table(summary))

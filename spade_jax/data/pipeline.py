@@ -20,11 +20,12 @@ import seqio
 from spade_jax.config import require
 from spade_jax.data._tensorflow import NumpyIterator, tf
 from spade_jax.data.cache.batches import CachedBatches, CachedValidation, cached_train_batches
-from spade_jax.data.config import DataConfig, DataError, Split, require_same_data
+from spade_jax.data.cache.manifest import open_cache
+from spade_jax.data.config import DataConfig, DataError, require_same_data
 from spade_jax.data.sources import (
     DocumentSource,
-    check_source,
-    has_split,
+    check_sources,
+    digest_sources,
     name_sources,
     streaming_error,
 )
@@ -59,7 +60,7 @@ def train_batches(
     _require_shard(batch_size, shard_index, num_shards)
     if config.cache is not None:
         return cached_train_batches(config, batch_size, shard_index, num_shards)
-    _check_sources(config, "train")
+    check_sources(config.sources, "train")
     mixture = denoising_mixture(config)
     _require_a_batch(config, batch_size, seqio.ShardInfo(shard_index, num_shards))
     return iterate(
@@ -72,6 +73,18 @@ def train_batches(
         shard_index=shard_index,
         num_shards=num_shards,
     )
+
+
+def digest_data(config: DataConfig) -> dict[str, dict[str, str]]:
+    """For each setting what the data is read from, each with a digest of what it holds.
+
+    Raises:
+      DataError: something is not there or cannot be read.
+    """
+    if config.cache is None:
+        return digest_sources(config.sources)
+    manifest = open_cache(config, load_vocabulary(config).digest)
+    return {"data.cache": {file.name: f"{file.crc32:08x}" for file in manifest.files}}
 
 
 def iterate(
@@ -157,12 +170,6 @@ def _converted(dataset: tf.data.Dataset, config: DataConfig) -> tf.data.Dataset:
     """Padded examples under the names a model knows them by."""
     lengths = {"inputs": config.input_length, "targets": config.decoder_length}
     return seqio.EncDecFeatureConverter(pack=False)(dataset, task_feature_lengths=lengths)
-
-
-def _check_sources(config: DataConfig, split: Split) -> None:
-    for source in config.sources:
-        if has_split(source, split):
-            check_source(source, split)
 
 
 def _require_a_batch(config: DataConfig, batch_size: int, shard: seqio.ShardInfo) -> None:
@@ -272,7 +279,7 @@ class ValidationBatches:
         num_shards: int,
         limit: int | None,
     ):
-        _check_sources(config, "validation")
+        check_sources(config.sources, "validation")
         mixture = denoising_mixture(config)
         tasks = [task for task in mixture.tasks if "validation" in task.splits]
         if not tasks:

@@ -44,6 +44,7 @@ class Data:
       evaluate: parameters -> metrics of what is held out, "loss" among them; of equal parameters
         always the same.
       vocabulary_digest: equal for equal vocabularies.
+      contents: for each setting the files that it names, each with a digest of what it holds.
       baseline: validation loss to draw beside the curve, or None.
       step_flops: of the model in one update, for its utilisation of the devices, or None.
     """
@@ -51,6 +52,7 @@ class Data:
     train: BatchIterator
     evaluate: Callable[[Any], Mapping[str, float]]
     vocabulary_digest: str
+    contents: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     baseline: float | None = None
     step_flops: float | None = None
 
@@ -109,7 +111,11 @@ def run(
       TrainingDiverged: a loss or update that is not finite; it is not saved.
       CheckpointError: a checkpoint that cannot be read or written.
     """
-    about = {"settings": settings, "vocabulary": data.vocabulary_digest}
+    about = {
+        "settings": settings,
+        "vocabulary": data.vocabulary_digest,
+        "data": data.contents,
+    }
     goodput = Goodput()
     with goodput.lost_to("start"):
         if checkpoints.newest is None:

@@ -55,6 +55,44 @@ def check_same_run(
         )
 
 
+def check_same_data(checkpoints: Checkpoints, data: Mapping[str, Mapping[str, str]]) -> str | None:
+    """Compares the data that the workdir's checkpoints were trained and evaluated on with today's.
+
+    Args:
+      data: for each setting the files that it names, each with a digest of what it holds.
+
+    Returns:
+      What to say aloud: that checkpoints of before there were digests cannot be compared. Or None.
+
+    Raises:
+      ConfigError: something has changed: numbers of before and after would not compare.
+    """
+    if checkpoints.newest is None:
+        return None
+    before = checkpoints.about().get("data")
+    if before is None:
+        return (
+            f"The checkpoint of step {checkpoints.newest} does not tell what its data held: it "
+            "could not be compared with what it holds now. Checkpoints from here on do."
+        )
+    for setting in dict.fromkeys([*before, *data]):
+        old, new = before.get(setting, {}), data.get(setting, {})
+        for name in dict.fromkeys([*old, *new]):
+            if old.get(name) != new.get(name):
+                change = (
+                    "was not there"
+                    if name not in old
+                    else "was there"
+                    if name not in new
+                    else f"held something else (digest {old[name]}; now {new[name]})"
+                )
+                raise ConfigError(
+                    f"{setting}: {name} {change} when the run in {checkpoints.directory.parent} "
+                    "was last saved; must be as it was then, or use another workdir"
+                )
+    return None
+
+
 def looks_at_no_end(settings: Mapping[str, Any]) -> bool:
     """Whether no update depends on how many there are."""
     return _flat(settings).get("optimizer.schedule") in (

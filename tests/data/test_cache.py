@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from spade_jax.data.cache import batches as cached
 from spade_jax.data.cache import build
 from spade_jax.data.cache.__main__ import main
 from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, SourceConfig
-from spade_jax.data.pipeline import train_batches, validation_batches
+from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
 from spade_jax.training.workdir import read_metrics
 
 HERE = Path(__file__).parent
@@ -438,6 +439,46 @@ def test_a_build_of_text_that_changed_is_refused(direct, tmp_path):
         make(config, tmp_path / "cache")
 
 
+def test_a_build_of_text_of_the_same_length_and_time_is_refused(direct, tmp_path):
+    path = write_lines(tmp_path / "mine.txt", ["The union is a strong one."])
+    state = path.stat()
+    config = dataclasses.replace(direct, sources=(SourceConfig(kind="text", train=str(path)),))
+    make(config, tmp_path / "cache")
+    before = contents(tmp_path / "cache")
+    write_lines(path, ["The onion is a strong one."])
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert path.stat().st_size == state.st_size
+    with pytest.raises(DataError, match="of a cache with other settings or input files"):
+        make(config, tmp_path / "cache")
+    write_lines(path, ["The union is a strong one."])
+    make(config, tmp_path / "cache")
+    assert contents(tmp_path / "cache") == before
+
+
+def test_a_build_of_tfds_that_was_prepared_anew_is_refused(direct, tmp_path):
+    def prepare(text):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name="tiny",
+            version="1.0.0",
+            data_dir=tmp_path / "data",
+            features=tfds.features.FeaturesDict({"text": tfds.features.Text()}),
+            split_datasets={"train": tf.data.Dataset.from_tensor_slices({"text": [text] * 5})},
+        )
+
+    source = SourceConfig(
+        kind="tfds", name="tiny:1.0.0", train="train", data_dir=str(tmp_path / "data")
+    )
+    config = dataclasses.replace(direct, sources=(source,))
+    prepare("The union is a strong one.")
+    make(config, tmp_path / "cache")
+    prepare("The union is a strong one.")
+    make(config, tmp_path / "cache")
+    prepare("The onion is a strong one.")
+    with pytest.raises(DataError, match="of a cache with other settings or input files"):
+        make(config, tmp_path / "cache")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -526,6 +567,13 @@ def test_more_shards_than_examples_of_tfds(tmp_path):
     ):
         make(config, tmp_path / "cache", num_shards=3)
     assert segments(make(config, tmp_path / "cache", num_shards=2)) == [b"one", b"two"]
+
+
+def test_what_a_cache_holds_is_told_by_its_checksums(config, copy):
+    found = digest_data(config)
+    assert found == digest_data(copy)
+    manifest = json.loads((Path(config.cache) / "cache.json").read_text())
+    assert found == {"data.cache": {f["name"]: f"{f['crc32']:08x}" for f in manifest["files"]}}
 
 
 def test_a_run_on_a_cache(config, tmp_path):

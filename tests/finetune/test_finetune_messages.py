@@ -1,5 +1,6 @@
 """Each wrong setting or file: one sentence that names it, an error status, nothing overwritten."""
 
+import re
 import time
 from pathlib import Path
 
@@ -7,6 +8,9 @@ import pytest
 from pieces import train_pieces
 
 from finetune.__main__ import main
+from finetune.program import describe_tables
+from spade_jax.data.parts import look_through
+from spade_jax.data.task_config import TaskConfig
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -51,6 +55,42 @@ def test_wrong_settings(arguments, changes, message, tmp_path, capsys):
     assert said.count("\n") == 1
     assert not (tmp_path / "run" / "checkpoints").exists()
     assert not (tmp_path / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "glob", "found", "other"),
+    [
+        ("train", "[tv]*.jsonl", "validation.jsonl", "validation"),
+        ("validation", "[tv][ra]*.jsonl", "train.jsonl", "train"),
+        ("test", "[tv][ea]*.jsonl", "validation.jsonl", "validation"),
+    ],
+)
+def test_a_table_in_two_sets(arguments, tables, setting, glob, found, other, tmp_path, capsys):
+    options = [f"--config.task.{setting}={tables}/{glob}", f"--workdir={tmp_path / 'run'}"]
+    assert main([*arguments, *options]) == 2
+    said = capsys.readouterr().err
+    assert re.fullmatch(
+        r"error: task\.\w+ = '.*': .*\.jsonl is in task\.\w+ as well; a file must be in one of "
+        r"them only\n",
+        said,
+    )
+    assert f"/{found} is in task." in said
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_what_is_said_of_tables(tmp_path):
+    """Rows that are left out, and rows that stand in several sets."""
+    header, row = "question1\tquestion2\tis_duplicate", "Why?\tHow?\t0"
+    for name, rows in (("train", ["Why?", row, "x", "y", "z"]), ("dev", [row, "a\tb\t1"])):
+        (tmp_path / f"{name}.tsv").write_text("\n".join([header, *rows]) + "\n")
+    config = TaskConfig("qqp", train=f"{tmp_path}/train.tsv", validation=f"{tmp_path}/dev.tsv")
+    assert list(describe_tables(look_through(config))) == [
+        "qqp, train: 4 rows have fewer columns than the header and are left out, as TFDS leaves "
+        f"them out ({tmp_path}/train.tsv, line 2; {tmp_path}/train.tsv, line 4; "
+        f"{tmp_path}/train.tsv, line 5 and 1 more)",
+        "qqp, validation: the inputs of 1 of 2 rows are, letter by letter, those of rows of "
+        "task.train as well",
+    ]
 
 
 def test_a_tfds_data_set_that_is_not_there_is_said_within_seconds(arguments, tmp_path, capsys):

@@ -176,3 +176,24 @@ def test_where_parameters_lie_is_printed_and_nothing_trained(tmp_path, capsys):
     assert "Parameters on 1 devices: data 1 x fsdp 1 x tensor 1 x sequence 1" in said
     assert re.search(r"embedding +│ 384 x 16 +│ tensor x fsdp +│ +24.00 KiB", said), said
     assert not (tmp_path / "run").exists()
+
+
+def test_other_text_under_the_same_name_is_refused(tmp_path, capsys):
+    """Of the same length: neither to learn from nor to be measured by."""
+    lines = {"train": "The union is strong. " * 40, "validation": "Peace and commerce. " * 20}
+    for split, line in lines.items():
+        (tmp_path / f"{split}.txt").write_text(f"{line}\n")
+    source = "--config.data.sources.0"
+    files = [f"{source}.{split}={tmp_path}/{split}.txt" for split in lines]
+    arguments = [MINIATURE, f"{source}.kind=text", *files, f"--workdir={tmp_path / 'run'}"]
+    arguments += ["--config.train.steps=1", "--config.optimizer.warmup_steps=0"]
+    assert main(arguments) == 0
+    for split, line in lines.items():
+        path = tmp_path / f"{split}.txt"
+        path.write_text(f"{line[::-1]}\n")
+        capsys.readouterr()
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: data.sources.0.{split}: {path} held something else (diges")
+        assert said.count("\n") == 1
+        path.write_text(f"{line}\n")

@@ -6,7 +6,7 @@ from stand_in import StandIn
 from spade_jax.config import ConfigError
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
-from spade_jax.training.same_run import check_same_run
+from spade_jax.training.same_run import check_same_data, check_same_run
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
 
@@ -78,3 +78,47 @@ def test_steps_may_grow_where_the_schedule_does_not_look_at_them(tmp_path):
     check_same_run(Stored(), longer, "abc")
     with pytest.raises(ConfigError, match=r"optimizer.schedule was 'constant' and is 'linear'"):
         check_same_run(Stored(), changed(optimizer__schedule="linear"), "abc")
+
+
+class Saved:
+    """What is compared of checkpoints: those of a run on some data."""
+
+    def __init__(self, workdir, **about):
+        self.newest = 3
+        self.directory = workdir / "checkpoints"
+        self._about = about
+
+    def about(self):
+        return self._about
+
+
+DATA = {"task.train": {"a.csv": "1", "b.csv": "2"}, "task.validation": {"v.csv": "3"}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"task.validation": {"v.csv": "4"}},
+            r"task.validation: v.csv held something else \(digest 3; now 4\) when the run in .*run "
+            "was last saved; must be as it was then, or use another workdir",
+        ),
+        ({"task.train": {"a.csv": "0", "b.csv": "2"}}, r"task.train: a.csv held something else"),
+        ({"task.train": {"a.csv": "1"}}, "task.train: b.csv was there when"),
+        ({"task.train": DATA["task.train"] | {"c.csv": "5"}}, "c.csv was not there when the run"),
+        ({"data.more": {"d": "5"}}, "data.more: d was not there when"),
+    ],
+)
+def test_other_data_is_refused_with_the_file_that_changed(tmp_path, changes, message):
+    saved = Saved(tmp_path / "run", data=DATA)
+    assert check_same_data(saved, json.loads(json.dumps(DATA))) is None
+    with pytest.raises(ConfigError, match=message):
+        check_same_data(saved, DATA | changes)
+
+
+def test_checkpoints_that_do_not_tell_their_data_go_on_and_it_is_said(tmp_path):
+    said = check_same_data(Saved(tmp_path, settings=SETTINGS), DATA)
+    assert said.startswith("The checkpoint of step 3 does not tell what its data held")
+    fresh = Saved(tmp_path)
+    fresh.newest = None
+    assert check_same_data(fresh, DATA) is None
