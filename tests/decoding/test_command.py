@@ -130,8 +130,10 @@ def test_parameters_are_those_of_the_train_state(run):
     ("arguments", "status", "message"),
     [
         (["--input=nowhere.txt"], 1, "error: nowhere.txt: No such file or directory"),
-        (["--input=-", "--max_length=0"], 2, "error: decoding.max_length = 0: must be at least 1"),
+        (["--input=-", "--max_length=0"], 2, "error: --max_length = 0: must be at least 1"),
         (["--input=-", "--batch_size=0"], 2, "error: --batch_size = 0: must be at least 1"),
+        (["--input=-", "--seed=1180591620717411303424"], 2, "must be at most 4294967295"),
+        (["--input=-", "--temperature=nan"], 2, "error: --temperature = nan: must be at least 0"),
         (["--input=-", "--beams=360"], 2, "decoding.beams = 360: must be at most 359, the size"),
         (["--input=-", "--beams=2", "--temperature=1"], 2, "decoding.temperature = 1.0: must be 0"),
     ],
@@ -157,6 +159,11 @@ def test_text_that_is_no_utf8(run, tmp_path, capsys):
     (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
     assert main([f"--checkpoint={run}", f"--input={tmp_path / 'latin.txt'}"]) == 1
     assert "latin.txt': is not UTF-8" in capsys.readouterr().err
+
+
+def test_no_directory_at_all(capsys):
+    assert main(["--checkpoint=", "--input=-"]) == 2
+    assert capsys.readouterr().err == "error: --checkpoint = '': must be a path\n"
 
 
 def test_a_directory_without_a_checkpoint(tmp_path, capsys):
