@@ -125,20 +125,19 @@ def _load(path: Path, program: str) -> dict[str, Any]:
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
-        reason = shorten(" ".join(str(error).split()))
-        if isinstance(error, SyntaxError) and error.filename == str(path):
-            raise ConfigError(
-                f"{where}: must be a Python file (line {error.lineno}: {error.msg})"
-            ) from None
         lines = [
             line
             for frame, line in traceback.walk_tb(error.__traceback__)
             if frame.f_code.co_filename == str(path)
         ]
+        if isinstance(error, SyntaxError) and not lines:
+            at = f"line {error.lineno}: " if error.lineno else ""
+            raise ConfigError(f"{where}: must be a Python file ({at}{error.msg})") from None
         at = f"line {lines[-1]}" if lines else "it"
+        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{where}: must make a configuration, but {at} raises "
-            f"{type(error).__name__}" + (f" ({reason})" if reason else "")
+            f"{where}: must make a configuration, but {at} raises {type(error).__name__}"
+            + (f" ({shorten(reason)})" if reason else "")
         ) from None
     if not isinstance(settings, dict):
         raise ConfigError(

@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--size",
-        action=whole_number(260, MAX_VOCABULARY),
+        action=whole_number(1, MAX_VOCABULARY),
         default=32000,
         help="tokens, without sentinels",
     )

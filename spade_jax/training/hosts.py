@@ -44,15 +44,18 @@ def join(config: HostsConfig) -> None:
 
     The environments of Cloud TPU, Slurm and Open MPI are known. Exits with status 1 and a sentence
     where the others do not come.
+
+    Raises:
+      ConfigError: the environment has no such number, or names no process to meet at.
     """
     if config.coordinator is None and not config.distributed and not _in_a_cluster(os.environ):
         return
-    # Of CPU devices alone; accelerators have their own.
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    where = config.coordinator or "that the environment names"
     if config.coordinator is None:
         for name in _ENVIRONMENT:
             whole_from_environment(name, 0, 2**63 - 1, 0)
+    # Of CPU devices alone; accelerators have their own.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    where = config.coordinator or "that the environment names"
 
     def give_up() -> None:
         # The library would abort with a stack of its own.

@@ -382,6 +382,10 @@ def test_beam_makes_the_same_files(config, tmp_path):
     [
         (["--shards=0"], "--shards = 0: must be at least 1"),
         (["--workers=0"], "--workers = 0: must be at least 1"),
+        (["--shards=" + "9" * 20], "--shards = 99999999999999999999: must be at most 65536"),
+        (["--workers=many"], "--workers = 'many': must be a whole number"),
+        (["--output="], "--output = '': must be a path"),
+        (["--config.data=3"], "config.data = 3: must be settings by their names"),
         (["--config.data.seeed=1"], "config.data.seeed: no such setting; did you mean 'seed'?"),
         (["--config.data.sources.0.train=no*"], "data.sources.train = 'no*': no such file"),
         (["--config.data.vocabulary=no.model"], "data.vocabulary = 'no.model': no such file"),
@@ -393,6 +397,15 @@ def test_wrong_settings_of_a_build(config, arguments, message, tmp_path, capsys)
     said = capsys.readouterr().err
     assert f"error: {message}" in said
     assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl"])
+def test_the_workdir_of_a_run_is_no_place_for_a_cache(config, name, tmp_path, capsys):
+    (tmp_path / name).mkdir()
+    assert main([*command(config, tmp_path), "--workers=1"]) == 2
+    said = capsys.readouterr().err
+    assert f"holds {name} of a run; must be a directory of the cache's own" in said
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_build_leaves_another_cache_alone(config, direct, copy, tmp_path):

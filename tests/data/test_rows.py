@@ -232,8 +232,22 @@ def test_rows_that_lack_columns_can_be_left_out_and_told(tmp_path):
         ("a.csv", "\na,b,b\n1,2,3\n", ", line 2: names column 'b' twice"),
         ("a.csv", 'a,b\n1,2\n"1,2\n3,4\n', r", line 4: is not CSV \(unexpected end of data\)"),
         ("a.csv", 'a,b\n1,2\n"1"1,2\n', r", line 3: is not CSV \(.* expected after .*\)"),
-        ("a.jsonl", '{}\n{"a": 1\n', r", line 2: is not JSON \(Expecting .* at column 8\)"),
+        (
+            "a.jsonl",
+            '{}\n{"a": 1\n',
+            r", line 2: is not JSON \(.* at column 8\); must be an object .*",
+        ),
         ("a.jsonl", "{}\n\n[1, 2]\n", ", line 3: is a JSON list; must be an object"),
+        (
+            "a.jsonl",
+            "{}\n" + '{"a":' * 100_000 + "\n",
+            ", line 2: is JSON of too many levels; must be .*",
+        ),
+        (
+            "a.jsonl",
+            '{}\n{"a": ' + "9" * 5000 + "}\n",
+            ", line 2: has a number of more than 4300 digits.*",
+        ),
         ("a.jsonl", '{}\n"text"\n', ", line 2: is a JSON str; must be an object"),
         ("a.jsonl", '{}\n{"a": ["\\uD800"]}', r", line 2: is not Unicode text \(surrogates .*\)"),
     ],

@@ -126,6 +126,8 @@ def test_damaged_gzip(tmp_path):
         ('{"body": "x", "id": 1}', r"line 2: has no field 'text', but 'body', 'id'"),
         ('{"text": "x"', r"line 2: is not JSON \(Expecting .* at column 13\)"),
         ('["text"]', r"line 2: is a JSON list; must be an object"),
+        ("[" * 100_000, r"line 2: is JSON of too many levels"),
+        ('{"text": ' + "9" * 5000 + "}", r"line 2: has a number of more than 4300 digits"),
         ('{"text": ["x"]}', r"line 2: field 'text' is list; must be a string"),
         ('{"text": "\\ud800"}', r"line 2: is not Unicode text"),
     ],
@@ -265,6 +267,14 @@ def test_tfds_shards_partition_the_documents(prepared, num_shards):
     assert max(map(len, shards)) - min(map(len, shards)) <= 1
     shuffled = shard_texts(source, num_shards, shuffle=True, seed=3)
     assert [sorted(s) for s in shuffled] == [sorted(s) for s in shards]
+
+
+def test_other_folders_are_no_versions_of_tfds(prepared, tmp_path):
+    for name in ("²", "1..2"):
+        (tmp_path / "tiny/de" / name).mkdir(parents=True)
+    changes = {"name": "tiny/de", "data_dir": str(tmp_path)}
+    with pytest.raises(DataError, match="name = 'tiny/de': no data set in"):
+        check_source(dataclasses.replace(prepared, **changes), "train")
 
 
 @pytest.mark.parametrize(

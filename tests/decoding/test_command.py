@@ -142,8 +142,10 @@ def test_parameters_are_those_of_the_train_state(run):
     ("arguments", "status", "message"),
     [
         (["--input=nowhere.txt"], 1, "error: nowhere.txt: No such file or directory"),
-        (["--input=-", "--max_length=0"], 2, "error: decoding.max_length = 0: must be at least 1"),
+        (["--input=-", "--max_length=0"], 2, "error: --max_length = 0: must be at least 1"),
         (["--input=-", "--batch_size=0"], 2, "error: --batch_size = 0: must be at least 1"),
+        (["--input=-", "--seed=1180591620717411303424"], 2, "must be at most 4294967295"),
+        (["--input=-", "--temperature=nan"], 2, "error: --temperature = nan: must be at least 0"),
         (["--input=-", "--beams=360"], 2, "decoding.beams = 360: must be at most 359, the size"),
         (["--input=-", "--beams=2", "--temperature=1"], 2, "decoding.temperature = 1.0: must be 0"),
     ],
@@ -174,6 +176,11 @@ def test_a_line_that_cannot_be_read(run, tmp_path, data, status, message, capsys
         written = capsys.readouterr()
         assert f"error: {name}, {message}" in written.err
         assert written.out == ""
+
+
+def test_no_directory_at_all(capsys):
+    assert main(["--checkpoint=", "--input=-"]) == 2
+    assert capsys.readouterr().err == "error: --checkpoint = '': must be a path\n"
 
 
 def test_a_directory_without_a_checkpoint(tmp_path, capsys):

@@ -21,6 +21,7 @@ ROOT = HERE.parents[1]
     [
         (["--config.task.name=rtee"], "task.name = 'rtee': no such task; did you mean 'rte'?"),
         (["--config.init_from=nowhere"], "init_from = 'nowhere': holds no checkpoint; must be"),
+        (["--config.init_from=''"], "init_from = '': must be a workdir, or None"),
         (["--config.init_from=None"], "init_from = None: must name the workdir of a pre-training"),
         (["--config.train.best_metric=accurracy"], "did you mean 'accuracy'?"),
         (["--config.task.target_length=1"], "task.target_length = 1: must be at least 2"),

@@ -62,6 +62,32 @@ def test_another_form_of_command_line(arguments, message, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workdir="], "--workdir = '': must be a path"),
+        (["--workdir=run\0"], r"--workdir = 'run\x00': must be text in UTF-8 without NUL"),
+        (["--workdir=run\udcff"], r"--workdir = 'run\udcff': must be text in UTF-8 without NUL"),
+        (["--workdir=run", "--timeout=inf"], "--timeout = inf: must be at most 1000000.0"),
+        (["--workdir=run", "--processes=" + "9" * 30], "must be at most 1048576"),
+        (["--workdir=run", "--processes=two"], "--processes = 'two': must be a whole number"),
+        (
+            ["--workdir=run", "--coordinator=a:99999", "--processes=2", "--process=0"],
+            "--coordinator = 'a:99999': must be HOST:PORT",
+        ),
+        (["--workdir=run", "--config.model=3"], "config.model = 3: must be ModelConfig, not int"),
+    ],
+)
+def test_wrong_options(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([MINIATURE, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert message in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("def get_config(:\n", "must be a Python file (line 1: "),
@@ -102,6 +128,16 @@ def test_a_workdir_that_cannot_be_written(tmp_path, capsys):
     assert main([MINIATURE, f"--workdir={tmp_path / 'file'}"]) == 2
     assert "file': must be a directory that can be written to" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_checkpoints_that_are_a_file(tmp_path, capsys):
+    (tmp_path / "checkpoints").write_text("mine")
+    assert main([MINIATURE, f"--workdir={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert "its checkpoints must be a directory, not a file" in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+    assert (tmp_path / "checkpoints").read_text() == "mine"
 
 
 def test_fewer_documents_than_a_batch(tmp_path, capsys):
