@@ -1,5 +1,6 @@
 """One fine-tuning run, from a pre-training checkpoint to metrics and predictions."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,8 @@ from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.run import Run, open_run, run_of
+from spade_jax.training.lock import only_run
+from spade_jax.training.run import Run, choose, open_run, run_of
 from spade_jax.training.same_run import MAY_CHANGE, check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
@@ -54,6 +56,11 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
       ConfigError: settings that do not fit the machine, the checkpoint, the data or the workdir.
       RunError: a run that cannot go on.
     """
+    with contextlib.ExitStack() as stack:
+        return _finetune(config, workdir, stack)
+
+
+def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack) -> int:
     # Before anything that differing settings would make fail at one of several processes alone.
     hosts.check_agreement(dataclasses.asdict(config))
     console = make_console()
@@ -117,7 +124,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         assert start is not None
         params = start.checkpoints.restore_params(shapes, start.step)
         prepare(workdir)
-        console.print(f"Evaluating the parameters of {start.workdir}, step {start.step}.")
+        stack.enter_context(only_run(workdir, checkpoints, console.print))
+        console.print(f"Evaluating the parameters of {start.workdir}, {start.why}.")
         training = examine(config.task) if _has_training(config) else []
         _finish(config, workdir, evaluator, params, start.step, training, console)
         return 0
@@ -129,6 +137,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
             trainer, init=lambda: initial_state(start, origin, shapes, fresh)
         )
     prepare(workdir)
+    stack.enter_context(only_run(workdir, checkpoints, console.print))
+    results.read_results(workdir)  # A damaged one is said before anything is trained.
     with console.status("reading the data"):
         training = examine(config.task)
         validation = evaluation_sets(config.task, "validation", config.eval_examples)
@@ -159,7 +169,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
             config.task.target_length,
         ),
     )
-    if origin is not None:
+    if origin is not None and start is not None:
+        console.print(f"Beginning with the parameters of {start.workdir}, {start.why}.")
         console.print(origin.table())
     console.print(parameter_overview(shapes, trainer.trainable))
     _describe(config, training, validation, console)
@@ -175,7 +186,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         )
         if not outcome.finished:
             return 0
-        step = outcome.step if outcome.best_step is None else outcome.best_step
+        choice = choose(checkpoints, outcome.scores, config.train, at_hand=outcome.step)
+        step = choice.step
         done = results.read_results(workdir)
         if done is not None and (done["step"], done["sources"]) == (step, _sources(config)):
             console.print(results.results_table(done))
@@ -183,9 +195,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         params = outcome.state.params
         if step != outcome.step:
             params = checkpoints.restore_params(shapes, step)
-            console.print(
-                f"Evaluating the parameters of step {step}, the best by {config.train.best_metric}."
-            )
+        console.print(f"Evaluating the parameters of {choice.why}.")
         _finish(config, workdir, evaluator, params, step, training, console)
         return 0
     finally:
@@ -259,20 +269,20 @@ def _finish(
         config.task.validation,
         "must name a table to evaluate",
     )
-    # Where results.json is, everything is, and of one step.
-    results.remove_results(workdir)
-    files: list[Path] = []
+    predicted: list[tuple[Sequence[EvaluationSet], Sequence[Sequence[str]]]] = []
     splits = {}
     for split in _EVALUATED:
         sets = evaluation_sets(config.task, split)
         predictions = [evaluator.predict(params, examples) for examples in sets]
-        files += results.write_split(workdir, sets, predictions)
+        predicted.append((sets, predictions))
         labelled = {examples.part.name for examples in sets if examples.labelled}
         if labelled:
             own = [p for s, p in zip(sets, predictions) if s.part.name in labelled]
             sets = [s for s in sets if s.part.name in labelled]
             splits[split] = _measured(evaluator, params, sets, own, training)
     summary = {"task": config.task.name, "step": step, "sources": sources, "splits": splits}
+    # An earlier results.json stays until all is there that replaces what it tells of.
+    files = [path for each in predicted for path in results.write_split(workdir, *each)]
     results.write_results(workdir, summary)
     if splits:
         console.print(results.results_table(summary))

@@ -2,8 +2,9 @@
 
 import dataclasses
 
-from spade_jax.config import ModelConfig, require
+from spade_jax.config import ModelConfig, require, require_choice
 from spade_jax.data.config import DataConfig
+from spade_jax.training.best import PRETRAINING_METRICS
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 
 
@@ -33,4 +34,6 @@ class PretrainConfig:
             self.samples,
             f"must be at most train.batch_size = {self.train.batch_size}",
         )
+        if self.train.best_metric is not None:
+            require_choice("train.best_metric", self.train.best_metric, PRETRAINING_METRICS)
         self.model.require_lengths(self.data.input_length, self.data.decoder_length)

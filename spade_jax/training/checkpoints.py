@@ -8,26 +8,33 @@ A step's directory appears under its name only when all of it is on the disk. Or
 truncated files, but hands out flipped bytes as parameters: hence the checksums.
 """
 
+import contextlib
 import dataclasses
 import json
+import os
 import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
 from spade_jax.files import crc32
+from spade_jax.stored import Shape, read_json
 from spade_jax.training import hosts
 from spade_jax.training.config import RunError
 from spade_jax.training.optimizer import paths
 from spade_jax.training.step import TrainState
 
 _STATE, _POSITION = "state", "position"
-_CHECKSUMS = "checksums.json"
+_ABOUT, _CHECKSUMS = "about.json", "checksums.json"
+# What a checkpoint is nothing without.
+_NEEDED = (f"{_POSITION}/{_ABOUT}", f"{_POSITION}/data_0.bin", f"{_STATE}/_METADATA")
 
 
 class CheckpointError(RunError):
@@ -49,16 +56,17 @@ class Checkpoints:
         """Looks at what is there, newest first.
 
         Raises:
-          CheckpointError: there are checkpoints, but none can be read.
+          CheckpointError: there are checkpoints, but none can be read; or a file instead of them.
         """
         self.directory = directory
+        self._problems: dict[int, str | None] = {}
         self._retention = _NewestAndBest(keep)
         self._open_manager: ocp.CheckpointManager | None = None
         self.newest: int | None = None
         self.damaged: dict[int, str] = {}
-        steps = [int(p.name) for p in directory.glob("*") if p.name.isdigit()]
-        for step in sorted(steps, reverse=True):
-            problem = _problem(directory / str(step))
+        self._found = sorted(_steps(directory), reverse=True)
+        for step in self._found:
+            problem = self.problem(step)
             if problem is None:
                 self.newest = step
                 break
@@ -69,9 +77,34 @@ class Checkpoints:
                 f"{self.damaged[max(self.damaged)]}); start again in another workdir"
             )
 
-    def about(self) -> dict[str, Any]:
-        """What the newest readable checkpoint says about its run."""
-        return json.loads((self._path(self.newest) / _POSITION / "about.json").read_text())
+    def problem(self, step: int) -> str | None:
+        """Why the checkpoint of a step cannot be used, or None; its files are read once."""
+        if step not in self._problems:
+            self._problems[step] = _problem(self._path(step))
+        return self._problems[step]
+
+    def require_unchanged(self) -> None:
+        """Raises CheckpointError where another run has come or gone since these were looked at."""
+        if sorted(_steps(self.directory), reverse=True) != self._found:
+            raise CheckpointError(
+                f"{self.directory}: another run has changed these meanwhile; start again"
+            )
+
+    def about(self, settings: Shape = dict) -> dict[str, Any]:
+        """What the newest readable checkpoint says about its run.
+
+        Args:
+          settings: what the configuration in it must be like.
+
+        Raises:
+          CheckpointError: it is not.
+        """
+        return _read_about(self._path(self.newest), settings)
+
+    def scores(self) -> dict[int, float]:
+        """Values of the run's best_metric by step, as far as the newest readable one knows."""
+        scores = self.about().get("scores", {})
+        return {int(step): value for step, value in scores.items() if _is_step(step)}
 
     def restore(self, shapes: TrainState) -> tuple[TrainState, bytes]:
         """The newest readable train state, laid out as `shapes` say, and the data's position.
@@ -88,23 +121,32 @@ class Checkpoints:
             aside.parent.mkdir(exist_ok=True)
             shutil.move(self._path(step), aside)
         path = self._path(self.newest)
-        try:
-            state = self._manager.restore(
-                self.newest, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
-            )[_STATE]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{path}: does not fit this model ({_first_line(error)})"
-            ) from error
+        with _read_errors(path):
+            try:
+                state = self._manager.restore(
+                    self.newest, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+                )[_STATE]
+            except (ValueError, KeyError, TypeError) as error:
+                raise CheckpointError(
+                    f"{path}: does not fit this model ({_first_line(error)})"
+                ) from error
+        _require_step(path, int(state.step))
         own, first = path / _POSITION / _data_name(), path / _POSITION / "data_0.bin"
         return state, (own if own.exists() else first).read_bytes()
 
     def stored_params(self, step: int) -> dict[str, tuple[int, ...]]:
-        """Paths and shapes of the parameters in a train state."""
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            metadata = reader.metadata((self._path(step) / _STATE).absolute())
-        stored = paths(metadata.item_metadata.tree["params"])
-        return {name: tuple(leaf.shape) for name, leaf in stored.items()}
+        """Paths and shapes of the parameters in a train state.
+
+        Raises:
+          CheckpointError: it is damaged, or not there.
+        """
+        if (problem := self.problem(step)) is not None:
+            raise CheckpointError(problem)
+        path = self._path(step)
+        with _read_errors(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            metadata = reader.metadata((path / _STATE).absolute())
+            stored = paths(metadata.item_metadata.tree["params"])
+            return {name: tuple(leaf.shape) for name, leaf in stored.items()}
 
     def restore_params(self, shapes: Any, step: int | None = None) -> Any:
         """The parameters alone of a train state, laid out as `shapes` say.
@@ -120,15 +162,6 @@ class Checkpoints:
         if step is None:
             raise CheckpointError(f"{self.directory}: holds no checkpoint")
         path = self._path(step)
-        if step != self.newest and (problem := _problem(path)) is not None:
-            raise CheckpointError(problem)
-        item = {"params": shapes}
-        arguments = ocp.args.PyTreeRestore(
-            item=item,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-            partial_restore=True,
-        )
-        state_path = (path / _STATE).absolute()
         stored = self.stored_params(step)
         # Orbax would begin to read, and fail on the way.
         for name, shape in paths(shapes).items():
@@ -138,8 +171,16 @@ class Checkpoints:
                     f"{path}: does not fit this model (parameter {name}: {found}, must be "
                     f"{shape.shape})"
                 )
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.restore(state_path, args=arguments)["params"]
+        item = {"params": shapes, "step": np.zeros((), np.int32)}
+        arguments = ocp.args.PyTreeRestore(
+            item=item,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+            partial_restore=True,
+        )
+        with _read_errors(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            state = reader.restore((path / _STATE).absolute(), args=arguments)
+        _require_step(path, int(state["step"]))
+        return state["params"]
 
     def save(
         self,
@@ -157,8 +198,10 @@ class Checkpoints:
         Raises:
           CheckpointError: this one cannot be begun, or the one before could not be finished.
         """
+        _drop_late_reports()
         try:
-            position = _PositionSave(get_data_position(), dict(about))
+            position = _PositionSave(get_data_position(), {**about, "step": step})
+            self._problems.pop(step, None)
             self._retention.best = best
             self._manager.save(
                 step,
@@ -206,11 +249,29 @@ class Checkpoints:
         return self.directory / str(step)
 
     def _save_error(self, error: Exception) -> CheckpointError:
-        steps = [int(p.name) for p in self.directory.glob("*") if p.name.isdigit()]
+        steps = _steps(self.directory)
         last = f"the last good one is step {max(steps)}" if steps else "there is none before"
         return CheckpointError(
             f"{self.directory}: a checkpoint could not be saved ({_first_line(error)}); {last}"
         )
+
+
+def _drop_late_reports() -> None:
+    """When one write of a checkpoint fails, Orbax gives up the loop that the others report to, and
+    each would then print a traceback of that. The failure itself is raised by `wait`."""
+    before = sys.unraisablehook
+    if getattr(before, "drops_late_reports", False):
+        return
+
+    def hook(report: Any) -> None:
+        if not (
+            isinstance(report.exc_value, RuntimeError)
+            and str(report.exc_value) == "Event loop is closed"
+        ):
+            before(report)
+
+    hook.drops_late_reports = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
 
 
 def _first_line(error: BaseException) -> str:
@@ -238,17 +299,76 @@ def _checksums(step_directory: Path) -> dict[str, int]:
 
 def _problem(step_directory: Path) -> str | None:
     """What is wrong with the files of a checkpoint, or None."""
+    if not os.path.lexists(step_directory):
+        return f"{step_directory}: is not there"
     try:
-        expected = json.loads((step_directory / _POSITION / _CHECKSUMS).read_text())
+        expected = read_json(
+            step_directory / _POSITION / _CHECKSUMS,
+            {str: int},
+            advice="nothing can be compared with it",
+            error=CheckpointError,
+        )
+        if expected is None:
+            return f"{step_directory}: has no {_POSITION}/{_CHECKSUMS}"
         found = _checksums(step_directory)
-    except (OSError, ValueError) as error:
-        return f"{step_directory}: has no readable checksums ({_first_line(error)})"
-    for name, crc in expected.items():
-        if name not in found:
-            return f"{step_directory}: file {name} is missing"
-        if found[name] != crc:
-            return f"{step_directory}: file {name} is damaged"
+        for name in dict.fromkeys([*expected, *_NEEDED]):
+            if name not in found:
+                return f"{step_directory}: file {name} is missing"
+        for name, crc in found.items():
+            if name not in expected:
+                return f"{step_directory}: file {name} is not in {_POSITION}/{_CHECKSUMS}"
+            if expected[name] != crc:
+                return f"{step_directory}: file {name} is damaged"
+        # One of an earlier version does not say.
+        step = int(step_directory.name)
+        _require_step(step_directory, _read_about(step_directory).get("step", step))
+    except OSError as error:
+        return f"{step_directory}: cannot be read ({_first_line(error)})"
+    except CheckpointError as error:
+        return str(error)
     return None
+
+
+def _read_about(step_directory: Path, settings: Shape = dict) -> dict[str, Any]:
+    path = step_directory / _POSITION / _ABOUT
+    shape = {"settings": settings, "vocabulary": str, "step?": int, "scores?": {str: float}}
+    advice = "must be as the run wrote it"
+    about = read_json(path, shape, advice=advice, error=CheckpointError)
+    if about is None:
+        raise CheckpointError(f"{path}: is missing")
+    return about
+
+
+def _require_step(step_directory: Path, saved: int) -> None:
+    """Raises CheckpointError where a checkpoint has been given another one's name."""
+    if saved != int(step_directory.name):
+        raise CheckpointError(f"{step_directory}: was saved at step {saved}; must have that name")
+
+
+@contextlib.contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """What Orbax says of files that it cannot read, as one sentence."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read ({_first_line(error)})") from error
+
+
+def _steps(directory: Path) -> list[int]:
+    """The steps whose checkpoints are in a directory, if it is there."""
+    try:
+        return [int(name) for name in os.listdir(directory) if _is_step(name)]
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        raise CheckpointError(f"{directory}: is a file; must be a folder of checkpoints") from None
+
+
+def _is_step(name: str) -> bool:
+    """Whether it is what a checkpoint's folder is called: no sign, no zeros before the number."""
+    return re.fullmatch(r"0|[1-9][0-9]{0,17}", name) is not None
 
 
 @dataclasses.dataclass
@@ -271,7 +391,7 @@ class _PositionHandler(ocp.AsyncCheckpointHandler):
             path = Path(directory)
             (path / _data_name()).write_bytes(args.data)
             if jax.process_index() == 0:
-                (path / "about.json").write_text(json.dumps(args.about))
+                (path / _ABOUT).write_text(json.dumps(args.about))
 
         # The directory itself is made in the background; the future waits for it.
         return [ocp.future.CommitFutureAwaitingContractedSignals(write(), name="position")]

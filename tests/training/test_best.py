@@ -1,4 +1,4 @@
-from spade_jax.training.best import best_step
+from spade_jax.training.best import best_step, scores_of
 from spade_jax.training.config import TrainConfig
 
 
@@ -7,4 +7,4 @@ def test_less_loss_is_better():
     evaluations[3] = evaluations[2]
     for metric in ("loss", "accuracy"):
         config = TrainConfig(steps=3, batch_size=8, best_metric=metric)
-        assert best_step(evaluations, config) == 2
+        assert best_step(scores_of(evaluations, config), config) == 2
