@@ -1,6 +1,7 @@
 """Files that appear as a whole, what a person names to be written, and checksums."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -74,9 +75,9 @@ def check_output(path: str | Path, setting: str) -> None:
     try:
         if _is_written_through(Path(path)):
             if stat.S_ISSOCK(os.stat(path).st_mode):
-                raise ConfigError(f"{where}: is a socket; must be a file to write")
+                raise OSError(errno.ENXIO, "Is a socket")
             if not os.access(path, os.W_OK):
-                raise PermissionError(None, "Permission denied")
+                raise PermissionError(errno.EACCES, "Permission denied")
             return
         # Permission alone says little of a file system that is mounted read-only, or full.
         probe = unfinished(_followed(Path(path)))
@@ -85,8 +86,8 @@ def check_output(path: str | Path, setting: str) -> None:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
-            f"{where}: cannot be written ({reason}); must be in a folder that is there and can be "
-            "written to"
+            f"{where}: cannot be written ({reason}); must be a file in a folder that is there and "
+            "can be written to"
         ) from None
 
 

@@ -331,7 +331,13 @@ def _problem(step_directory: Path) -> str | None:
 
 def _read_about(step_directory: Path, settings: Shape = dict) -> dict[str, Any]:
     path = step_directory / _POSITION / _ABOUT
-    shape = {"settings": settings, "vocabulary": str, "step?": int, "scores?": {str: float}}
+    shape = {
+        "settings": settings,
+        "vocabulary": str,
+        "data?": {str: {str: str}},
+        "step?": int,
+        "scores?": {str: float},
+    }
     advice = "must be as the run wrote it"
     about = read_json(path, shape, advice=advice, error=CheckpointError)
     if about is None:

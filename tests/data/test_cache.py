@@ -477,7 +477,7 @@ def test_a_cache_that_lacks_something_is_refused(copy):
     (directory / "cache.json").write_text(json.dumps(manifest | {"files": 2}))
     refused(r"is damaged \(.*\); build the cache again")
     (directory / "cache.json").write_text("{")
-    refused("cache.json is damaged; build the cache again")
+    refused(r"cache.json: is damaged \(no JSON\); build the cache again")
     (directory / "cache.json").unlink()
     refused("holds no cache.json; must be a directory that `python -m spade_jax.data.cache")
 
