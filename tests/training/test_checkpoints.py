@@ -2,29 +2,13 @@ import json
 import resource
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_checkpoints import shapes, state_of
 
 from spade_jax.training.checkpoints import CheckpointError, Checkpoints
-from spade_jax.training.step import TrainState
 
 ABOUT = {"settings": {"train": {"steps": 9}}, "vocabulary": "abc"}
-
-
-def state_of(step):
-    rng = np.random.default_rng(step)
-    return TrainState(
-        jnp.int32(step),
-        {"a": jnp.asarray(rng.normal(size=(64, 33)), jnp.float32), "l": {0: jnp.ones(3)}},
-        (jnp.full(5, 0.5), {}),
-    )
-
-
-def shapes():
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state_of(0)
-    )
 
 
 @pytest.fixture
