@@ -131,7 +131,7 @@ def test_a_checkpoint_with_any_damaged_file_gives_way_to_the_one_before(stored, 
 @pytest.mark.parametrize("name", ["about.json", "checksums.json"])
 def test_small_files_of_a_checkpoint(stored, tmp_path, name):
     """Also where their checksums have been made to fit."""
-    from spade_jax.training.checkpoints import _checksums
+    from spade_jax.training.checkpoint_files import checksums
 
     workdir = tmp_path / "run"
     shutil.copytree(stored, workdir)
@@ -140,7 +140,7 @@ def test_small_files_of_a_checkpoint(stored, tmp_path, name):
 
     def read():
         if path != sums:
-            sums.write_text(json.dumps(_checksums(workdir / "checkpoints" / "4")))
+            sums.write_text(json.dumps(checksums(workdir / "checkpoints" / "4")))
         run = open_run(workdir, "init_from")
         assert run.step in (3, 4)
 

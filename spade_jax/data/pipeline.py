@@ -261,7 +261,7 @@ def _damage_named(state: bytes) -> Iterator[None]:
     """What zipfile, zlib, json and TensorFlow say of bytes that are no position, as DataError."""
     try:
         yield
-    except DataError:
+    except (DataError, OSError):  # The latter is of the disk that it is unpacked to.
         raise
     except Exception as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,18 +1,12 @@
 """Checkpoints: all positions of a run in one directory per step, written in the background.
 
-    checkpoints/STEP/state/       the train state, written by Orbax
-    checkpoints/STEP/position/    about.json (what the run is), data_*.bin (the data iterator's
-                                  position), checksums.json (of every other file of the step)
-
-A step's directory appears under its name only when all of it is on the disk. Orbax notices
-truncated files, but hands out flipped bytes as parameters: hence the checksums.
+A step's directory appears under its name only when all of it is on the disk; what is in it, and
+whether it is whole, says `checkpoint_files`.
 """
 
 import contextlib
 import dataclasses
 import json
-import os
-import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,21 +18,24 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from spade_jax.files import crc32
-from spade_jax.stored import Shape, read_json
+from spade_jax.stored import Shape
 from spade_jax.training import hosts
-from spade_jax.training.config import RunError
+from spade_jax.training.checkpoint_files import (
+    ABOUT,
+    CHECKSUMS,
+    POSITION,
+    STATE,
+    CheckpointError,
+    checksums,
+    first_line,
+    is_step,
+    problem_of,
+    read_about,
+    require_step,
+    steps_in,
+)
 from spade_jax.training.optimizer import paths
 from spade_jax.training.step import TrainState
-
-_STATE, _POSITION = "state", "position"
-_ABOUT, _CHECKSUMS = "about.json", "checksums.json"
-# What a checkpoint is nothing without.
-_NEEDED = (f"{_POSITION}/{_ABOUT}", f"{_POSITION}/data_0.bin", f"{_STATE}/_METADATA")
-
-
-class CheckpointError(RunError):
-    """A checkpoint that cannot be written or read: the message names it and says what to do."""
 
 
 class Checkpoints:
@@ -64,7 +61,7 @@ class Checkpoints:
         self._open_manager: ocp.CheckpointManager | None = None
         self.newest: int | None = None
         self.damaged: dict[int, str] = {}
-        self._found = sorted(_steps(directory), reverse=True)
+        self._found = sorted(steps_in(directory), reverse=True)
         for step in self._found:
             problem = self.problem(step)
             if problem is None:
@@ -80,12 +77,12 @@ class Checkpoints:
     def problem(self, step: int) -> str | None:
         """Why the checkpoint of a step cannot be used, or None; its files are read once."""
         if step not in self._problems:
-            self._problems[step] = _problem(self._path(step))
+            self._problems[step] = problem_of(self._path(step))
         return self._problems[step]
 
     def require_unchanged(self) -> None:
         """Raises CheckpointError where another run has come or gone since these were looked at."""
-        if sorted(_steps(self.directory), reverse=True) != self._found:
+        if sorted(steps_in(self.directory), reverse=True) != self._found:
             raise CheckpointError(
                 f"{self.directory}: another run has changed these meanwhile; start again"
             )
@@ -99,12 +96,12 @@ class Checkpoints:
         Raises:
           CheckpointError: it is not.
         """
-        return _read_about(self._path(self.newest), settings)
+        return read_about(self._path(self.newest), settings)
 
     def scores(self) -> dict[int, float]:
         """Values of the run's best_metric by step, as far as the newest readable one knows."""
         scores = self.about().get("scores", {})
-        return {int(step): value for step, value in scores.items() if _is_step(step)}
+        return {int(step): value for step, value in scores.items() if is_step(step)}
 
     def restore(self, shapes: TrainState) -> tuple[TrainState, bytes]:
         """The newest readable train state, laid out as `shapes` say, and the data's position.
@@ -125,13 +122,13 @@ class Checkpoints:
             try:
                 state = self._manager.restore(
                     self.newest, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
-                )[_STATE]
+                )[STATE]
             except (ValueError, KeyError, TypeError) as error:
                 raise CheckpointError(
-                    f"{path}: does not fit this model ({_first_line(error)})"
+                    f"{path}: does not fit this model ({first_line(error)})"
                 ) from error
-        _require_step(path, int(state.step))
-        own, first = path / _POSITION / _data_name(), path / _POSITION / "data_0.bin"
+        require_step(path, int(state.step))
+        own, first = path / POSITION / _data_name(), path / POSITION / "data_0.bin"
         return state, (own if own.exists() else first).read_bytes()
 
     def stored_params(self, step: int) -> dict[str, tuple[int, ...]]:
@@ -144,7 +141,7 @@ class Checkpoints:
             raise CheckpointError(problem)
         path = self._path(step)
         with _read_errors(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            metadata = reader.metadata((path / _STATE).absolute())
+            metadata = reader.metadata((path / STATE).absolute())
             stored = paths(metadata.item_metadata.tree["params"])
             return {name: tuple(leaf.shape) for name, leaf in stored.items()}
 
@@ -178,8 +175,8 @@ class Checkpoints:
             partial_restore=True,
         )
         with _read_errors(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            state = reader.restore((path / _STATE).absolute(), args=arguments)
-        _require_step(path, int(state["step"]))
+            state = reader.restore((path / STATE).absolute(), args=arguments)
+        require_step(path, int(state["step"]))
         return state["params"]
 
     def save(
@@ -235,9 +232,9 @@ class Checkpoints:
             self._open_manager = ocp.CheckpointManager(
                 self.directory.absolute(),
                 item_handlers={
-                    _STATE: ocp.StandardCheckpointHandler(),
+                    STATE: ocp.StandardCheckpointHandler(),
                     # The last one: it sums up the files of those before.
-                    _POSITION: _PositionHandler(),
+                    POSITION: _PositionHandler(),
                 },
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=self._retention, cleanup_tmp_directories=True
@@ -249,10 +246,10 @@ class Checkpoints:
         return self.directory / str(step)
 
     def _save_error(self, error: Exception) -> CheckpointError:
-        steps = _steps(self.directory)
+        steps = steps_in(self.directory)
         last = f"the last good one is step {max(steps)}" if steps else "there is none before"
         return CheckpointError(
-            f"{self.directory}: a checkpoint could not be saved ({_first_line(error)}); {last}"
+            f"{self.directory}: a checkpoint could not be saved ({first_line(error)}); {last}"
         )
 
 
@@ -274,81 +271,8 @@ def _drop_late_reports() -> None:
     sys.unraisablehook = hook
 
 
-def _first_line(error: BaseException) -> str:
-    """The gist of a library's error, without the names of nodes that TensorFlow puts before it."""
-    text = re.sub(r"\{\{.*?\}\} *", "", str(error)).strip()
-    line = (text.splitlines() or [type(error).__name__])[0]
-    return line if len(line) < 300 else f"{line[:150]} … {line[-150:]}"
-
-
 def _data_name() -> str:
     return f"data_{jax.process_index()}.bin"
-
-
-def _checksums(step_directory: Path) -> dict[str, int]:
-    """CRC-32 of every file of the two items but the checksums themselves, by relative path."""
-    sums = {}
-    for item in (_STATE, _POSITION):
-        for path in sorted(step_directory.glob(f"{item}*/**/*")):
-            # While it is written, an item's directory has a temporary suffix.
-            inside = path.relative_to(step_directory).parts[1:]
-            if path.is_file() and path.name not in (_CHECKSUMS, "commit_success.txt"):
-                sums["/".join((item, *inside))] = crc32(path)
-    return sums
-
-
-def _problem(step_directory: Path) -> str | None:
-    """What is wrong with the files of a checkpoint, or None."""
-    if not os.path.lexists(step_directory):
-        return f"{step_directory}: is not there"
-    try:
-        expected = read_json(
-            step_directory / _POSITION / _CHECKSUMS,
-            {str: int},
-            advice="nothing can be compared with it",
-            error=CheckpointError,
-        )
-        if expected is None:
-            return f"{step_directory}: has no {_POSITION}/{_CHECKSUMS}"
-        found = _checksums(step_directory)
-        for name in dict.fromkeys([*expected, *_NEEDED]):
-            if name not in found:
-                return f"{step_directory}: file {name} is missing"
-        for name, crc in found.items():
-            if name not in expected:
-                return f"{step_directory}: file {name} is not in {_POSITION}/{_CHECKSUMS}"
-            if expected[name] != crc:
-                return f"{step_directory}: file {name} is damaged"
-        # One of an earlier version does not say.
-        step = int(step_directory.name)
-        _require_step(step_directory, _read_about(step_directory).get("step", step))
-    except OSError as error:
-        return f"{step_directory}: cannot be read ({_first_line(error)})"
-    except CheckpointError as error:
-        return str(error)
-    return None
-
-
-def _read_about(step_directory: Path, settings: Shape = dict) -> dict[str, Any]:
-    path = step_directory / _POSITION / _ABOUT
-    shape = {
-        "settings": settings,
-        "vocabulary": str,
-        "data?": {str: {str: str}},
-        "step?": int,
-        "scores?": {str: float},
-    }
-    advice = "must be as the run wrote it"
-    about = read_json(path, shape, advice=advice, error=CheckpointError)
-    if about is None:
-        raise CheckpointError(f"{path}: is missing")
-    return about
-
-
-def _require_step(step_directory: Path, saved: int) -> None:
-    """Raises CheckpointError where a checkpoint has been given another one's name."""
-    if saved != int(step_directory.name):
-        raise CheckpointError(f"{step_directory}: was saved at step {saved}; must have that name")
 
 
 @contextlib.contextmanager
@@ -359,22 +283,7 @@ def _read_errors(path: Path) -> Iterator[None]:
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read ({_first_line(error)})") from error
-
-
-def _steps(directory: Path) -> list[int]:
-    """The steps whose checkpoints are in a directory, if it is there."""
-    try:
-        return [int(name) for name in os.listdir(directory) if _is_step(name)]
-    except FileNotFoundError:
-        return []
-    except NotADirectoryError:
-        raise CheckpointError(f"{directory}: is a file; must be a folder of checkpoints") from None
-
-
-def _is_step(name: str) -> bool:
-    """Whether it is what a checkpoint's folder is called: no sign, no zeros before the number."""
-    return re.fullmatch(r"0|[1-9][0-9]{0,17}", name) is not None
+        raise CheckpointError(f"{path}: cannot be read ({first_line(error)})") from error
 
 
 @dataclasses.dataclass
@@ -397,7 +306,7 @@ class _PositionHandler(ocp.AsyncCheckpointHandler):
             path = Path(directory)
             (path / _data_name()).write_bytes(args.data)
             if jax.process_index() == 0:
-                (path / _ABOUT).write_text(json.dumps(args.about))
+                (path / ABOUT).write_text(json.dumps(args.about))
 
         # The directory itself is made in the background; the future waits for it.
         return [ocp.future.CommitFutureAwaitingContractedSignals(write(), name="position")]
@@ -410,7 +319,7 @@ class _PositionHandler(ocp.AsyncCheckpointHandler):
 
     def finalize(self, directory: epath.Path) -> None:
         path = Path(directory)
-        (path / _CHECKSUMS).write_text(json.dumps(_checksums(path.parent)))
+        (path / CHECKSUMS).write_text(json.dumps(checksums(path.parent)))
 
 
 @ocp.args.register_with_handler(_PositionHandler, for_save=True, for_restore=True)

@@ -1,7 +1,9 @@
+import gc
 import json
 import resource
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from small_checkpoints import shapes, state_of
@@ -138,6 +140,22 @@ def test_a_full_disk_is_an_error_and_keeps_the_last_good_one(saved):
         checkpoints.close()
     _, state, position = restore(saved)
     assert_is_step(4, state, position)
+
+
+def test_a_full_disk_is_said_once(saved):
+    """Of many writes that fail at once; a traceback that a thread prints is an error in tests."""
+    checkpoints = Checkpoints(saved, keep=2)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    wide = state_of(5)._replace(params={f"a{i}": jnp.full((64, 512), i * 0.1) for i in range(20)})
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        checkpoints.save(5, wide, lambda: b"position 5", ABOUT)
+        with pytest.raises(CheckpointError, match="could not be saved"):
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        checkpoints.close()
+    gc.collect()
 
 
 def test_a_position_that_cannot_be_had_is_an_error(saved):

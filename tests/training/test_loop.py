@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import math
 import os
 import signal
 
@@ -222,3 +223,42 @@ def test_patience_survives_a_stop(tmp_path):
     outcome, _ = start_towards(tmp_path, 4, best_metric="score", patience=3)
     assert (outcome.step, best(outcome), outcome.finished) == (7, 4, True)
     assert saved_steps(tmp_path) == [4, 7]
+
+
+def test_a_metric_that_is_always_the_same_is_said_and_ends_nothing(tmp_path):
+    config = dataclasses.replace(
+        TRAIN, eval_every=2, checkpoint_every=12, keep=1, best_metric="score", patience=2
+    )
+    same = {"loss": 1.0, "score": 0.0}
+    outcome, screen = start(tmp_path, train=config, evaluation=lambda params: same)
+    assert (outcome.step, outcome.finished) == (12, True)
+    assert outcome.scores == dict.fromkeys(range(2, 13, 2), 0.0)
+    assert screen.count("score is 0.000 at both evaluations: as long as it is the same") == 1
+
+
+def test_nan_at_the_first_evaluation_does_not_stay_the_best(tmp_path):
+    config = dataclasses.replace(
+        TRAIN, eval_every=2, checkpoint_every=12, keep=1, best_metric="score", patience=3
+    )
+    scores = iter([math.nan, 0.1, 0.3, 0.2, 0.2, 0.2])
+    outcome, _ = start(
+        tmp_path, train=config, evaluation=lambda params: {"loss": 1.0, "score": next(scores)}
+    )
+    assert outcome.step == 12
+    assert saved_steps(tmp_path) == [6, 12]
+
+
+def test_scores_are_known_without_the_metrics_file(tmp_path):
+    """As where checkpoints/ alone was copied: the best checkpoint is not given up."""
+    config = dataclasses.replace(TRAIN, eval_every=2, keep=1, best_metric="score")
+    scores = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2])
+
+    def evaluation(params):
+        return {"loss": 1.0, "score": next(scores)}
+
+    outcome, _ = start(tmp_path, signal_at=6, train=config, evaluation=evaluation)
+    assert (outcome.step, saved_steps(tmp_path)) == (7, [4, 7])
+    (tmp_path / "metrics.jsonl").unlink()
+    outcome, _ = start(tmp_path, train=config, evaluation=evaluation)
+    assert outcome.scores == {2: 0.1, 4: 0.3, 6: 0.2, 8: 0.2, 10: 0.2, 12: 0.2}
+    assert saved_steps(tmp_path) == [4, 12]

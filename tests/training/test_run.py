@@ -38,10 +38,10 @@ def before(tmp_path_factory):
 
 def seal(checkpoint):
     """Makes the checksums those of the files that are there."""
-    from spade_jax.training.checkpoints import _checksums
+    from spade_jax.training.checkpoint_files import checksums
 
     path = checkpoint / "position" / "checksums.json"
-    path.write_text(json.dumps(_checksums(checkpoint)))
+    path.write_text(json.dumps(checksums(checkpoint)))
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_renamed_checkpoint_is_noticed(known, before, copy):
 
 
 @pytest.mark.parametrize("sums", ["{}", '{"position/about.json": 1}', "less"])
-def test_checksums_that_lack_files_are_no_checksums(known, copy, sums):
+def test_checksums_that_lack_files_are_nochecksums(known, copy, sums):
     workdir = copy(known)
     path = workdir / "checkpoints" / "8" / "position" / "checksums.json"
     if sums == "less":
