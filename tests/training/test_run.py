@@ -148,7 +148,7 @@ def test_a_renamed_checkpoint_is_noticed(known, before, copy):
 
 
 @pytest.mark.parametrize("sums", ["{}", '{"position/about.json": 1}', "less"])
-def test_checksums_that_lack_files_are_nochecksums(known, copy, sums):
+def test_checksums_that_lack_files_are_no_checksums(known, copy, sums):
     workdir = copy(known)
     path = workdir / "checkpoints" / "8" / "position" / "checksums.json"
     if sums == "less":
