@@ -1,5 +1,6 @@
 """One fine-tuning run, from a pre-training checkpoint to metrics and predictions."""
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,7 +24,8 @@ from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.run import Run, open_run, run_of
+from spade_jax.training.lock import only_run
+from spade_jax.training.run import Run, choose, open_run, run_of
 from spade_jax.training.same_run import MAY_CHANGE, check_same_data, check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
@@ -48,6 +50,11 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
       ConfigError: settings that do not fit the machine, the checkpoint, the data or the workdir.
       RunError: a run that cannot go on.
     """
+    with contextlib.ExitStack() as stack:
+        return _finetune(config, workdir, stack)
+
+
+def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack) -> int:
     # Before anything that differing settings would make fail at one of several processes alone.
     hosts.check_agreement(dataclasses.asdict(config))
     console = make_console()
@@ -112,7 +119,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         assert start is not None
         params = start.checkpoints.restore_params(shapes, start.step)
         prepare(workdir)
-        console.print(f"Evaluating the parameters of {start.workdir}, step {start.step}.")
+        stack.enter_context(only_run(workdir, checkpoints, console.print))
+        console.print(f"Evaluating the parameters of {start.workdir}, {start.why}.")
         training = examine(config.task) if _has_training(config) else []
         for line in describe_tables(look_through(config.task, _EVALUATED)):
             console.print(line)
@@ -130,6 +138,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
     if (warning := check_same_data(checkpoints, contents)) is not None:
         console.print(warning)
     prepare(workdir)
+    stack.enter_context(only_run(workdir, checkpoints, console.print))
+    results.read_results(workdir)  # A damaged one is said before anything is trained.
     with console.status("reading the data"):
         # What is wrong with the test set must not show at the end only.
         check_splits(config.task)
@@ -162,7 +172,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
             config.task.target_length,
         ),
     )
-    if origin is not None:
+    if origin is not None and start is not None:
+        console.print(f"Beginning with the parameters of {start.workdir}, {start.why}.")
         console.print(origin.table())
     console.print(parameter_overview(shapes, trainer.trainable))
     _describe(config, training, validation, console)
@@ -182,7 +193,8 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         )
         if not outcome.finished:
             return 0
-        step = outcome.step if outcome.best_step is None else outcome.best_step
+        choice = choose(checkpoints, outcome.scores, config.train, at_hand=outcome.step)
+        step = choice.step
         done = results.read_results(workdir)
         made_of = _made_of(config, step)
         if done is not None and made_of.items() <= done.items():
@@ -191,9 +203,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         params = outcome.state.params
         if step != outcome.step:
             params = checkpoints.restore_params(shapes, step)
-            console.print(
-                f"Evaluating the parameters of step {step}, the best by {config.train.best_metric}."
-            )
+        console.print(f"Evaluating the parameters of {choice.why}.")
         _finish(config, workdir, evaluator, params, step, training, console)
         return 0
     finally:
@@ -310,22 +320,22 @@ def _finish(
         config.task.validation,
         "must name a table to evaluate",
     )
-    # Where results.json is, everything is, and of one step.
-    results.remove_results(workdir)
-    files: list[Path] = []
+    predicted: list[tuple[Sequence[EvaluationSet], Sequence[Sequence[str]]]] = []
     splits = {}
     for split in _EVALUATED:
         sets = evaluation_sets(config.task, split)
         for examples in sets if config.eval_only else ():
             _describe_losses(examples.part, examples.losses, console)
         predictions = [evaluator.predict(params, examples) for examples in sets]
-        files += results.write_split(workdir, sets, predictions)
+        predicted.append((sets, predictions))
         labelled = {examples.part.name for examples in sets if examples.labelled}
         if labelled:
             own = [p for s, p in zip(sets, predictions) if s.part.name in labelled]
             sets = [s for s in sets if s.part.name in labelled]
             splits[split] = _measured(evaluator, params, sets, own, training)
     summary = made_of | {"splits": splits}
+    # An earlier results.json stays until all is there that replaces what it tells of.
+    files = [path for each in predicted for path in results.write_split(workdir, *each)]
     results.write_results(workdir, summary)
     if splits:
         console.print(results.results_table(summary))

@@ -9,11 +9,21 @@ from rich.table import Table
 
 from spade_jax.data.metrics import finite_number
 from spade_jax.data.pairs import EvaluationSet
-from spade_jax.training import hosts
+from spade_jax.stored import read_json
+from spade_jax.training.config import RunError
 from spade_jax.training.workdir import replace_file
 
 # The leaderboard takes label words of these tasks, class numbers of the others.
 _SUBMITTED_AS_WORDS = ("mnli", "ax", "qnli", "rte")
+
+# What results.json is like.
+_RESULTS = {
+    "step": int,
+    "sources": {str: dict},
+    "splits": {
+        str: {"metrics": {str: float}, "baseline": {"method": str, "metrics": {str: float}}}
+    },
+}
 
 
 def write_split(
@@ -105,11 +115,11 @@ def write_results(workdir: Path, results: Mapping[str, Any]) -> None:
     replace_file(workdir / "results.json", json.dumps(results, indent=2) + "\n")
 
 
-def remove_results(workdir: Path) -> None:
-    if hosts.is_first():
-        (workdir / "results.json").unlink(missing_ok=True)
-
-
 def read_results(workdir: Path) -> dict[str, Any] | None:
-    path = workdir / "results.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    """What results.json tells; None without one.
+
+    Raises:
+      RunError: it is damaged.
+    """
+    advice = "delete it, and the same command evaluates again"
+    return read_json(workdir / "results.json", _RESULTS, advice=advice, error=RunError)

@@ -1,5 +1,6 @@
 """One pre-training run, from its configuration to passages filled in."""
 
+import contextlib
 import dataclasses
 import math
 from itertools import islice
@@ -19,6 +20,7 @@ from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.evaluation import evaluate
+from spade_jax.training.lock import only_run
 from spade_jax.training.same_run import check_same_data, check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
@@ -36,6 +38,11 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
       ConfigError: settings that do not fit the machine, the vocabulary, the data or the workdir.
       RunError: a run that cannot go on.
     """
+    with contextlib.ExitStack() as stack:
+        return _pretrain(config, workdir, stack)
+
+
+def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack) -> int:
     settings = dataclasses.asdict(config)
     # Before anything that differing settings would make fail at one of several processes alone.
     hosts.check_agreement(settings)
@@ -65,6 +72,7 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
     if (warning := check_same_data(checkpoints, contents)) is not None:
         console.print(warning)
     prepare(workdir)
+    stack.enter_context(only_run(workdir, checkpoints, console.print))
     validation = validation_batches(
         config.data,
         trainer.eval_batch_size // shard.count,

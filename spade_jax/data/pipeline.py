@@ -5,6 +5,7 @@ Batches are dictionaries of int32 arrays under seqio's names: `encoder_input_tok
 Decoder inputs are the targets shifted right behind a 0; weights are 1 but on padding.
 """
 
+import contextlib
 import io
 import itertools
 import json
@@ -253,18 +254,27 @@ class BatchIterator:
         Raises:
           DataError: bytes that are no such position, or one of other data, batch size or hosts.
         """
-        try:
+        with tempfile.TemporaryDirectory() as directory, _damage_named(state):
             archive = zipfile.ZipFile(io.BytesIO(state))
-            definition = json.loads(archive.read(_MANIFEST))
-        except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
-            raise DataError(
-                f"position in the data: {len(state)} bytes, damaged ({error})"
-            ) from None
-        require_same_data(definition, self._definition)
-        with tempfile.TemporaryDirectory() as directory:
+            definition = dict(json.loads(archive.read(_MANIFEST)))
             archive.extractall(directory)
+            require_same_data(definition, self._definition)
             checkpoint = tf.train.Checkpoint(iterator=self._iterator.position)
             checkpoint.read(f"{directory}/position").assert_consumed()
+
+
+@contextlib.contextmanager
+def _damage_named(state: bytes) -> Iterator[None]:
+    """What zipfile, zlib, json and TensorFlow say of bytes that are no position, as DataError."""
+    try:
+        yield
+    except (DataError, OSError):  # The latter is of the disk that it is unpacked to.
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"position in the data: {len(state)} bytes, damaged ({reason:.100})"
+        ) from None
 
 
 class ValidationBatches:

@@ -2,18 +2,20 @@
 
 import argparse
 import contextlib
+import io
 import itertools
 import os
+import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 from spade_jax.command_line import quiet_imports
 from spade_jax.config import MAX_LENGTH, ConfigError, require
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.lines import Line, line_tokens, one_line, read_lines
-from spade_jax.files import whole
+from spade_jax.files import check_output, open_output
 from spade_jax.parsing import PathOption, as_in, whole_number
 from spade_jax.training.command_line import add_hosts, hosts_config, run_status
 from spade_jax.training.config import MAX_BATCH, MeshConfig, TrainConfig
@@ -92,7 +94,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit status: 0, 1 for a file that cannot be read, 2 for a wrong setting."""
+    """Returns the exit status: 0, 1 for a file that cannot be read or written, 2 for a wrong
+    setting; as where SIGPIPE ends a program, 141 if nobody reads the output any more."""
     try:
         options = parse(argv)
     except ConfigError as error:
@@ -100,6 +103,12 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
     def program() -> int:
+        try:
+            return decode()
+        except BrokenPipeError:
+            return 128 + signal.SIGPIPE
+
+    def decode() -> int:
         if options.input == "-":
             decode_lines(options, read_lines(sys.stdin.buffer, "the standard input"), total=None)
             return 0
@@ -122,6 +131,10 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
         processes that differ in their settings or lines.
       RunError: no checkpoint that can be read.
     """
+    if options.output is not None:
+        check_output(options.output, "--output")
+    elif sys.stdout is None:
+        raise ConfigError("--output = None: must be a file where the standard output is closed")
     config = DecodingConfig(
         max_length=options.max_length,
         beams=options.beams,
@@ -165,6 +178,8 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
         settings = {name: str(value) for name, value in vars(options).items() if name != "process"}
         hosts.check_agreement({**settings, "lines": lines})
     run = open_run(options.checkpoint, "--checkpoint")
+    if hosts.is_first():
+        print(f"{options.checkpoint}: {run.why}", file=sys.stderr)
     model_config = run.model
     vocabulary = load_vocabulary(run)
     require(
@@ -199,7 +214,7 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
     cut = 0
     console = Console(stderr=True, quiet=not hosts.is_first())
     with (
-        _open_output(options.output, hosts.is_first()) as output,
+        _open_output(options.output, hosts.is_first()) as write_text,
         Progress(console=console, transient=True) as progress,
     ):
         task = progress.add_task("decoding", total=total)
@@ -209,28 +224,39 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
             inputs = [vocabulary.ended(tokens, input_length) for tokens in inputs]
             batch_key = None if key is None else jax.random.fold_in(key, number)
             outputs = iter(write(params, inputs, batch_key) if inputs else ())
-            for tokens in batch:
-                # An empty line stays one, so that lines correspond.
-                text = "" if tokens is None else vocabulary.text(next(outputs))
-                print(one_line(text), file=output)
-            output.flush()
+            # An empty line stays one, so that lines correspond.
+            texts = ["" if t is None else vocabulary.text(next(outputs)) for t in batch]
+            write_text("".join(one_line(text) + "\n" for text in texts))
             progress.advance(task, len(batch))
     if cut and hosts.is_first():
         print(f"{cut} inputs were cut off at {input_length} tokens", file=sys.stderr)
 
 
 @contextlib.contextmanager
-def _open_output(file: str | None, first: bool) -> Iterator[TextIO]:
-    """Where outputs go, a file when all are there: of several processes only those of the first one
-    stay."""
+def _open_output(file: str | None, first: bool) -> Iterator[Callable[[str], None]]:
+    """What writes outputs, into a file that is there when all are: of several processes only those
+    of the first one stay. Its errors name the output."""
     if not first:
-        with Path(os.devnull).open("w") as output:
-            yield output
-    elif file is None:
-        yield sys.stdout
-    else:
-        with whole(Path(file)) as partial, partial.open("w", encoding="utf-8") as output:
-            yield output
+        yield lambda text: None
+        return
+    with contextlib.ExitStack() as stack:
+        output = sys.stdout if file is None else stack.enter_context(open_output(Path(file)))
+        if file is None and isinstance(output, io.TextIOWrapper):
+            output.reconfigure(encoding="utf-8")
+
+        def write(text: str) -> None:
+            try:
+                output.write(text)
+                output.flush()
+            except OSError as error:
+                if file is None:
+                    # Python would try, and complain, once more at its end.
+                    with contextlib.suppress(OSError):
+                        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+                name = file or "the standard output"
+                raise OSError(error.errno, error.strerror, name) from None
+
+        yield write
 
 
 def _batches(lines: Iterable[T], size: int) -> Iterator[list[T]]:

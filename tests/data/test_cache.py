@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import grain
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from corpora import write_lines
+from damage import damages, each_damage, sentence
 from test_pipeline import original, take
 
 from pretrain.__main__ import main as pretrain
@@ -276,6 +278,16 @@ def test_positions_of_other_data_are_refused(config, direct):
         train_batches(direct, 4).set_state(state)
 
 
+def test_damaged_positions_and_manifests_are_refused(copy):
+    batches = train_batches(copy, BATCH)
+    state = batches.get_state()
+    refused = [sentence(partial(batches.set_state, data), DataError) for data in damages(state, 6)]
+    assert all(message.startswith("position in the data: ") for message in refused if message)
+    assert len([message for message in refused if message]) >= 15
+    manifest = Path(copy.cache) / "cache.json"
+    assert each_damage(manifest, 7, lambda: train_batches(copy, BATCH), DataError) >= 15
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_validation_is_every_segment_once_whatever_the_seed(config, count):
     size = 18 // count
@@ -529,9 +541,9 @@ def test_a_cache_that_lacks_something_is_refused(copy):
     (directory / "cache.json").write_text(json.dumps(manifest | {"format": 2}))
     refused("is a cache of format 2, but must be of format 1; build another one")
     (directory / "cache.json").write_text(json.dumps(manifest | {"files": 2}))
-    refused(r"is damaged \(.*\); build the cache again")
+    refused(r"cache.json: is damaged \(files is no list\); build the cache again")
     (directory / "cache.json").write_text("{")
-    refused("cache.json is damaged; build the cache again")
+    refused(r"cache.json: is damaged \(no JSON\); build the cache again")
     (directory / "cache.json").unlink()
     refused("holds no cache.json; must be a directory that `python -m spade_jax.data.cache")
 

@@ -125,7 +125,10 @@ def test_command_trains_and_never_overwrites_silently(tmp_path, capsys):
         (["--size=100"], "--size = 100: must be above 259"),
         (["--size=30000"], "--size = 30000: SentencePiece cannot train it: Vocabulary size too"),
         (["--size=300", "--input=absent.txt"], "data.sources.train = 'absent.txt': no such file"),
-        (["--size=300", "--output=absent/a.model"], "there is no directory absent"),
+        (
+            ["--size=300", "--output=absent/a.model"],
+            "'absent/a.model': cannot be written (No such file or directory)",
+        ),
     ],
 )
 def test_command_refuses(corpus, tmp_path, capsys, arguments, message):

@@ -1,9 +1,12 @@
 """`python -m spade_jax.decoding` on the checkpoint of a run of two steps."""
 
 import io
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +198,80 @@ def test_a_damaged_checkpoint_is_left_as_it_is(run, tmp_path, capsys):
     assert main([f"--checkpoint={tmp_path}", "--input=-"]) == 1
     assert "none of the checkpoints can be read" in capsys.readouterr().err
     assert (tmp_path / "checkpoints" / "2").is_dir()
+
+
+def test_it_says_which_step_it_opens(run, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    capsys.readouterr()
+    assert main([f"--checkpoint={run}", "--input=-"]) == 0
+    assert f"{run}: step 2, the newest: train.best_metric is None" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("", "--output = '': is a folder"),
+        (".", "--output = '.': is a folder"),
+        ("/", "--output = '/': is a folder"),
+        ("absent/out", "--output = 'absent/out': cannot be written (No such file or directory)"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_anything_is_read(
+    output, message, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\n"))
+    assert main(["--checkpoint=nowhere", "--input=-", f"--output={output}"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_is_written_through(run, tmp_path, monkeypatch):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    thread = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    thread.start()
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\nanother\n"))
+    arguments = [f"--checkpoint={run}", "--input=-", "--max_length=6", f"--output={pipe}"]
+    assert main(arguments) == 0
+    thread.join(10)
+    assert [text.count("\n") for text in read] == [2]
+    assert pipe.is_fifo()
+
+
+@pytest.fixture
+def standard_output(monkeypatch):
+    """Puts what a descriptor leads to in the place of the standard output."""
+    opened = []
+
+    def begin(descriptor):
+        opened.append(os.fdopen(descriptor, "w"))
+        monkeypatch.setattr(sys, "stdout", opened[-1])
+
+    yield begin
+    for file in opened:
+        file.close()
+
+
+def test_a_full_disk_is_the_outputs_fault(run, capsys, monkeypatch, standard_output):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\n"))
+    standard_output(os.open("/dev/full", os.O_WRONLY))
+    assert main([f"--checkpoint={run}", "--input=-", "--max_length=6"]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith("error: the standard output: No space left on device\n")
+
+
+def test_it_ends_quietly_where_nobody_reads_on(run, capsys, monkeypatch, standard_output):
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\n"))
+    ours, theirs = os.pipe()
+    os.close(ours)
+    standard_output(theirs)
+    assert main([f"--checkpoint={run}", "--input=-", "--max_length=6"]) == 128 + signal.SIGPIPE
+    assert "error" not in capsys.readouterr().err
+
+
+def test_a_closed_standard_output_is_said(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["--checkpoint=nowhere", "--input=-"]) == 2
+    assert "--output = None: must be a file where the standard" in capsys.readouterr().err

@@ -19,6 +19,7 @@ from prepared_rte import CLASSES, prepare_rte
 
 from finetune.__main__ import main
 from finetune.evaluation import Evaluator
+from spade_jax.training.config import RunError
 from spade_jax.training.workdir import Records, read_metrics
 
 HERE = Path(__file__).parent
@@ -212,8 +213,52 @@ def test_evaluation_alone_in_a_workdir_of_its_own(whole, arguments, tmp_path, ca
     best = json.loads((whole[0] / "results.json").read_text())
     assert json.loads((tmp_path / "results.json").read_text()) == best
     said = capsys.readouterr().out
-    assert f"Evaluating the parameters of {whole[0]}, step {best['step']}." in said
+    assert f"Evaluating the parameters of {whole[0]}, step {best['step']}, " in said
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_where_the_best_checkpoint_is_lost_the_best_of_the_others_is_evaluated(
+    whole, arguments, tmp_path, capsys
+):
+    workdir = tmp_path / "copy"
+    shutil.copytree(whole[0], workdir)
+    (workdir / "results.json").unlink()
+    # As if the fourth checkpoint back had been the best.
+    lines = [line | ({"score": 2.0} if line["step"] == 3 else {}) for line in read_lines(workdir)]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.rmtree(workdir / "checkpoints" / "3", ignore_errors=True)
+    assert main([*arguments, f"--workdir={workdir}"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"Evaluating the parameters of step \d+, the (best by|newest: none)", said)
+    assert "checkpoints/3: is not there)" in said
+    assert json.loads((workdir / "results.json").read_text())["step"] in (6, 9, 12)
+
+
+def read_lines(workdir):
+    return read_metrics(workdir / "metrics.jsonl")
+
+
+def test_results_stay_until_there_are_better_ones(whole, arguments, tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "copy"
+    shutil.copytree(whole[0], workdir)
+    before = {path: path.read_bytes() for path in workdir.iterdir() if path.is_file()}
+
+    def fail(*arguments):
+        raise RunError("the device is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "predict", fail)
+        assert main([*arguments, "--config.eval_only=True", f"--workdir={workdir}"]) == 1
+    assert {path: path.read_bytes() for path in workdir.iterdir() if path.is_file()} == before
+    # One that is damaged is said, and left.
+    (workdir / "results.json").write_text("{}")
+    capsys.readouterr()
+    assert main([*arguments, f"--workdir={workdir}"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {workdir / 'results.json'}: is damaged (step is missing); delete it, and the same "
+        "command evaluates again\n"
+    )
+    assert (workdir / "results.json").read_text() == "{}"
 
 
 def test_a_finished_run_predicts_another_test_set(whole, arguments, tmp_path):

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from pretrain.__main__ import main
+from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.training.lock import only_run
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -35,6 +37,11 @@ MINIATURE = f"--config={HERE / 'miniature.py'}"
         ([MINIATURE, "--config.model.ssm.state_size=5"], 2, "model.ssm.state_size = 5"),
         ([MINIATURE, "--config.model.ssm.num_copies=5"], 2, "model.ssm.num_copies = 5"),
         ([MINIATURE, "--config.model.attention.radius=0"], 2, "model.attention.radius = 0"),
+        (
+            [MINIATURE, "--config.train.best_metric=los"],
+            2,
+            "train.best_metric = 'los': must be one of loss, accuracy, bits_per_byte; did you mean",
+        ),
         ([MINIATURE, "--config.samples=9"], 2, "samples = 9: must be at most train.batch_size = 8"),
     ],
 )
@@ -189,6 +196,17 @@ def test_another_configurations_workdir_is_refused(finished, capsys):
     assert "model.d_ff was 32 and is 64; train.seed was 0 and is 3" in said
     assert said.count("\n") == 1
     assert contents(workdir) == before
+
+
+def test_a_workdir_that_another_run_holds_is_refused(finished, capsys):
+    workdir, arguments = finished
+    with only_run(workdir, Checkpoints(workdir / "checkpoints", 1), print):
+        before = contents(workdir)
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert "is in use by another run (of " in said
+        assert said.count("\n") == 1
+        assert contents(workdir) == before
 
 
 def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
