@@ -105,7 +105,7 @@ def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack
     settings = dataclasses.asdict(config)
     shard = data_shard(mesh)
     may_change = (*MAY_CHANGE, *_MAY_CHANGE_TOO, *(_EVALUATION if config.eval_only else ()))
-    check_same_run(checkpoints, settings, vocabulary.digest, may_change)
+    check_same_run(checkpoints, config, vocabulary.digest, may_change)
     evaluator = Evaluator(
         trainer,
         config.decoding,

@@ -66,7 +66,7 @@ def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack
         return 0
     shard = data_shard(mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
-    check_same_run(checkpoints, settings, vocabulary.digest)
+    check_same_run(checkpoints, config, vocabulary.digest)
     contents = digest_data(config.data)
     hosts.check_agreement(contents, "data")
     if (warning := check_same_data(checkpoints, contents)) is not None:

@@ -1,9 +1,10 @@
 """Whether the checkpoints in a workdir are those of the run that is started there."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from spade_jax.config import ConfigError
+from spade_jax.config import ConfigError, from_dict
 from spade_jax.training.checkpoints import Checkpoints
 
 # Settings that a second start in the same workdir may change: no update depends on them. With
@@ -25,15 +26,22 @@ MAY_CHANGE = (
 
 def check_same_run(
     checkpoints: Checkpoints,
-    settings: Mapping[str, Any],
+    config: Any,
     vocabulary_digest: str,
     may_change: tuple[str, ...] = MAY_CHANGE,
 ) -> None:
-    """Raises ConfigError where the workdir's checkpoints are another configuration's."""
+    """Raises ConfigError where the workdir's checkpoints are another configuration's.
+
+    Args:
+      config: the run's, a dataclass. A setting that there was not when the checkpoints were saved
+        had its default.
+    """
     if checkpoints.newest is None:
         return
     about = checkpoints.about()
-    before, now = _flat(about["settings"]), _flat(settings)
+    settings = dataclasses.asdict(config)
+    stored = from_dict(type(config), about["settings"], f"{checkpoints.directory}: config")
+    before, now = _flat(dataclasses.asdict(stored)), _flat(settings)
     if looks_at_no_end(settings):
         may_change += ("train.steps",)
     differing = [

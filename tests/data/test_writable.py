@@ -14,7 +14,8 @@ from finetune.evaluation import measure
 from spade_jax.config import ConfigError
 from spade_jax.data.config import DataError
 from spade_jax.data.metrics import METRICS
-from spade_jax.data.pairs import check_tables, evaluation_sets, examine
+from spade_jax.data.pairs import evaluation_sets, examine
+from spade_jax.data.parts import look_through
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.text_to_text import TASKS
 from spade_jax.data.vocabulary import load_vocabulary
@@ -100,9 +101,9 @@ def test_targets_that_change_are_counted_and_shown(vocabularies, tmp_path):
 
     config = local(vocabularies["lacking"], **files)
     (found,), (held_out,) = examine(config), evaluation_sets(config, "validation")
-    ((part, test),) = check_tables(config, "test")
-    assert part.split == "test"
-    for losses in (found.losses, held_out.losses, test):
+    (test,) = look_through(config, ("test",))
+    assert test.part.split == "test"
+    for losses in (found.losses, held_out.losses, test.losses):
         assert losses.unknown_inputs == Tally(7, [("of <", "of")] * 3)
         assert losses.unknown_targets.count == 3
         changed = [("a < b", "a  b"), ("a  b", "a b"), ("{ senate }", "senate")]
@@ -155,9 +156,9 @@ def test_a_target_without_a_word_for_rouge_is_named_with_its_line(tmp_path, spli
     config = local("bytes", **{split: write(tmp_path / "rows.jsonl", rows)})
     message = rf"rows.jsonl, line 2: target {target!r} holds no word, a letter or digit at least"
     with pytest.raises(DataError, match=re.escape(message)):
-        examine(config) if split == "train" else check_tables(config, split)
+        examine(config) if split == "train" else look_through(config, (split,))
     other = dataclasses.replace(config, metrics=("sequence_accuracy",))
-    assert (examine(other) or check_tables(other, split)) != []
+    assert (examine(other) or look_through(other, (split,))) != []
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_a_damaged_checkpoint_is_left_as_it_is(run, tmp_path, capsys):
 
 
 def test_it_says_which_step_it_opens(run, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO(""))
+    monkeypatch.setattr(sys, "stdin", typed(b""))
     capsys.readouterr()
     assert main([f"--checkpoint={run}", "--input=-"]) == 0
     assert f"{run}: step 2, the newest: train.best_metric is None" in capsys.readouterr().err
@@ -220,7 +220,7 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_read(
     output, message, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\n"))
+    monkeypatch.setattr(sys, "stdin", typed(b"a line\n"))
     assert main(["--checkpoint=nowhere", "--input=-", f"--output={output}"]) == 2
     assert capsys.readouterr().err.startswith(f"error: {message}")
     assert list(tmp_path.iterdir()) == []
@@ -232,7 +232,7 @@ def test_what_is_no_file_is_written_through(run, tmp_path, monkeypatch):
     read = []
     thread = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
     thread.start()
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\nanother\n"))
+    monkeypatch.setattr(sys, "stdin", typed(b"a line\nanother\n"))
     arguments = [f"--checkpoint={run}", "--input=-", "--max_length=6", f"--output={pipe}"]
     assert main(arguments) == 0
     thread.join(10)
@@ -255,7 +255,7 @@ def standard_output(monkeypatch):
 
 
 def test_a_full_disk_is_the_outputs_fault(run, capsys, monkeypatch, standard_output):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\n"))
+    monkeypatch.setattr(sys, "stdin", typed(b"a line\n"))
     standard_output(os.open("/dev/full", os.O_WRONLY))
     assert main([f"--checkpoint={run}", "--input=-", "--max_length=6"]) == 1
     said = capsys.readouterr().err
@@ -263,7 +263,7 @@ def test_a_full_disk_is_the_outputs_fault(run, capsys, monkeypatch, standard_out
 
 
 def test_it_ends_quietly_where_nobody_reads_on(run, capsys, monkeypatch, standard_output):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\n"))
+    monkeypatch.setattr(sys, "stdin", typed(b"a line\n"))
     ours, theirs = os.pipe()
     os.close(ours)
     standard_output(theirs)

@@ -84,7 +84,8 @@ def test_what_is_said_of_tables(tmp_path):
     header, row = "question1\tquestion2\tis_duplicate", "Why?\tHow?\t0"
     for name, rows in (("train", ["Why?", row, "x", "y", "z"]), ("dev", [row, "a\tb\t1"])):
         (tmp_path / f"{name}.tsv").write_text("\n".join([header, *rows]) + "\n")
-    config = TaskConfig("qqp", train=f"{tmp_path}/train.tsv", validation=f"{tmp_path}/dev.tsv")
+    files = {"train": f"{tmp_path}/train.tsv", "validation": f"{tmp_path}/dev.tsv"}
+    config = TaskConfig("qqp", vocabulary="bytes", extra_ids=1, **files)
     assert list(describe_tables(look_through(config))) == [
         "qqp, train: 4 rows have fewer columns than the header and are left out, as TFDS leaves "
         f"them out ({tmp_path}/train.tsv, line 2; {tmp_path}/train.tsv, line 4; "

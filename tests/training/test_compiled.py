@@ -72,8 +72,8 @@ def test_wrong_topologies(topology, message, capsys):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("nowhere/report.json", "nowhere/report.json': must be a file that can be written"),
-        ("folder", "folder': must be a file, not a directory"),
+        ("nowhere/report.json", "nowhere/report.json': cannot be written (No such file"),
+        ("folder", "folder': is a folder; must be a file to write"),
     ],
 )
 def test_a_report_that_cannot_be_written_is_said_before_there_is_one(
