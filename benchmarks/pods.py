@@ -12,6 +12,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from spade_jax.config import ConfigError
+from spade_jax.files import check_output
 from spade_jax.training.topology import parse_topology
 
 # 16, 64 and 256 chips.
@@ -45,7 +47,11 @@ def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pods", description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("pods.jsonl"), metavar="FILE")
     output = parser.parse_args(argv).output
-    lines = output.read_text().splitlines() if output.exists() else []
+    try:
+        check_output(output, "--output")
+    except ConfigError as error:
+        parser.error(str(error))
+    lines = output.read_text().splitlines() if output.is_file() else []
     done = [json.loads(line)["command"] for line in lines]
     for command in commands():
         if command in done:

@@ -55,6 +55,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, "")
+        require(self.init_from != "", "init_from", "", "must be a workdir, or None")
         require(
             self.init_from is not None or self.model is not None,
             "init_from",

@@ -63,7 +63,7 @@ class Evaluator:
             for rows in self._batches(examples):
                 outputs = self._generate(params, [examples.inputs[row] for row in rows])
                 for row, output in zip(rows, outputs):
-                    predictions[row] = self._vocabulary.decode(output).strip()
+                    predictions[row] = self._vocabulary.text(output)
                 advance(len(rows))
         return predictions
 
@@ -116,10 +116,9 @@ class Evaluator:
 
 
 def measure(examples: EvaluationSet, predictions: Sequence[str]) -> dict[str, float]:
-    """The task's metrics of predictions."""
+    """The task's metrics of predictions, against the targets as the vocabulary writes them."""
     task = examples.part.task
-    targets = [pair.target for pair in examples.pairs]
-    return score(task.metrics, targets, predictions, task.labels)
+    return score(task.metrics, examples.references, predictions, task.labels)
 
 
 def prefixes(sets: Sequence[EvaluationSet]) -> list[str]:

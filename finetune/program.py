@@ -1,7 +1,8 @@
 """One fine-tuning run, from a pre-training checkpoint to metrics and predictions."""
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,23 +15,18 @@ from finetune.evaluation import Evaluator, baseline, combine, measure, metric_na
 from finetune.initial import initial_state, plan, resolve_vocabulary
 from spade_jax.config import require, require_choice
 from spade_jax.data.config import DataError
-from spade_jax.data.pairs import (
-    EvaluationSet,
-    Examined,
-    check_tables,
-    evaluation_sets,
-    examine,
-    parts,
-    train_pairs,
-)
-from spade_jax.data.text_to_text import Split
+from spade_jax.data.pairs import EvaluationSet, Examined, evaluation_sets, examine, train_pairs
+from spade_jax.data.parts import Looked, Part, check_splits, digest_parts, look_through, parts
+from spade_jax.data.text_to_text import SPLITS, Split
 from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.data.writable import Losses, check_labels
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.run import Run, open_run, run_of
-from spade_jax.training.same_run import MAY_CHANGE, check_same_run
+from spade_jax.training.lock import only_run
+from spade_jax.training.run import Run, choose, open_run, run_of
+from spade_jax.training.same_run import MAY_CHANGE, check_same_data, check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
@@ -54,6 +50,11 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
       ConfigError: settings that do not fit the machine, the checkpoint, the data or the workdir.
       RunError: a run that cannot go on.
     """
+    with contextlib.ExitStack() as stack:
+        return _finetune(config, workdir, stack)
+
+
+def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack) -> int:
     # Before anything that differing settings would make fail at one of several processes alone.
     hosts.check_agreement(dataclasses.asdict(config))
     console = make_console()
@@ -87,6 +88,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         config.decoding.beams,
         f"must be at most {vocabulary.size}, the size of the vocabulary",
     )
+    check_labels(config.task.tasks, vocabulary, config.task.target_length)
     model_config.require_lengths(config.task.input_length, config.task.target_length)
 
     mesh = make_mesh(config.mesh)
@@ -103,7 +105,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
     settings = dataclasses.asdict(config)
     shard = data_shard(mesh)
     may_change = (*MAY_CHANGE, *_MAY_CHANGE_TOO, *(_EVALUATION if config.eval_only else ()))
-    check_same_run(checkpoints, settings, vocabulary.digest, may_change)
+    check_same_run(checkpoints, config, vocabulary.digest, may_change)
     evaluator = Evaluator(
         trainer,
         config.decoding,
@@ -117,8 +119,11 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         assert start is not None
         params = start.checkpoints.restore_params(shapes, start.step)
         prepare(workdir)
-        console.print(f"Evaluating the parameters of {start.workdir}, step {start.step}.")
+        stack.enter_context(only_run(workdir, checkpoints, console.print))
+        console.print(f"Evaluating the parameters of {start.workdir}, {start.why}.")
         training = examine(config.task) if _has_training(config) else []
+        for line in describe_tables(look_through(config.task, _EVALUATED)):
+            console.print(line)
         _finish(config, workdir, evaluator, params, start.step, training, console)
         return 0
 
@@ -128,12 +133,19 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         trainer = dataclasses.replace(
             trainer, init=lambda: initial_state(start, origin, shapes, fresh)
         )
+    contents = _contents(config)
+    hosts.check_agreement(contents, "data")
+    if (warning := check_same_data(checkpoints, contents)) is not None:
+        console.print(warning)
     prepare(workdir)
+    stack.enter_context(only_run(workdir, checkpoints, console.print))
+    results.read_results(workdir)  # A damaged one is said before anything is trained.
     with console.status("reading the data"):
+        # What is wrong with the test set must not show at the end only.
+        check_splits(config.task)
+        looked = look_through(config.task)
         training = examine(config.task)
         validation = evaluation_sets(config.task, "validation", config.eval_examples)
-        # What is wrong with it must not show at the end only.
-        check_tables(config.task, "test")
     require(
         bool(validation),
         "task.validation",
@@ -152,6 +164,7 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         ),
         evaluate=lambda params: evaluator.metrics(params, validation),
         vocabulary_digest=vocabulary.digest,
+        contents=contents,
         step_flops=train_step_flops(
             model_config,
             config.train.batch_size,
@@ -159,10 +172,15 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
             config.task.target_length,
         ),
     )
-    if origin is not None:
+    if origin is not None and start is not None:
+        console.print(f"Beginning with the parameters of {start.workdir}, {start.why}.")
         console.print(origin.table())
     console.print(parameter_overview(shapes, trainer.trainable))
     _describe(config, training, validation, console)
+    for line in describe_tables(looked):
+        console.print(line)
+    for found in looked:
+        _describe_losses(found.part, found.losses, console)
     try:
         outcome = loop.run(
             trainer,
@@ -175,17 +193,17 @@ def finetune(config: FinetuneConfig, workdir: Path) -> int:
         )
         if not outcome.finished:
             return 0
-        step = outcome.step if outcome.best_step is None else outcome.best_step
+        choice = choose(checkpoints, outcome.scores, config.train, at_hand=outcome.step)
+        step = choice.step
         done = results.read_results(workdir)
-        if done is not None and (done["step"], done["sources"]) == (step, _sources(config)):
+        made_of = _made_of(config, step)
+        if done is not None and made_of.items() <= done.items():
             console.print(results.results_table(done))
             return 0
         params = outcome.state.params
         if step != outcome.step:
             params = checkpoints.restore_params(shapes, step)
-            console.print(
-                f"Evaluating the parameters of step {step}, the best by {config.train.best_metric}."
-            )
+        console.print(f"Evaluating the parameters of {choice.why}.")
         _finish(config, workdir, evaluator, params, step, training, console)
         return 0
     finally:
@@ -224,21 +242,63 @@ def _describe(
             f"inputs are cut off at {task.input_length} tokens, {found.cut_targets:,} targets at "
             f"{task.target_length}"
         )
+        _describe_losses(found.part, found.losses, console)
     for examples in validation:
         console.print(
             f"{examples.part.name}: {len(examples.pairs):,} validation examples; "
-            f"{examples.cut_inputs:,} inputs are cut off"
+            f"{examples.cut_inputs:,} inputs are cut off, {examples.cut_targets:,} targets are "
+            "longer than a prediction can be"
         )
+        _describe_losses(examples.part, examples.losses, console)
 
 
-def _sources(config: FinetuneConfig) -> dict[str, dict[str, str | list[str]]]:
-    """What the end evaluates: the TFDS split or the tables of each set."""
+def _describe_losses(part: Part, losses: Losses, console: Console) -> None:
+    """What the vocabulary takes from a set."""
+    for sentence in losses.sentences():
+        # Texts of people: what looks like markup in them is none.
+        console.print(f"{part.name}, {part.split}: {sentence}", markup=False, highlight=False)
+
+
+def describe_tables(looked: Sequence[Looked]) -> Iterator[str]:
+    """What of local tables a person should know: rows left out, and rows of several sets."""
+    for found in looked:
+        name = f"{found.part.name}, {found.part.split}"
+        if found.broken:
+            more = f" and {len(found.broken) - 3:,} more" if len(found.broken) > 3 else ""
+            yield (
+                f"{name}: {len(found.broken):,} rows have fewer columns than the header and are "
+                f"left out, as TFDS leaves them out ({'; '.join(found.broken[:3])}{more})"
+            )
+        for before, count in found.repeated.items():
+            if count:
+                yield (
+                    f"{name}: the inputs of {count:,} of {found.rows:,} rows are, letter by "
+                    f"letter, those of rows of task.{before} as well"
+                )
+
+
+def _contents(config: FinetuneConfig) -> dict[str, dict[str, str]]:
+    """What the run learns from and is measured by: of each setting the files, with digests."""
+    splits: tuple[Split, ...] = ("train", "validation")
     return {
-        split: {
-            part.name: part.source if isinstance(part.source, str) else [*part.source]
-            for part in parts(config.task, split)
+        f"task.{split}": {
+            name: value
+            for part in digest_parts(config.task, split).values()
+            for name, value in part.items()
         }
-        for split in _EVALUATED
+        for split in splits
+    }
+
+
+def _made_of(config: FinetuneConfig, step: int) -> dict[str, Any]:
+    """What results depend on, as results.json has it: where that differs, they are stale."""
+    # Of the training data only the baselines are made.
+    splits = SPLITS if _has_training(config) else _EVALUATED
+    return {
+        "task": config.task.name,
+        "step": step,
+        "decoding": dataclasses.asdict(config.decoding),
+        "sources": {split: digest_parts(config.task, split) for split in splits},
     }
 
 
@@ -252,27 +312,30 @@ def _finish(
     console: Console,
 ) -> None:
     """Evaluates all there is; writes predictions, submissions and, last, results.json."""
-    sources = _sources(config)
+    # Before they are read: what changes in between is evaluated anew by the next start.
+    made_of = _made_of(config, step)
     require(
-        any(sources.values()),
+        any(made_of["sources"][split] for split in _EVALUATED),
         "task.validation",
         config.task.validation,
         "must name a table to evaluate",
     )
-    # Where results.json is, everything is, and of one step.
-    results.remove_results(workdir)
-    files: list[Path] = []
+    predicted: list[tuple[Sequence[EvaluationSet], Sequence[Sequence[str]]]] = []
     splits = {}
     for split in _EVALUATED:
         sets = evaluation_sets(config.task, split)
+        for examples in sets if config.eval_only else ():
+            _describe_losses(examples.part, examples.losses, console)
         predictions = [evaluator.predict(params, examples) for examples in sets]
-        files += results.write_split(workdir, sets, predictions)
+        predicted.append((sets, predictions))
         labelled = {examples.part.name for examples in sets if examples.labelled}
         if labelled:
             own = [p for s, p in zip(sets, predictions) if s.part.name in labelled]
             sets = [s for s in sets if s.part.name in labelled]
             splits[split] = _measured(evaluator, params, sets, own, training)
-    summary = {"task": config.task.name, "step": step, "sources": sources, "splits": splits}
+    summary = made_of | {"splits": splits}
+    # An earlier results.json stays until all is there that replaces what it tells of.
+    files = [path for each in predicted for path in results.write_split(workdir, *each)]
     results.write_results(workdir, summary)
     if splits:
         console.print(results.results_table(summary))
@@ -295,6 +358,7 @@ def _measured(
         "metrics": evaluator.measure(params, sets, predictions),
         "examples": sum(len(examples.pairs) for examples in sets),
         "cut_inputs": sum(examples.cut_inputs for examples in sets),
+        "changed_targets": sum(examples.losses.changed_targets.count for examples in sets),
         "baseline": {
             "method": " or ".join(dict.fromkeys(method for method, _ in guesses)) or "none",
             "metrics": combine(guessed, known) if known else {},

@@ -7,12 +7,23 @@ from typing import Any
 
 from rich.table import Table
 
+from spade_jax.data.metrics import finite_number
 from spade_jax.data.pairs import EvaluationSet
-from spade_jax.training import hosts
+from spade_jax.stored import read_json
+from spade_jax.training.config import RunError
 from spade_jax.training.workdir import replace_file
 
 # The leaderboard takes label words of these tasks, class numbers of the others.
 _SUBMITTED_AS_WORDS = ("mnli", "ax", "qnli", "rte")
+
+# What results.json is like.
+_RESULTS = {
+    "step": int,
+    "sources": {str: dict},
+    "splits": {
+        str: {"metrics": {str: float}, "baseline": {"method": str, "metrics": {str: float}}}
+    },
+}
 
 
 def write_split(
@@ -50,7 +61,7 @@ def write_submission(
     """The file that the GLUE leaderboard takes for a test set; None where there is none.
 
     A prediction that is no label is submitted as the first one, for a submission has no gaps; a
-    score that is no number as 0.
+    score that is no finite number as 0.
     """
     part = examples.part
     if part.split != "test" or not part.task.submission:
@@ -59,10 +70,8 @@ def write_submission(
 
     def entry(prediction: str) -> str:
         if not labels:
-            try:
-                return f"{min(max(float(prediction), 0.0), 5.0):.3f}"
-            except ValueError:
-                return "0.000"
+            number = finite_number(prediction) or 0.0
+            return f"{min(max(number, 0.0), 5.0):.3f}"
         word = prediction if prediction in labels else labels[0]
         return word if part.task.name in _SUBMITTED_AS_WORDS else str(labels.index(word))
 
@@ -106,11 +115,11 @@ def write_results(workdir: Path, results: Mapping[str, Any]) -> None:
     replace_file(workdir / "results.json", json.dumps(results, indent=2) + "\n")
 
 
-def remove_results(workdir: Path) -> None:
-    if hosts.is_first():
-        (workdir / "results.json").unlink(missing_ok=True)
-
-
 def read_results(workdir: Path) -> dict[str, Any] | None:
-    path = workdir / "results.json"
-    return json.loads(path.read_text()) if path.exists() else None
+    """What results.json tells; None without one.
+
+    Raises:
+      RunError: it is damaged.
+    """
+    advice = "delete it, and the same command evaluates again"
+    return read_json(workdir / "results.json", _RESULTS, advice=advice, error=RunError)

@@ -3,10 +3,8 @@
 import argparse
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pretrain.config import PretrainConfig
@@ -17,6 +15,7 @@ from spade_jax.command_line import (
     read_config,
 )
 from spade_jax.config import require
+from spade_jax.files import check_output
 from spade_jax.parsing import PathOption, whole_number
 from spade_jax.training.topology import (
     GIB,
@@ -99,18 +98,6 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, Top
     topology = parse_topology(options.topology, options.slices)
     overrides = parse_overrides(rest, parser)
     return options, read_config(options.config, overrides, PretrainConfig, "pretrain"), topology
-
-
-def check_output(path: Path, setting: str) -> None:
-    """Raises ConfigError where no file can be written, before there is what it will hold."""
-    require(not path.is_dir(), setting, str(path), "must be a file, not a directory")
-    target = path if path.exists() else path.parent
-    require(
-        target.exists() and os.access(target, os.W_OK),
-        setting,
-        str(path),
-        "must be a file that can be written, in a directory that is there",
-    )
 
 
 def _compile(

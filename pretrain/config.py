@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Annotated
 
-from spade_jax.config import ModelConfig, Range, check_fields, require
+from spade_jax.config import ModelConfig, Range, check_fields, require, require_choice
 from spade_jax.data.config import DataConfig
+from spade_jax.training.best import PRETRAINING_METRICS
 from spade_jax.training.config import (
     MAX_BATCH,
     LossConfig,
@@ -40,4 +41,6 @@ class PretrainConfig:
             self.samples,
             f"must be at most train.batch_size = {self.train.batch_size}",
         )
+        if self.train.best_metric is not None:
+            require_choice("train.best_metric", self.train.best_metric, PRETRAINING_METRICS)
         self.model.require_lengths(self.data.input_length, self.data.decoder_length)

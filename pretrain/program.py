@@ -1,5 +1,6 @@
 """One pre-training run, from its configuration to passages filled in."""
 
+import contextlib
 import dataclasses
 import math
 from itertools import islice
@@ -11,7 +12,7 @@ from flax import nnx
 from pretrain.config import PretrainConfig
 from pretrain.fill_in import print_passages
 from spade_jax.config import require
-from spade_jax.data.pipeline import train_batches, validation_batches
+from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.models.encoder_decoder import EncoderDecoder
@@ -19,7 +20,8 @@ from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.same_run import check_same_run
+from spade_jax.training.lock import only_run
+from spade_jax.training.same_run import check_same_data, check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
@@ -36,6 +38,11 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
       ConfigError: settings that do not fit the machine, the vocabulary, the data or the workdir.
       RunError: a run that cannot go on.
     """
+    with contextlib.ExitStack() as stack:
+        return _pretrain(config, workdir, stack)
+
+
+def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack) -> int:
     settings = dataclasses.asdict(config)
     # Before anything that differing settings would make fail at one of several processes alone.
     hosts.check_agreement(settings)
@@ -59,8 +66,13 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
         return 0
     shard = data_shard(mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
-    check_same_run(checkpoints, settings, vocabulary.digest)
+    check_same_run(checkpoints, config, vocabulary.digest)
+    contents = digest_data(config.data)
+    hosts.check_agreement(contents, "data")
+    if (warning := check_same_data(checkpoints, contents)) is not None:
+        console.print(warning)
     prepare(workdir)
+    stack.enter_context(only_run(workdir, checkpoints, console.print))
     validation = validation_batches(
         config.data,
         trainer.eval_batch_size // shard.count,
@@ -87,6 +99,7 @@ def pretrain(config: PretrainConfig, workdir: Path) -> int:
         train=train,
         evaluate=lambda params: evaluate(trainer, params, validation, vocabulary.token_bytes),
         vocabulary_digest=vocabulary.digest,
+        contents=contents,
         baseline=baseline,
         step_flops=train_step_flops(
             config.model,

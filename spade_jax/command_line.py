@@ -125,20 +125,19 @@ def _load(path: Path, program: str) -> dict[str, Any]:
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
-        reason = shorten(" ".join(str(error).split()))
-        if isinstance(error, SyntaxError) and error.filename == str(path):
-            raise ConfigError(
-                f"{where}: must be a Python file (line {error.lineno}: {error.msg})"
-            ) from None
         lines = [
             line
             for frame, line in traceback.walk_tb(error.__traceback__)
             if frame.f_code.co_filename == str(path)
         ]
+        if isinstance(error, SyntaxError) and not lines:
+            at = f"line {error.lineno}: " if error.lineno else ""
+            raise ConfigError(f"{where}: must be a Python file ({at}{error.msg})") from None
         at = f"line {lines[-1]}" if lines else "it"
+        reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{where}: must make a configuration, but {at} raises "
-            f"{type(error).__name__}" + (f" ({reason})" if reason else "")
+            f"{where}: must make a configuration, but {at} raises {type(error).__name__}"
+            + (f" ({shorten(reason)})" if reason else "")
         ) from None
     if not isinstance(settings, dict):
         raise ConfigError(
@@ -172,7 +171,9 @@ def _override(settings: Any, name: str, value: Any) -> None:
     *parents, last = name.split(".")
     where = "config"
     for part in parents:
-        settings = settings[_key(settings, part, where)]
+        key = _key(settings, part, where)
+        # What no dataclass knows, it says itself: the nearest name, or the one that it has now.
+        settings = settings.setdefault(key, {}) if isinstance(settings, dict) else settings[key]
         where = f"{where}.{part}"
     settings[_key(settings, last, where)] = value
 
@@ -184,6 +185,8 @@ def _key(settings: Any, part: str, where: str) -> Any:
     known = {
         str(key): key for key in (settings if isinstance(settings, dict) else range(len(settings)))
     }
+    if part not in known and isinstance(settings, dict):
+        return part
     if part not in known:
         raise ConfigError(f"{where}.{shorten(part)}: no such setting{nearest(part, known)}")
     return known[part]

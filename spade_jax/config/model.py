@@ -188,6 +188,13 @@ class ModelConfig:
                     mixers[name] = MixerConfig.KINDS[name]()
         return mixers
 
+    def without_unused_mixers(self) -> "ModelConfig":
+        """The same model, less the mixers that no pattern names."""
+        stacks = (self.encoder, self.decoder)
+        used = {name for stack in stacks for spec in stack.layer_specs for name in spec.mixers}
+        mixers = {name: mixer for name, mixer in self.mixers.items() if name in used}
+        return dataclasses.replace(self, mixers=mixers)
+
     @property
     def head_dim(self) -> int:
         return self.attention.head_dim or self.d_model // self.attention.num_heads

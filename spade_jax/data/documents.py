@@ -19,6 +19,7 @@ from etils import epath
 
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError, SourceConfig
+from spade_jax.data.utf8 import decode_utf8
 
 _OPEN_FILES = 64
 
@@ -61,10 +62,7 @@ def first_line(error: tf.errors.OpError) -> str:
 def _read_texts(path: str, kind: str, field: str) -> Iterator[bytes]:
     for number, line in enumerate(read_lines(path, whole=kind == "files"), start=1):
         where = path if kind == "files" else f"{path}, line {number}"
-        try:
-            text = line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise not_utf8(where, line, error) from None
+        text = decode_utf8(line, where, first=number == 1)
         if kind in ("jsonl", "sotu") and text.strip():
             text = _json_field(text, field, where)
         try:
@@ -142,10 +140,7 @@ def read_example(record: bytes, field: str, where: str) -> bytes:
     values = features[field].bytes_list.value
     if len(values) != 1:
         raise DataError(f"{where}: feature {field!r} is {len(values)} byte strings; must be one")
-    try:
-        values[0].decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise not_utf8(where, values[0], error) from None
+    decode_utf8(values[0], where)
     return values[0]
 
 
@@ -153,13 +148,6 @@ def _no_field(where: str, what: str, field: str, record: Any) -> DataError:
     return DataError(
         f"{where}: has no {what} {field!r}, but {', '.join(map(repr, sorted(record)))}; "
         "set data.sources.field"
-    )
-
-
-def not_utf8(where: str, data: bytes, error: UnicodeDecodeError) -> DataError:
-    return DataError(
-        f"{where}: is not UTF-8 (byte 0x{data[error.start]:02x} at {error.start}); must be UTF-8, "
-        "which `iconv -f latin1 -t utf-8` makes of Latin-1, for instance"
     )
 
 

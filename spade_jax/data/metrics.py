@@ -1,13 +1,13 @@
 """What fine-tuning is measured by, computed on texts; importing it loads no library."""
 
 import math
-import re
 import statistics
 import warnings
 from collections.abc import Callable, Sequence
 
 from spade_jax.config import nearest
 from spade_jax.data.config import DataError
+from spade_jax.data.words import has_words, sentences, words
 
 METRICS = (
     "accuracy",
@@ -22,7 +22,8 @@ METRICS = (
     "sequence_accuracy",
 )
 
-_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+ROUGE = tuple(name for name in METRICS if name.startswith("rouge"))
+CORRELATIONS = ("pearson", "spearman")
 
 
 def check(metrics: Sequence[str], labels: Sequence[str] = ()) -> None:
@@ -55,10 +56,11 @@ def score(
     matthews: Matthews' correlation, for more than two labels Gorodkin's (2004), of label indices;
       predictions that are no label are a class of their own.
     pearson, spearman: correlation of numbers and of their ranks. A prediction that is no finite
-      number counts as -1, as in T5.
-    rouge1, rouge2, rougeL, rougeLsum: mean F-measure (Lin 2004) of lowercased and stemmed words.
-      rougeLsum compares sentences, which end at newlines and at whitespace after ".", "!" or "?",
-      an abbreviation's included. (T5 does not stem, and ends sentences at " . " and newlines.)
+      number counts as -1. (In T5 so does what is no number, but nan makes the correlation nan.)
+    rouge1, rouge2, rougeL, rougeLsum: mean F-measure (Lin 2004) of words of any script, which
+      `words.words` finds and stems. Of one word there are no pairs, and rouge2 is 0. rougeLsum
+      compares sentences, which end at newlines and where `words.sentences` says, behind an
+      abbreviation too. (T5 does not stem, and ends sentences at " . " and newlines.)
     sequence_accuracy: share of predictions that equal their target, runs of whitespace counting
       as one space and those around the text not at all.
 
@@ -74,7 +76,8 @@ def score(
 
     Raises:
       DataError: what `check` raises; no examples, or not as many predictions as targets; a target
-        that is not one of the labels, or not a finite number where correlations are asked for.
+        that is not one of the labels, that is not a finite number where correlations are asked
+        for, or that holds no word where ROUGE is.
     """
     check(metrics, labels)
     if len(targets) != len(predictions):
@@ -87,9 +90,9 @@ def score(
     values = _equality(targets, predictions)
     if labels:
         values |= _classes(metrics, targets, predictions, labels)
-    if {"pearson", "spearman"} & set(metrics):
+    if {*CORRELATIONS} & {*metrics}:
         values |= _correlations(targets, predictions)
-    kinds = [name for name in metrics if name.startswith("rouge")]
+    kinds = [name for name in metrics if name in ROUGE]
     if kinds:
         values |= _rouge(kinds, targets, predictions)
     return {name: values[name] for name in metrics}
@@ -132,21 +135,22 @@ def _classes(
 def _correlations(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
     from scipy.stats import pearsonr, spearmanr
 
-    true = [_number(text) for text in targets]
+    true = [finite_number(text) for text in targets]
     if None in true:
         i = true.index(None)
         raise DataError(
             f"target of example {i + 1} = {targets[i]!r}: must be a finite number for metrics "
             "pearson and spearman"
         )
-    predicted = [-1.0 if (value := _number(text)) is None else value for text in predictions]
+    predicted = [-1.0 if (value := finite_number(text)) is None else value for text in predictions]
     return {
         "pearson": _or_zero(lambda x, y: pearsonr(x, y).statistic, true, predicted),
         "spearman": _or_zero(lambda x, y: spearmanr(x, y).statistic, true, predicted),
     }
 
 
-def _number(text: str) -> float | None:
+def finite_number(text: str) -> float | None:
+    """The number that a text is; None where it is none, or not a finite one."""
     try:
         value = float(text)
     except ValueError:
@@ -170,9 +174,22 @@ def _rouge(
     """Only rougeLsum reads the newlines between sentences; to the others they are spaces."""
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(kinds, use_stemmer=True)  # Porter's rules, which need no nltk data.
+    wordless = next((i for i, target in enumerate(targets) if not has_words(target)), None)
+    if wordless is not None:
+        raise DataError(
+            f"target of example {wordless + 1} = {targets[wordless]!r}: must hold a word, a letter "
+            f"or digit at least, for metrics {', '.join(kinds)}"
+        )
+    scorer = RougeScorer(kinds, tokenizer=_Tokenizer())
     scores = [
-        scorer.score(_SENTENCE_END.sub("\n", target), _SENTENCE_END.sub("\n", prediction))
+        scorer.score(sentences(target), sentences(prediction))
         for target, prediction in zip(targets, predictions)
     ]
     return {kind: statistics.fmean(s[kind].fmeasure for s in scores) for kind in kinds}
+
+
+class _Tokenizer:
+    """`words` as rouge-score takes it."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return words(text)

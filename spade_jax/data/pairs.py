@@ -2,183 +2,38 @@
 
 import collections
 import dataclasses
-import functools
 import hashlib
 import itertools
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow_datasets as tfds
-from etils import epath
 
-from spade_jax.config import require
-from spade_jax.data import prepared
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError
 from spade_jax.data.metrics import score
+from spade_jax.data.parts import (
+    Pair,
+    Part,
+    find_builder,
+    load_table,
+    make_pair,
+    make_tokenizer,
+    parts,
+    read_pairs,
+)
 from spade_jax.data.pipeline import BatchIterator, iterate
-from spade_jax.data.rows import python_value, read_rows
-from spade_jax.data.sources import SHIPPED_TEXT, glob_files
+from spade_jax.data.rows import python_value
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.tasks import digest
-from spade_jax.data.text_to_text import Row, RowError, Split, TextToText
-from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
+from spade_jax.data.text_to_text import Split
+from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.data.writable import Losses
 
 # Training examples that are looked at to say how many are cut off, and for the baseline.
 _EXAMINED = 10_000
-
-
-class Pair(NamedTuple):
-    """One example as text.
-
-    Attributes:
-      number: its index in the data set, as a submission names it.
-      target: "" where a test set keeps it secret.
-    """
-
-    number: str
-    input: str
-    target: str
-
-
-@dataclasses.dataclass(frozen=True)
-class Part:
-    """One task's rows of one split, or of one of the two that MNLI has of it.
-
-    Attributes:
-      name: the task's, with what tells parts apart: "rte", "mnli_matched".
-      number: which of the task's parts of this split.
-      source: name of the split in TFDS, or the paths of tables.
-    """
-
-    name: str
-    task: TextToText
-    split: Split
-    number: int
-    source: str | tuple[str, ...]
-
-
-def parts(config: TaskConfig, split: Split) -> list[Part]:
-    """What there is of a split, of each task.
-
-    Raises:
-      DataError: paths without files, or a data set that TFDS has not prepared.
-    """
-    found = []
-    for task in config.tasks:
-        names = task.splits.get(split, ())
-        sources: list[str | tuple[str, ...]] = []
-        if config.local:
-            sources = _tables(config, task, split)
-        elif task.tfds is None:
-            sources = [(str(SHIPPED_TEXT / f"sotu.{name}.jsonl.gz"),) for name in names]
-        else:
-            there = _builder(task, config).info.splits
-            sources = [name if name in there else () for name in names]
-        for number, (name, source) in enumerate(zip(task.part_names(split), sources)):
-            if source:
-                found.append(Part(name, task, split, number, source))
-    return found
-
-
-def _tables(config: TaskConfig, task: TextToText, split: Split) -> list[str | tuple[str, ...]]:
-    """The files of each of a task's parts."""
-    setting, names = f"task.{split}", task.splits.get(split, ())
-    patterns = [pattern.replace("{task}", task.name) for pattern in config.patterns(split)]
-    if not patterns or not names:
-        return []
-    if len(names) == 1:
-        return [tuple(glob_files([p.replace("{part}", "") for p in patterns], setting))]
-    if len(patterns) == 1 and "{part}" in patterns[0]:
-        # Of validation_matched it is "_matched", as in the names of MNLI's own files.
-        kinds = [name.removeprefix(split) for name in names]
-        patterns = [patterns[0].replace("{part}", kind) for kind in kinds]
-    require(
-        len(patterns) == len(names),
-        setting,
-        getattr(config, split),
-        f"must name a table for each of {', '.join(names)}, or have {{part}} in its name",
-    )
-    return [tuple(glob_files([pattern], setting)) for pattern in patterns]
-
-
-def _builder(task: TextToText, config: TaskConfig) -> tfds.core.DatasetBuilder:
-    builder = prepared.find_builder(str(task.tfds), config.data_dir, "task")
-    for column in (*task.columns, task.target):
-        if column not in builder.info.features:
-            raise DataError(
-                f"{task.tfds}: has no column {column!r}, but {', '.join(builder.info.features)}"
-            )
-    return builder
-
-
-def read_pairs(part: Part, config: TaskConfig) -> Iterator[Pair]:
-    """All pairs of a part, in order.
-
-    Raises:
-      DataError: a row that makes none, with where it stands.
-    """
-    if isinstance(part.source, tuple):
-        yield from _read_tables(part, config)
-        return
-    rows = _builder(part.task, config).as_dataset(
-        split=part.source, read_config=tfds.ReadConfig(try_autocache=False)
-    )
-    for number, row in enumerate(rows.as_numpy_iterator()):
-        where = f"{part.task.tfds}, {part.source} {number}"
-        row = {column: python_value(value) for column, value in row.items()}
-        yield _pair(row, where, number, part.task, labelled=part.split != "test")
-
-
-def _read_tables(part: Part, config: TaskConfig) -> Iterator[Pair]:
-    task = part.task
-    number = 0
-    for path in part.source:
-        for where, row in read_rows(path, config.header, task.columns):
-            for piece in task.expand(row):
-                yield _pair(piece, where, number, task, labelled=part.split != "test")
-                number += 1
-
-
-def check_tables(config: TaskConfig, split: Split) -> None:
-    """Reads the tables of a split through.
-
-    Raises:
-      DataError: a row that makes no pair.
-    """
-    for part in parts(config, split):
-        if isinstance(part.source, tuple):
-            collections.deque(read_pairs(part, config), maxlen=0)
-
-
-def _pair(row: Row, where: str, number: int, task: TextToText, labelled: bool) -> Pair:
-    try:
-        text, target = task.pair(row, labelled=labelled)
-    except RowError as error:
-        raise DataError(f"{where}: {error}") from None
-    index = str(row.get("idx", row.get("index", number)))
-    if task.submission and not index.isdecimal():
-        raise DataError(f"{where}: index {index!r} is not a whole number; a submission needs one")
-    return Pair(index, text, target)
-
-
-def load_table(part: Part, config: TaskConfig) -> list[Pair]:
-    """All pairs of local tables: held in memory, so that training can take them in any order."""
-    assert isinstance(part.source, tuple)
-    states = [epath.Path(path).stat() for path in part.source]
-    versions = tuple((state.length, state.mtime) for state in states)
-    return _load_table(part.task.name, part.source, part.split, config, versions)
-
-
-@functools.lru_cache(maxsize=32)
-def _load_table(
-    name: str, files: tuple[str, ...], split: Split, config: TaskConfig, versions: tuple
-) -> list[Pair]:
-    """`versions` make sure that files which have changed are read again."""
-    task = next(task for task in config.tasks if task.name == name)
-    return list(read_pairs(Part(name, task, split, 0, files), config))
 
 
 class PairSource(seqio.DataSource):
@@ -231,7 +86,7 @@ class PairSource(seqio.DataSource):
         task = self._part.task
         columns = (*task.columns, task.target)
         shards = tfds.even_splits(self._part.source, shard_info.num_shards)
-        dataset = _builder(task, self._config).as_dataset(
+        dataset = find_builder(task, self._config).as_dataset(
             split=shards[shard_info.index],
             shuffle_files=shuffle,
             read_config=tfds.ReadConfig(shuffle_seed=seed, try_autocache=False),
@@ -239,7 +94,7 @@ class PairSource(seqio.DataSource):
 
         def pair(*values: Any) -> tuple[bytes, bytes]:
             row = {column: python_value(value) for column, value in zip(columns, values)}
-            made = _pair(row, f"{task.tfds}, {self._part.source}", 0, task, labelled=True)
+            made = make_pair(row, f"{task.tfds}, {self._part.source}", 0, self._part, self._config)
             return made.input.encode("utf-8"), made.target.encode("utf-8")
 
         def write(row: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
@@ -271,18 +126,24 @@ def pair_task(part: Part, config: TaskConfig) -> seqio.Task:
     if name in seqio.TaskRegistry.names():
         return seqio.TaskRegistry.get(name)
 
-    def tokens(text: tf.Tensor, length: int) -> tf.Tensor:
-        kept = vocabulary.seqio.encode_tf(text)[: length - 1]
-        return tf.concat([kept, [vocabulary.eos_id]], axis=0)
+    def tokens(text: bytes, target: bytes) -> tuple[np.ndarray, np.ndarray]:
+        pair = ((text, config.input_length), (target, config.target_length))
+        inputs, targets = (
+            np.array(vocabulary.ended(vocabulary.tokens(part.decode("utf-8")), length), np.int32)
+            for part, length in pair
+        )
+        return inputs, targets
 
     def tokenize(dataset: tf.data.Dataset) -> tf.data.Dataset:
-        return dataset.map(
-            lambda pair: {
-                "inputs": tokens(pair["inputs"], config.input_length),
-                "targets": tokens(pair["targets"], config.target_length),
-            },
-            num_parallel_calls=tf.data.AUTOTUNE,
-        )
+        def tokenize_pair(pair: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            # In Python, and so as evaluation and decoding do; as quick as TensorFlow's own.
+            made = tf.numpy_function(
+                tokens, [pair["inputs"], pair["targets"]], [tf.int32] * 2, stateful=False
+            )
+            inputs, targets = (tf.ensure_shape(ids, [None]) for ids in made)
+            return {"inputs": inputs, "targets": targets}
+
+        return dataset.map(tokenize_pair, num_parallel_calls=tf.data.AUTOTUNE)
 
     def measure(targets: list[str], predictions: list[str]) -> dict[str, float]:
         return score(task.metrics, targets, predictions, task.labels)
@@ -366,8 +227,9 @@ class Examined:
       examples: how many there are.
       looked_at: how many of them were tokenised.
       cut_inputs, cut_targets: those of them that are too long.
-      commonest: the most common target.
+      commonest: the most common target, as the vocabulary writes it.
       target_words: of a target, on average.
+      losses: what the vocabulary takes from those looked at.
     """
 
     part: Part
@@ -377,6 +239,7 @@ class Examined:
     cut_targets: int
     commonest: str
     target_words: float
+    losses: Losses = dataclasses.field(default_factory=Losses)
 
 
 def examine(config: TaskConfig) -> list[Examined]:
@@ -385,39 +248,34 @@ def examine(config: TaskConfig) -> list[Examined]:
     Raises:
       DataError: a row that makes no pair.
     """
-    vocabulary = load_vocabulary(config)
     found = []
     for part in parts(config, "train"):
         if isinstance(part.source, str):
             pairs = list(itertools.islice(read_pairs(part, config), _EXAMINED))
-            examples = _builder(part.task, config).info.splits[part.source].num_examples
+            examples = find_builder(part.task, config).info.splits[part.source].num_examples
         else:
             pairs = load_table(part, config)
             examples = len(pairs)
         # Evenly spread, for tables are often sorted.
         sample = pairs[:: max(1, -(-len(pairs) // _EXAMINED))]
+        tokenizer = make_tokenizer(config)
+        for pair in sample:
+            tokenizer(pair.input, pair.target)
         targets = collections.Counter(pair.target for pair in pairs)
+        commonest = max(targets, key=targets.__getitem__, default="")
         found.append(
             Examined(
                 part,
                 examples,
                 looked_at=len(sample),
-                cut_inputs=_count_longer(
-                    vocabulary, (p.input for p in sample), config.input_length
-                ),
-                cut_targets=_count_longer(
-                    vocabulary, (p.target for p in sample), config.target_length
-                ),
-                commonest=max(targets, key=targets.__getitem__, default=""),
+                cut_inputs=tokenizer.cut_inputs,
+                cut_targets=tokenizer.cut_targets,
+                commonest=tokenizer.vocabulary.rewritten(commonest),
                 target_words=sum(len(p.target.split()) for p in pairs) / max(len(pairs), 1),
+                losses=tokenizer.losses,
             )
         )
     return found
-
-
-def _count_longer(vocabulary: Vocabulary, texts: Iterable[str], length: int) -> int:
-    """Texts that are longer than `length` tokens, with their end."""
-    return sum(len(vocabulary.encode(text)) >= length for text in texts)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -427,7 +285,10 @@ class EvaluationSet:
     Attributes:
       pairs: in the order of the data.
       inputs, targets: int32 token ids, their ends included, cut off where too long.
-      cut_inputs: how many were.
+      cut_inputs, cut_targets: how many were.
+      references: the targets, uncut, as the vocabulary writes them: what it changes or lacks, no
+        prediction could have right, so that predictions are compared with these.
+      losses: what the vocabulary takes from them.
     """
 
     part: Part
@@ -435,6 +296,9 @@ class EvaluationSet:
     inputs: list[np.ndarray]
     targets: list[np.ndarray]
     cut_inputs: int
+    cut_targets: int
+    references: list[str]
+    losses: Losses = dataclasses.field(default_factory=Losses)
 
     @property
     def labelled(self) -> bool:
@@ -452,17 +316,6 @@ def evaluation_sets(
     Raises:
       DataError: a row that makes no pair.
     """
-    vocabulary: Vocabulary = load_vocabulary(config)
-
-    def tokens(texts: Iterable[str], length: int) -> tuple[list[np.ndarray], int]:
-        """Those of each text, and how many were too long."""
-        kept, cut = [], 0
-        for text in texts:
-            ids = vocabulary.encode(text)
-            cut += len(ids) >= length
-            kept.append(np.array([*ids[: length - 1], vocabulary.eos_id], np.int32))
-        return kept, cut
-
     sets = []
     for part in parts(config, split):
         pairs = list(read_pairs(part, config))
@@ -474,7 +327,18 @@ def evaluation_sets(
             )
         if limit is not None and len(pairs) > limit:
             pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
-        inputs, cut_inputs = tokens((pair.input for pair in pairs), config.input_length)
-        targets, _ = tokens((pair.target for pair in pairs), config.target_length)
-        sets.append(EvaluationSet(part, pairs, inputs, targets, cut_inputs))
+        tokenizer = make_tokenizer(config)
+        tokens = [tokenizer(pair.input, pair.target) for pair in pairs]
+        sets.append(
+            EvaluationSet(
+                part,
+                pairs,
+                [np.array(found.inputs, np.int32) for found in tokens],
+                [np.array(found.targets, np.int32) for found in tokens],
+                tokenizer.cut_inputs,
+                tokenizer.cut_targets,
+                [found.reference for found in tokens],
+                tokenizer.losses,
+            )
+        )
     return sets

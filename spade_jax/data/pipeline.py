@@ -5,6 +5,7 @@ Batches are dictionaries of int32 arrays under seqio's names: `encoder_input_tok
 Decoder inputs are the targets shifted right behind a 0; weights are 1 but on padding.
 """
 
+import contextlib
 import io
 import itertools
 import json
@@ -20,11 +21,12 @@ import seqio
 from spade_jax.config import require
 from spade_jax.data._tensorflow import NumpyIterator, tf
 from spade_jax.data.cache.batches import CachedBatches, CachedValidation, cached_train_batches
-from spade_jax.data.config import DataConfig, DataError, Split, require_same_data
+from spade_jax.data.cache.manifest import open_cache
+from spade_jax.data.config import DataConfig, DataError, require_same_data
 from spade_jax.data.sources import (
     DocumentSource,
-    check_source,
-    has_split,
+    check_sources,
+    digest_sources,
     name_sources,
     streaming_error,
 )
@@ -59,7 +61,7 @@ def train_batches(
     _require_shard(batch_size, shard_index, num_shards)
     if config.cache is not None:
         return cached_train_batches(config, batch_size, shard_index, num_shards)
-    _check_sources(config, "train")
+    check_sources(config.sources, "train")
     mixture = denoising_mixture(config)
     _require_a_batch(config, batch_size, seqio.ShardInfo(shard_index, num_shards))
     return iterate(
@@ -72,6 +74,18 @@ def train_batches(
         shard_index=shard_index,
         num_shards=num_shards,
     )
+
+
+def digest_data(config: DataConfig) -> dict[str, dict[str, str]]:
+    """For each setting what the data is read from, each with a digest of what it holds.
+
+    Raises:
+      DataError: something is not there or cannot be read.
+    """
+    if config.cache is None:
+        return digest_sources(config.sources)
+    manifest = open_cache(config, load_vocabulary(config).digest)
+    return {"data.cache": {file.name: f"{file.crc32:08x}" for file in manifest.files}}
 
 
 def iterate(
@@ -159,12 +173,6 @@ def _converted(dataset: tf.data.Dataset, config: DataConfig) -> tf.data.Dataset:
     return seqio.EncDecFeatureConverter(pack=False)(dataset, task_feature_lengths=lengths)
 
 
-def _check_sources(config: DataConfig, split: Split) -> None:
-    for source in config.sources:
-        if has_split(source, split):
-            check_source(source, split)
-
-
 def _require_a_batch(config: DataConfig, batch_size: int, shard: seqio.ShardInfo) -> None:
     """Reads as much of one epoch as shows that it fills a batch."""
     vocabulary = load_vocabulary(config)
@@ -246,18 +254,27 @@ class BatchIterator:
         Raises:
           DataError: bytes that are no such position, or one of other data, batch size or hosts.
         """
-        try:
+        with tempfile.TemporaryDirectory() as directory, _damage_named(state):
             archive = zipfile.ZipFile(io.BytesIO(state))
-            definition = json.loads(archive.read(_MANIFEST))
-        except (zipfile.BadZipFile, KeyError, json.JSONDecodeError) as error:
-            raise DataError(
-                f"position in the data: {len(state)} bytes, damaged ({error})"
-            ) from None
-        require_same_data(definition, self._definition)
-        with tempfile.TemporaryDirectory() as directory:
+            definition = dict(json.loads(archive.read(_MANIFEST)))
             archive.extractall(directory)
+            require_same_data(definition, self._definition)
             checkpoint = tf.train.Checkpoint(iterator=self._iterator.position)
             checkpoint.read(f"{directory}/position").assert_consumed()
+
+
+@contextlib.contextmanager
+def _damage_named(state: bytes) -> Iterator[None]:
+    """What zipfile, zlib, json and TensorFlow say of bytes that are no position, as DataError."""
+    try:
+        yield
+    except (DataError, OSError):  # The latter is of the disk that it is unpacked to.
+        raise
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(
+            f"position in the data: {len(state)} bytes, damaged ({reason:.100})"
+        ) from None
 
 
 class ValidationBatches:
@@ -272,7 +289,7 @@ class ValidationBatches:
         num_shards: int,
         limit: int | None,
     ):
-        _check_sources(config, "validation")
+        check_sources(config.sources, "validation")
         mixture = denoising_mixture(config)
         tasks = [task for task in mixture.tasks if "validation" in task.splits]
         if not tasks:

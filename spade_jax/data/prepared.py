@@ -1,7 +1,11 @@
 """TensorFlow Datasets that were prepared before: found by name and version, never fetched."""
 
+import hashlib
 import itertools
+import json
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import seqio
 import tensorflow_datasets as tfds
@@ -12,6 +16,7 @@ from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError, SourceConfig, Split
 
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
+_FEATURES = "features.json"
 
 
 def find_builder(name: str, data_dir: str | None, settings: str) -> tfds.core.DatasetBuilder:
@@ -25,7 +30,7 @@ def find_builder(name: str, data_dir: str | None, settings: str) -> tfds.core.Da
       settings: where `data_dir` is set, for the message.
 
     Raises:
-      DataError: nothing of that name and version is there.
+      DataError: nothing of that name and version is there, or it would bring code of its own.
     """
     root = epath.Path(data_dir or tfds.core.constants.DATA_DIR)
     wanted = name
@@ -43,7 +48,48 @@ def find_builder(name: str, data_dir: str | None, settings: str) -> tfds.core.Da
             f"{settings}.data_dir must be the directory it was prepared in, "
             f"with `tfds build {name}` for instance"
         )
+    for feature in _feature_classes(directory):
+        # TFDS would import the module that is named, from wherever Python finds one.
+        if not feature.startswith("tensorflow_datasets."):
+            raise DataError(
+                f"{directory / _FEATURES}: names the feature class {feature!r}; must name classes "
+                "of tensorflow_datasets alone, for no other code is run"
+            )
     return tfds.builder_from_directory(directory)
+
+
+def _feature_classes(directory: epath.Path) -> Iterator[str]:
+    """The classes that a data set's description of its features names."""
+    path = directory / _FEATURES
+    try:
+        waiting: list[Any] = [json.loads(path.read_text())]
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path}: cannot be read ({type(error).__name__}); prepare the data set again"
+        ) from None
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting += value
+        elif isinstance(value, dict):
+            waiting += value.values()
+            # The names of TFDS 4.6 and later, and of earlier ones.
+            names = [value.get("pythonClassName"), value.get("python_class_name")]
+            names += [value.get("type")] if "content" in value else []
+            yield from (name for name in names if isinstance(name, str))
+            # Some features are described by JSON within a string.
+            if isinstance(inner := value.get("json"), str):
+                try:
+                    waiting.append(json.loads(inner))
+                except (ValueError, RecursionError):
+                    raise DataError(
+                        f"{path}: is damaged (JSON in a string); prepare the data set again"
+                    ) from None
+
+
+def digest_split(info: tfds.core.DatasetInfo, name: str) -> str:
+    """A digest of what a data set says of one of its splits."""
+    return hashlib.sha256(info.splits[name].to_proto().SerializeToString()).hexdigest()[:16]
 
 
 def load_builder(config: SourceConfig) -> tfds.core.DatasetBuilder:
@@ -79,6 +125,21 @@ def read_texts(
         read_config=tfds.ReadConfig(shuffle_seed=seed, try_autocache=False),
     )
     return dataset.map(lambda example: example[config.field])
+
+
+def split_files(config: SourceConfig, split: Split) -> list[str]:
+    """The files of those splits of TFDS that one of ours is made of."""
+    builder = load_builder(config)
+    names = dict.fromkeys(name for name, _, _ in _ranges(builder, config, split))
+    return [str(path) for name in names for path in builder.info.splits[name].filepaths]
+
+
+def digest_splits(config: SourceConfig, split: Split) -> dict[str, str]:
+    """The splits of TFDS that one of ours is made of, each with a digest."""
+    builder = load_builder(config)
+    info = builder.info
+    names = dict.fromkeys(name for name, _, _ in _ranges(builder, config, split))
+    return {f"{info.full_name} {name}": digest_split(info, name) for name in names}
 
 
 def check_splits(config: SourceConfig) -> None:

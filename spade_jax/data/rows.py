@@ -3,14 +3,16 @@
 import csv
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 from etils import epath
 
 from spade_jax.data.config import DataError
-from spade_jax.data.documents import not_utf8, read_json, read_lines
+from spade_jax.data.documents import read_json, read_lines
 from spade_jax.data.text_to_text import Row
+from spade_jax.data.utf8 import decode_utf8
 
 # Of a field of a CSV file, which Python's reader would limit to 131,072: papers are longer.
 _MOST_CHARACTERS = 2**31 - 1
@@ -19,16 +21,23 @@ KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
 
 
 def read_rows(
-    path: str, header: tuple[str, ...] = (), columns: tuple[str, ...] = ()
+    path: str,
+    header: tuple[str, ...] = (),
+    columns: tuple[str, ...] = (),
+    broken: list[str] | None = None,
 ) -> Iterator[tuple[str, Row]]:
     """The rows of a file, each with where it stands: `my/train.tsv, line 3`.
 
-    In TSV files quotes are letters, as in GLUE's; in CSV files they hold fields together.
+    In TSV files quotes are letters, as in GLUE's; in CSV files they hold fields together. A blank
+    line of those is no row, but in a table of one column, before its last row, it is one with an
+    empty cell; and so is there `""`, which is how programs write that.
 
     Args:
       path: its ending tells what it is, before a ".gz".
       header: names of the columns of a TSV or CSV file whose first line has none.
       columns: a first line that holds all of these is a header even so.
+      broken: where given, a row of fewer columns than the header is left out, and where it stands
+        is added here before the next row comes.
 
     Raises:
       DataError: a file of another kind, that cannot be read, is damaged, or has no rows.
@@ -44,7 +53,7 @@ def read_rows(
     elif kind == ".jsonl":
         rows = _json_rows(path)
     else:
-        rows = _delimited_rows(path, header, columns, quoted=kind == ".csv")
+        rows = _delimited_rows(path, header, columns, broken, quoted=kind == ".csv")
     empty = True
     for row in rows:
         yield row
@@ -56,30 +65,36 @@ def read_rows(
 def _text_lines(path: str) -> Iterator[tuple[str, str]]:
     for number, line in enumerate(read_lines(path, whole=False), start=1):
         where = f"{path}, line {number}"
-        try:
-            yield where, line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise not_utf8(where, line, error) from None
+        yield where, decode_utf8(line, where, first=number == 1)
 
 
 def _delimited_rows(
-    path: str, header: tuple[str, ...], columns: tuple[str, ...], quoted: bool
+    path: str,
+    header: tuple[str, ...],
+    columns: tuple[str, ...],
+    broken: list[str] | None,
+    quoted: bool,
 ) -> Iterator[tuple[str, Row]]:
-    fields: Iterable[tuple[str, list[str]]]
-    if quoted:
-        fields = _quoted_fields(path)
-    else:
-        fields = ((where, line.split("\t")) for where, line in _text_lines(path))
+    fields = _quoted_fields(path) if quoted else _separated_fields(path)
     begun = False
+    blank: list[str] = []
     for where, values in fields:
-        if values in ([""], []):
-            continue  # a blank line
+        if not values:
+            blank.append(where)
+            continue
         first, begun = not begun, True
         if first and (not header or (columns and {*columns} <= {*values})):
             header = tuple(values)
             twice = [name for name in header if header.count(name) > 1]
             if twice:
                 raise DataError(f"{where}: names column {twice[0]!r} twice")
+            blank.clear()
+            continue
+        if len(header) == 1:
+            yield from ((line, {header[0]: ""}) for line in blank)
+        blank.clear()
+        if broken is not None and len(values) < len(header):
+            broken.append(where)
             continue
         if len(values) != len(header):
             raise DataError(
@@ -88,8 +103,15 @@ def _delimited_rows(
         yield where, dict(zip(header, values))
 
 
+def _separated_fields(path: str) -> Iterator[tuple[str, list[str]]]:
+    """Of a TSV file; none of a blank line."""
+    for where, line in _text_lines(path):
+        # Alone in its row, an empty field is quoted even by programs that quote nothing else.
+        yield where, [""] if line == '""' else line.split("\t") if line else []
+
+
 def _quoted_fields(path: str) -> Iterator[tuple[str, list[str]]]:
-    """Of a CSV file; a row may go over several lines, and stands where it ends."""
+    """Of a CSV file; none of a blank line. A row may go over several, and stands where it ends."""
     csv.field_size_limit(_MOST_CHARACTERS)
     reader = csv.reader((line + "\n" for _, line in _text_lines(path)), strict=True)
     try:
@@ -124,9 +146,13 @@ def _parquet_rows(path: str) -> Iterator[tuple[str, Row]]:
     number = 0
     try:
         with epath.Path(path).open("rb") as file:
-            for batch in pyarrow.parquet.ParquetFile(file).iter_batches(1000):
+            table = pyarrow.parquet.ParquetFile(file)
+            # Arrow's name of float32 is "float", of float16 "halffloat"; float64 is "double".
+            floats = {f.name: f.type for f in table.schema_arrow if "float" in str(f.type)}
+            for batch in table.iter_batches(1000):
                 for row in batch.to_pylist():
                     number += 1
+                    row |= {name: _shortened(row[name], kind) for name, kind in floats.items()}
                     yield f"{path}, row {number}", row
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.strerror:  # The system's, not pyarrow's.
@@ -135,12 +161,43 @@ def _parquet_rows(path: str) -> Iterator[tuple[str, Row]]:
         raise DataError(f"{path}: is damaged or no Parquet file ({reason})") from None
 
 
+def _shortened(value: Any, kind: Any) -> Any:
+    """A value of an Arrow type, with the numbers in it as `shortest` gives them."""
+    from pyarrow import types
+
+    if value is None:
+        return None
+    if types.is_float16(kind) or types.is_float32(kind):
+        return shortest((np.float16 if types.is_float16(kind) else np.float32)(value))
+    if types.is_dictionary(kind):
+        return _shortened(value, kind.value_type)
+    if types.is_struct(kind):
+        return {field.name: _shortened(value[field.name], field.type) for field in kind}
+    if types.is_map(kind):
+        return [(_shortened(k, kind.key_type), _shortened(v, kind.item_type)) for k, v in value]
+    if types.is_nested(kind):  # Lists of all kinds.
+        return [_shortened(item, kind.value_type) for item in value]
+    return value
+
+
+def shortest(number: np.floating) -> float:
+    """The shortest decimal that means a number in its own precision, as a Python float.
+
+    A float32 that is nearest to 3.8 becomes 3.8, where `float` gives 3.799999952316284.
+    """
+    return float(str(number))
+
+
 def python_value(value: Any) -> Any:
     """A value of TFDS as strings, numbers and lists of them."""
+    if isinstance(value, np.ndarray) and not value.ndim:
+        value = value[()]
     if isinstance(value, bytes):
         return value.decode("utf-8")
-    if hasattr(value, "tolist"):
-        return python_value(value.tolist())
-    if isinstance(value, list):
+    if isinstance(value, np.floating):
+        return shortest(value)
+    if isinstance(value, np.ndarray | list):
         return [python_value(item) for item in value]
+    if isinstance(value, np.generic):
+        return value.tolist()
     return value

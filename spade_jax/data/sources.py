@@ -1,8 +1,10 @@
 """Sources of documents as seqio sees them, and what can be checked before training begins."""
 
 import collections
+import glob
+import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import seqio
@@ -11,11 +13,16 @@ from etils import epath
 from spade_jax.data import prepared
 from spade_jax.data._tensorflow import NumpyIterator, tf
 from spade_jax.data.config import DataError, SourceConfig, Split
+from spade_jax.data.contents import digest_files
 from spade_jax.data.documents import DocumentReader, first_line, read_documents
 
 SHIPPED_TEXT = epath.Path(__file__).parent / "text"
 # Local files of up to this size together are read through before training begins.
 CHECKED_BYTES = 32 * 2**20
+# Of up to this size their contents are compared with those at the last checkpoint.
+DIGESTED_BYTES = 2**30
+
+_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 def list_files(config: SourceConfig, split: Split) -> list[str]:
@@ -26,19 +33,25 @@ def list_files(config: SourceConfig, split: Split) -> list[str]:
     """
     if config.kind == "sotu":
         return [str(SHIPPED_TEXT / f"sotu.{split}.jsonl.gz")]
-    return glob_files(config.patterns(split), f"data.sources.{split}")
+    return glob_files(getattr(config, split), f"data.sources.{split}")
 
 
-def glob_files(patterns: Iterable[str], setting: str) -> list[str]:
-    """The files that paths and globs lead to, those of each sorted.
+def glob_files(names: str | Iterable[str], setting: str) -> list[str]:
+    """The files that paths and globs lead to, those of each glob sorted.
+
+    What is the path of a file is that file, whatever letters it has, and folders that are there are
+    those: only what is neither is a glob, or, of one string, several separated by commas.
 
     Raises:
       DataError: one without a file, or a file named twice.
     """
+    if isinstance(names, str):
+        names = [names] if is_file(names) else names.split(",")
+    patterns = [name if is_file(name) else name.strip() for name in names if name.strip()]
     files: list[str] = []
     for pattern in patterns:
         try:
-            found = [path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path)]
+            found = [pattern] if is_file(pattern) else _matching(pattern)
         except tf.errors.OpError as error:
             raise DataError(f"{setting} = {pattern!r}: {first_line(error)}") from None
         if not found:
@@ -46,11 +59,56 @@ def glob_files(patterns: Iterable[str], setting: str) -> list[str]:
                 f"{setting} = {pattern!r}: no such file; must be a path, or a glob that matches "
                 "files"
             )
-        files += sorted(found)
-    twice = [path for path, count in collections.Counter(files).items() if count > 1]
+        files += found
+    counts = collections.Counter(map(_real, files))
+    twice = [path for path in files if counts[_real(path)] > 1]
     if twice:
         raise DataError(f"{setting} = {','.join(patterns)!r}: names {twice[0]} twice")
     return files
+
+
+def is_file(path: str) -> bool:
+    """Whether a path is that of a file, and no folder."""
+    try:
+        return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
+    except tf.errors.OpError:  # A list of files of a remote system is no name there.
+        return False
+
+
+def _matching(pattern: str) -> list[str]:
+    """The files that a glob matches, sorted."""
+    folder, _, name = pattern.rpartition("/")
+    if set(folder) & set("*?["):
+        while folder and not tf.io.gfile.isdir(folder):
+            folder, _, above = folder.rpartition("/")
+            name = f"{above}/{name}"
+        pattern = f"{glob.escape(folder)}/{name}" if folder else pattern
+    return sorted(path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path))
+
+
+def _real(path: str) -> str:
+    """The one name of a local file."""
+    return path if "://" in path else os.path.realpath(path)
+
+
+def check_disjoint(sets: Iterable[tuple[str, Any, Iterable[str]]]) -> None:
+    """Looks for a file, under whatever name, that is in sets which must have none in common.
+
+    Args:
+      sets: of each the setting, its value and its files; those of one setting may share files.
+
+    Raises:
+      DataError: there is one.
+    """
+    seen: dict[str, str] = {}
+    for setting, value, files in sets:
+        for path in files:
+            other = seen.setdefault(_real(path), setting)
+            if other != setting:
+                raise DataError(
+                    f"{setting} = {value!r}: {path} is in {other} as well; a file must be in one "
+                    "of them only"
+                )
 
 
 class DocumentSource(seqio.DataSource):
@@ -70,8 +128,7 @@ class DocumentSource(seqio.DataSource):
         self._reader = DocumentReader(config)
         self._shuffle_buffer = shuffle_buffer
         self._salt = salt
-        splits: tuple[Split, ...] = ("train", "validation")
-        super().__init__([s for s in splits if has_split(config, s)])
+        super().__init__([s for s in _SPLITS if has_split(config, s)])
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
@@ -139,6 +196,19 @@ def has_split(config: SourceConfig, split: Split) -> bool:
     return config.kind == "sotu" or bool(config.patterns(split))
 
 
+def check_sources(sources: Sequence[SourceConfig], split: Split) -> None:
+    """Finds what is wrong with those sources that have the split, as `check_source` does, and with
+    all of them together: what one trains on, none must validate on.
+
+    Raises:
+      DataError: the first thing found.
+    """
+    for source in sources:
+        if has_split(source, split):
+            check_source(source, split)
+    _check_splits(sources)
+
+
 def check_source(config: SourceConfig, split: Split) -> None:
     """Finds what is wrong with a source, as far as a few seconds reach.
 
@@ -151,19 +221,55 @@ def check_source(config: SourceConfig, split: Split) -> None:
         prepared.check_splits(config)
         return
     files = list_files(config, split)
-    if has_split(config, "validation"):
-        both = set(list_files(config, "train")) & set(list_files(config, "validation"))
-        if both:
-            raise DataError(
-                f"data.sources.validation = {config.validation!r}: {min(both)} is in "
-                "data.sources.train as well; a document must be in one split only"
-            )
-    if any("://" in path for path in files):
-        return
-    if sum(epath.Path(path).stat().length for path in files) <= CHECKED_BYTES:
+    _check_splits([config])
+    if _are_local(files, CHECKED_BYTES):
         for path in files:
             for _ in read_documents(path, config):
                 pass
+
+
+def _are_local(files: list[str], most_bytes: int) -> bool:
+    """Whether files are on this machine, and not too large to be read at every start."""
+    if any("://" in path for path in files):
+        return False
+    return sum(epath.Path(path).stat().length for path in files) <= most_bytes
+
+
+def digest_sources(sources: Sequence[SourceConfig]) -> dict[str, dict[str, str]]:
+    """For each split of each source, by setting, what it is read from, each with a digest.
+
+    Of local files of up to `DIGESTED_BYTES` that is one of their contents, of larger and remote
+    ones their lengths, of TFDS one of what it says of its splits.
+
+    Raises:
+      DataError: something is not there or cannot be read.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for number, source in enumerate(sources):
+        for split in _SPLITS:
+            if not has_split(source, split):
+                continue
+            if source.kind == "tfds":
+                digests = prepared.digest_splits(source, split)
+            else:
+                files = list_files(source, split)
+                if _are_local(files, DIGESTED_BYTES):
+                    digests = digest_files(files)
+                else:
+                    digests = {f: f"{tf.io.gfile.stat(f).length} bytes" for f in files}
+            # Where the package lies is of no account.
+            digests = {f.removeprefix(f"{SHIPPED_TEXT}/"): digests[f] for f in digests}
+            found[f"data.sources.{number}.{split}"] = digests
+    return found
+
+
+def _check_splits(sources: Sequence[SourceConfig]) -> None:
+    check_disjoint(
+        (f"data.sources.{split}", getattr(source, split), list_files(source, split))
+        for split in _SPLITS
+        for source in sources
+        if source.kind != "tfds" and has_split(source, split)
+    )
 
 
 def streaming_error(error: tf.errors.OpError, where: str) -> DataError:

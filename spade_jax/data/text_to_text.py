@@ -44,6 +44,8 @@ class TextToText:
       expand: cuts a row of the files into several rows.
       prefix: what inputs of free text begin with, beside what the data holds.
       may_be_empty: columns that are empty in a few published rows, which T5 keeps.
+      leaves_out_broken: whether rows of fewer columns than the header, of which a published file
+        has some, are left out, as TFDS leaves them out.
     """
 
     name: str
@@ -62,6 +64,7 @@ class TextToText:
     expand: Callable[[Row], Iterable[Row]] = _alone
     prefix: str = ""
     may_be_empty: tuple[str, ...] = ()
+    leaves_out_broken: bool = False
 
     def part_names(self, split: Split) -> tuple[str, ...]:
         """What the parts of a split are called: "rte"; "mnli_matched" and "mnli_mismatched"."""
@@ -276,6 +279,7 @@ GLUE = (
         ("f1", "accuracy"),
         aliases={"label": ("is_duplicate",)},
         may_be_empty=("question2",),
+        leaves_out_broken=True,
     ),
     _glue(
         "stsb", _SENTENCES, (), "STS-B.tsv", ("pearson", "spearman"), aliases={"label": ("score",)}
@@ -356,4 +360,5 @@ SOTU_YEAR = TextToText(
 )
 
 TASKS: Mapping[str, TextToText] = {task.name: task for task in (*GLUE, AX, *SUMMARIES, SOTU_YEAR)}
+# All nine tasks of GLUE; T5's mixture leaves WNLI out.
 MIXTURES: Mapping[str, tuple[str, ...]] = {"glue": tuple(task.name for task in GLUE)}

@@ -13,7 +13,7 @@ from typing import get_args, get_type_hints
 
 from spade_jax.config import MAX_VOCABULARY, ConfigError, require
 from spade_jax.data.config import DataError, SourceConfig
-from spade_jax.files import whole
+from spade_jax.files import check_output, open_output
 from spade_jax.parsing import PathOption, whole_number
 
 # SentencePiece learns from "sentences" and silently leaves out longer ones.
@@ -40,8 +40,9 @@ def train_vocabulary(
       overwrite: replace `output` where it exists.
 
     Raises:
-      DataError: the source cannot be read, `output` exists or cannot be written, or the text
-        does not allow for that many tokens.
+      ConfigError: `output` cannot be written.
+      DataError: the source cannot be read, `output` exists, or the text does not allow for that
+        many tokens.
     """
     import sentencepiece
     from rich.console import Console
@@ -50,10 +51,9 @@ def train_vocabulary(
     from spade_jax.data.sources import iterate_documents
 
     require(size > 259, "--size", size, "must be above 259: 3 special tokens and 256 bytes")
-    if output.exists() and not overwrite:
+    check_output(output, "--output")
+    if output.is_file() and not overwrite:
         raise DataError(f"--output = {str(output)!r}: exists; name another, or say --overwrite")
-    if not output.parent.is_dir():
-        raise DataError(f"--output = {str(output)!r}: there is no directory {output.parent}")
     model = io.BytesIO()
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     try:
@@ -87,8 +87,8 @@ def train_vocabulary(
         reason = str(error).strip().split("] ")[-1]
         raise DataError(f"--size = {size}: SentencePiece cannot train it: {reason}") from None
     try:
-        with whole(output) as partial:
-            partial.write_bytes(model.getvalue())
+        with open_output(output, "wb") as file:
+            file.write(model.getvalue())
     except OSError as error:
         raise DataError(f"--output = {str(output)!r}: {error.strerror}") from None
 
@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--size",
-        action=whole_number(260, MAX_VOCABULARY),
+        action=whole_number(1, MAX_VOCABULARY),
         default=32000,
         help="tokens, without sentinels",
     )
@@ -150,7 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
             name=options.name,
             data_dir=options.data_dir,
         )
-        replaces = options.output.exists()
+        replaces = options.output.is_file()
         train_vocabulary(
             source,
             options.output,

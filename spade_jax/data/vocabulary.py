@@ -14,6 +14,9 @@ from spade_jax.data.config import DataError
 
 PAD_ID = 0
 
+# As `Vocabulary.text` writes them; what has more zeros is text like any other.
+_SENTINEL = re.compile(r"<extra_id_(0|[1-9][0-9]*)>")
+
 
 class Vocabulary:
     """Tokens and their meaning, with `extra_ids` sentinels counting down from the last id.
@@ -22,6 +25,7 @@ class Vocabulary:
       seqio: the seqio vocabulary underneath.
       size: v, sentinels included.
       eos_id: ends inputs and targets. Padding, and the start of decoder inputs, is 0.
+      unk_id: stands for characters that the vocabulary lacks; of bytes it stands for none.
       extra_ids: number of sentinels.
       digest: SHA-256 of everything that gives ids their meaning; equal for equal vocabularies.
       token_bytes: int32 [v], UTF-8 bytes that each token stands for; 0 for special tokens and
@@ -33,6 +37,7 @@ class Vocabulary:
         self.seqio = seqio_vocabulary
         self.size: int = seqio_vocabulary.vocab_size
         self.eos_id: int = seqio_vocabulary.eos_id
+        self.unk_id: int = seqio_vocabulary.unk_id
         self.extra_ids: int = seqio_vocabulary.extra_ids
         self.digest = hashlib.sha256(definition + b"%d" % self.extra_ids).hexdigest()
         self.token_bytes = np.zeros(self.size, np.int32)
@@ -40,28 +45,48 @@ class Vocabulary:
         self._pieces = pieces
 
     def encode(self, text: str) -> list[int]:
-        """Ids of `text`, without EOS."""
+        """Ids of a document as it stands, without EOS; it has no sentinels."""
         return list(self.seqio.encode(text))
 
-    def encode_masked(self, text: str) -> list[int]:
-        """Ids of `text` without EOS, where `<extra_id_i>` is sentinel i: what `decode` writes.
+    def tokens(self, text: str) -> list[int]:
+        """Ids of an input or a target, without EOS.
+
+        The one way from such a text to what a model reads, in training, evaluation and decoding.
+        White space around the text does not count, and `<extra_id_i>` is sentinel i.
 
         Raises:
           DataError: a sentinel that the vocabulary does not have.
         """
+        self.check_sentinels(text)
         # re.split puts the sentinels' numbers at odd places.
-        ids: list[int] = []
-        for place, part in enumerate(re.split(r"<extra_id_(\d+)>", text)):
-            if place % 2 == 0:
-                ids += self.encode(part)
-                continue
-            if int(part) >= self.extra_ids:
-                raise DataError(
-                    f"<extra_id_{part}>: no such sentinel; the vocabulary has "
-                    f"<extra_id_0> to <extra_id_{self.extra_ids - 1}>"
-                )
-            ids.append(self.size - 1 - int(part))
+        texts = _SENTINEL.split(text.strip())
+        ids = self.encode(texts[0])
+        for sentinel, after in zip(texts[1::2], texts[2::2]):
+            ids += [self.size - 1 - int(sentinel), *self.encode(after)]
         return ids
+
+    def text(self, ids: Iterable[int]) -> str:
+        """What a model has written, or a person typed: the way back from `tokens`."""
+        return self.decode(ids).strip()
+
+    def rewritten(self, text: str) -> str:
+        """A text as a model can write it: with what the vocabulary changes or lacks."""
+        return self.text(self.tokens(text))
+
+    def ended(self, tokens: list[int], length: int) -> list[int]:
+        """At most `length` tokens, of which EOS is the last."""
+        return [*tokens[: length - 1], self.eos_id]
+
+    def check_sentinels(self, text: str) -> None:
+        """Raises DataError for a sentinel in `text` that the vocabulary does not have."""
+        for number in _SENTINEL.findall(text):
+            # Python reads no numbers of thousands of digits.
+            if len(number) > 9 or int(number) >= self.extra_ids:
+                there = f"<extra_id_0> to <extra_id_{self.extra_ids - 1}>"
+                raise DataError(
+                    f"<extra_id_{number:.20}>: no such sentinel; the vocabulary has "
+                    f"{there if self.extra_ids else 'none'}"
+                )
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids` up to the first EOS, sentinel i as `<extra_id_i>`.

@@ -2,24 +2,30 @@
 
 import argparse
 import contextlib
+import io
 import itertools
 import os
+import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TypeVar
 
 from spade_jax.command_line import quiet_imports
 from spade_jax.config import MAX_LENGTH, ConfigError, require
 from spade_jax.decoding.config import DecodingConfig
-from spade_jax.files import whole
+from spade_jax.decoding.lines import Line, line_tokens, one_line, read_lines
+from spade_jax.files import check_output, open_output
 from spade_jax.parsing import PathOption, as_in, whole_number
 from spade_jax.training.command_line import add_hosts, hosts_config, run_status
 from spade_jax.training.config import MAX_BATCH, MeshConfig, TrainConfig
 
+T = TypeVar("T")
+
 _DESCRIPTION = """\
 Reads a text file line by line and writes what a trained model makes of each line, one line each.
-`<extra_id_0>` and so on in the input are sentinels: what a pre-trained model fills in.
+A line becomes the tokens that fine-tuning makes of the same text: white space around it does not
+count, and `<extra_id_0>` and so on are sentinels, what a pre-trained model fills in.
 """
 
 
@@ -77,13 +83,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         default=1.0,
         help="draw from this much probability",
     )
-    parser.add_argument("--seed", action=as_in(TrainConfig, "seed"), default=0, help="of sampling")
+    parser.add_argument(
+        "--seed",
+        action=as_in(TrainConfig, "seed"),
+        default=0,
+        help="of sampling; draws depend on --batch_size as well",
+    )
     add_hosts(parser)
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns the exit status: 0, 1 for a file that cannot be read, 2 for a wrong setting."""
+    """Returns the exit status: 0, 1 for a file that cannot be read or written, 2 for a wrong
+    setting; as where SIGPIPE ends a program, 141 if nobody reads the output any more."""
     try:
         options = parse(argv)
     except ConfigError as error:
@@ -91,22 +103,24 @@ def main(argv: Sequence[str]) -> int:
         return 2
 
     def program() -> int:
+        try:
+            return decode()
+        except BrokenPipeError:
+            return 128 + signal.SIGPIPE
+
+    def decode() -> int:
         if options.input == "-":
-            decode_lines(options, sys.stdin, total=None)
+            decode_lines(options, read_lines(sys.stdin.buffer, "the standard input"), total=None)
             return 0
-        with Path(options.input).open(encoding="utf-8") as file:
-            lines = list(file)
+        with Path(options.input).open("rb") as file:
+            lines = list(read_lines(file, options.input))
         decode_lines(options, lines, total=len(lines))
         return 0
 
-    try:
-        return run_status(program, options.input)
-    except UnicodeDecodeError as error:
-        print(f"error: --input = {options.input!r}: is not UTF-8 ({error.reason})", file=sys.stderr)
-        return 1
+    return run_status(program, options.input)
 
 
-def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int | None) -> None:
+def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int | None) -> None:
     """Writes the outputs, a batch at a time, and on standard error how far it is.
 
     Several processes all get all lines; the rows of each batch are shared out among their devices,
@@ -117,6 +131,10 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int |
         processes that differ in their settings or lines.
       RunError: no checkpoint that can be read.
     """
+    if options.output is not None:
+        check_output(options.output, "--output")
+    elif sys.stdout is None:
+        raise ConfigError("--output = None: must be a file where the standard output is closed")
     config = DecodingConfig(
         max_length=options.max_length,
         beams=options.beams,
@@ -160,6 +178,8 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int |
         settings = {name: str(value) for name, value in vars(options).items() if name != "process"}
         hosts.check_agreement({**settings, "lines": lines})
     run = open_run(options.checkpoint, "--checkpoint")
+    if hosts.is_first():
+        print(f"{options.checkpoint}: {run.why}", file=sys.stderr)
     model_config = run.model
     vocabulary = load_vocabulary(run)
     require(
@@ -168,6 +188,9 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int |
         run.vocabulary,
         f"is not what {options.checkpoint} was trained with",
     )
+    tokenized: Iterable[list[int] | None] = (line_tokens(line, vocabulary) for line in lines)
+    if total is not None:
+        tokenized = list(tokenized)  # What is wrong with one must not show half-way.
     input_length = options.input_length or run.input_length
     mesh = sharding.make_mesh(MeshConfig())
     require(
@@ -191,41 +214,52 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[str], total: int |
     cut = 0
     console = Console(stderr=True, quiet=not hosts.is_first())
     with (
-        _open_output(options.output, hosts.is_first()) as output,
+        _open_output(options.output, hosts.is_first()) as write_text,
         Progress(console=console, transient=True) as progress,
     ):
         task = progress.add_task("decoding", total=total)
-        for number, batch in enumerate(_batches(lines, options.batch_size)):
-            inputs = [vocabulary.encode_masked(line.strip()) for line in batch if line.strip()]
+        for number, batch in enumerate(_batches(tokenized, options.batch_size)):
+            inputs = [tokens for tokens in batch if tokens is not None]
             cut += sum(len(tokens) >= input_length for tokens in inputs)
-            inputs = [[*tokens[: input_length - 1], vocabulary.eos_id] for tokens in inputs]
+            inputs = [vocabulary.ended(tokens, input_length) for tokens in inputs]
             batch_key = None if key is None else jax.random.fold_in(key, number)
             outputs = iter(write(params, inputs, batch_key) if inputs else ())
-            for line in batch:
-                # An empty line stays one, so that lines correspond.
-                text = vocabulary.decode(next(outputs)) if line.strip() else ""
-                print(" ".join(text.split()), file=output)
-            output.flush()
+            # An empty line stays one, so that lines correspond.
+            texts = ["" if t is None else vocabulary.text(next(outputs)) for t in batch]
+            write_text("".join(one_line(text) + "\n" for text in texts))
             progress.advance(task, len(batch))
     if cut and hosts.is_first():
         print(f"{cut} inputs were cut off at {input_length} tokens", file=sys.stderr)
 
 
 @contextlib.contextmanager
-def _open_output(file: str | None, first: bool) -> Iterator[TextIO]:
-    """Where outputs go, a file when all are there: of several processes only those of the first one
-    stay."""
+def _open_output(file: str | None, first: bool) -> Iterator[Callable[[str], None]]:
+    """What writes outputs, into a file that is there when all are: of several processes only those
+    of the first one stay. Its errors name the output."""
     if not first:
-        with Path(os.devnull).open("w") as output:
-            yield output
-    elif file is None:
-        yield sys.stdout
-    else:
-        with whole(Path(file)) as partial, partial.open("w", encoding="utf-8") as output:
-            yield output
+        yield lambda text: None
+        return
+    with contextlib.ExitStack() as stack:
+        output = sys.stdout if file is None else stack.enter_context(open_output(Path(file)))
+        if file is None and isinstance(output, io.TextIOWrapper):
+            output.reconfigure(encoding="utf-8")
+
+        def write(text: str) -> None:
+            try:
+                output.write(text)
+                output.flush()
+            except OSError as error:
+                if file is None:
+                    # Python would try, and complain, once more at its end.
+                    with contextlib.suppress(OSError):
+                        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
+                name = file or "the standard output"
+                raise OSError(error.errno, error.strerror, name) from None
+
+        yield write
 
 
-def _batches(lines: Iterable[str], size: int) -> Iterator[list[str]]:
+def _batches(lines: Iterable[T], size: int) -> Iterator[list[T]]:
     iterator = iter(lines)
     while batch := list(itertools.islice(iterator, size)):
         yield batch

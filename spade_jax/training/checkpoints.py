@@ -1,37 +1,41 @@
 """Checkpoints: all positions of a run in one directory per step, written in the background.
 
-    checkpoints/STEP/state/       the train state, written by Orbax
-    checkpoints/STEP/position/    about.json (what the run is), data_*.bin (the data iterator's
-                                  position), checksums.json (of every other file of the step)
-
-A step's directory appears under its name only when all of it is on the disk. Orbax notices
-truncated files, but hands out flipped bytes as parameters: hence the checksums.
+A step's directory appears under its name only when all of it is on the disk; what is in it, and
+whether it is whole, says `checkpoint_files`.
 """
 
+import contextlib
 import dataclasses
 import json
-import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from spade_jax.files import crc32
+from spade_jax.stored import Shape
 from spade_jax.training import hosts
-from spade_jax.training.config import RunError
+from spade_jax.training.checkpoint_files import (
+    ABOUT,
+    CHECKSUMS,
+    POSITION,
+    STATE,
+    CheckpointError,
+    checksums,
+    first_line,
+    is_step,
+    problem_of,
+    read_about,
+    require_step,
+    steps_in,
+)
 from spade_jax.training.optimizer import paths
 from spade_jax.training.step import TrainState
-
-_STATE, _POSITION = "state", "position"
-_CHECKSUMS = "checksums.json"
-
-
-class CheckpointError(RunError):
-    """A checkpoint that cannot be written or read: the message names it and says what to do."""
 
 
 class Checkpoints:
@@ -49,16 +53,17 @@ class Checkpoints:
         """Looks at what is there, newest first.
 
         Raises:
-          CheckpointError: there are checkpoints, but none can be read.
+          CheckpointError: there are checkpoints, but none can be read; or a file instead of them.
         """
         self.directory = directory
+        self._problems: dict[int, str | None] = {}
         self._retention = _NewestAndBest(keep)
         self._open_manager: ocp.CheckpointManager | None = None
         self.newest: int | None = None
         self.damaged: dict[int, str] = {}
-        steps = [int(p.name) for p in directory.glob("*") if p.name.isdigit()]
-        for step in sorted(steps, reverse=True):
-            problem = _problem(directory / str(step))
+        self._found = sorted(steps_in(directory), reverse=True)
+        for step in self._found:
+            problem = self.problem(step)
             if problem is None:
                 self.newest = step
                 break
@@ -69,9 +74,34 @@ class Checkpoints:
                 f"{self.damaged[max(self.damaged)]}); start again in another workdir"
             )
 
-    def about(self) -> dict[str, Any]:
-        """What the newest readable checkpoint says about its run."""
-        return json.loads((self._path(self.newest) / _POSITION / "about.json").read_text())
+    def problem(self, step: int) -> str | None:
+        """Why the checkpoint of a step cannot be used, or None; its files are read once."""
+        if step not in self._problems:
+            self._problems[step] = problem_of(self._path(step))
+        return self._problems[step]
+
+    def require_unchanged(self) -> None:
+        """Raises CheckpointError where another run has come or gone since these were looked at."""
+        if sorted(steps_in(self.directory), reverse=True) != self._found:
+            raise CheckpointError(
+                f"{self.directory}: another run has changed these meanwhile; start again"
+            )
+
+    def about(self, settings: Shape = dict) -> dict[str, Any]:
+        """What the newest readable checkpoint says about its run.
+
+        Args:
+          settings: what the configuration in it must be like.
+
+        Raises:
+          CheckpointError: it is not.
+        """
+        return read_about(self._path(self.newest), settings)
+
+    def scores(self) -> dict[int, float]:
+        """Values of the run's best_metric by step, as far as the newest readable one knows."""
+        scores = self.about().get("scores", {})
+        return {int(step): value for step, value in scores.items() if is_step(step)}
 
     def restore(self, shapes: TrainState) -> tuple[TrainState, bytes]:
         """The newest readable train state, laid out as `shapes` say, and the data's position.
@@ -88,23 +118,32 @@ class Checkpoints:
             aside.parent.mkdir(exist_ok=True)
             shutil.move(self._path(step), aside)
         path = self._path(self.newest)
-        try:
-            state = self._manager.restore(
-                self.newest, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
-            )[_STATE]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{path}: does not fit this model ({_first_line(error)})"
-            ) from error
-        own, first = path / _POSITION / _data_name(), path / _POSITION / "data_0.bin"
+        with _read_errors(path):
+            try:
+                state = self._manager.restore(
+                    self.newest, args=ocp.args.Composite(state=ocp.args.StandardRestore(shapes))
+                )[STATE]
+            except (ValueError, KeyError, TypeError) as error:
+                raise CheckpointError(
+                    f"{path}: does not fit this model ({first_line(error)})"
+                ) from error
+        require_step(path, int(state.step))
+        own, first = path / POSITION / _data_name(), path / POSITION / "data_0.bin"
         return state, (own if own.exists() else first).read_bytes()
 
     def stored_params(self, step: int) -> dict[str, tuple[int, ...]]:
-        """Paths and shapes of the parameters in a train state."""
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            metadata = reader.metadata((self._path(step) / _STATE).absolute())
-        stored = paths(metadata.item_metadata.tree["params"])
-        return {name: tuple(leaf.shape) for name, leaf in stored.items()}
+        """Paths and shapes of the parameters in a train state.
+
+        Raises:
+          CheckpointError: it is damaged, or not there.
+        """
+        if (problem := self.problem(step)) is not None:
+            raise CheckpointError(problem)
+        path = self._path(step)
+        with _read_errors(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            metadata = reader.metadata((path / STATE).absolute())
+            stored = paths(metadata.item_metadata.tree["params"])
+            return {name: tuple(leaf.shape) for name, leaf in stored.items()}
 
     def restore_params(self, shapes: Any, step: int | None = None) -> Any:
         """The parameters alone of a train state, laid out as `shapes` say.
@@ -120,15 +159,6 @@ class Checkpoints:
         if step is None:
             raise CheckpointError(f"{self.directory}: holds no checkpoint")
         path = self._path(step)
-        if step != self.newest and (problem := _problem(path)) is not None:
-            raise CheckpointError(problem)
-        item = {"params": shapes}
-        arguments = ocp.args.PyTreeRestore(
-            item=item,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-            partial_restore=True,
-        )
-        state_path = (path / _STATE).absolute()
         stored = self.stored_params(step)
         # Orbax would begin to read, and fail on the way.
         for name, shape in paths(shapes).items():
@@ -138,8 +168,16 @@ class Checkpoints:
                     f"{path}: does not fit this model (parameter {name}: {found}, must be "
                     f"{shape.shape})"
                 )
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.restore(state_path, args=arguments)["params"]
+        item = {"params": shapes, "step": np.zeros((), np.int32)}
+        arguments = ocp.args.PyTreeRestore(
+            item=item,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+            partial_restore=True,
+        )
+        with _read_errors(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+            state = reader.restore((path / STATE).absolute(), args=arguments)
+        require_step(path, int(state["step"]))
+        return state["params"]
 
     def save(
         self,
@@ -157,8 +195,10 @@ class Checkpoints:
         Raises:
           CheckpointError: this one cannot be begun, or the one before could not be finished.
         """
+        _drop_late_reports()
         try:
-            position = _PositionSave(get_data_position(), dict(about))
+            position = _PositionSave(get_data_position(), {**about, "step": step})
+            self._problems.pop(step, None)
             self._retention.best = best
             self._manager.save(
                 step,
@@ -192,9 +232,9 @@ class Checkpoints:
             self._open_manager = ocp.CheckpointManager(
                 self.directory.absolute(),
                 item_handlers={
-                    _STATE: ocp.StandardCheckpointHandler(),
+                    STATE: ocp.StandardCheckpointHandler(),
                     # The last one: it sums up the files of those before.
-                    _POSITION: _PositionHandler(),
+                    POSITION: _PositionHandler(),
                 },
                 options=ocp.CheckpointManagerOptions(
                     preservation_policy=self._retention, cleanup_tmp_directories=True
@@ -206,49 +246,44 @@ class Checkpoints:
         return self.directory / str(step)
 
     def _save_error(self, error: Exception) -> CheckpointError:
-        steps = [int(p.name) for p in self.directory.glob("*") if p.name.isdigit()]
+        steps = steps_in(self.directory)
         last = f"the last good one is step {max(steps)}" if steps else "there is none before"
         return CheckpointError(
-            f"{self.directory}: a checkpoint could not be saved ({_first_line(error)}); {last}"
+            f"{self.directory}: a checkpoint could not be saved ({first_line(error)}); {last}"
         )
 
 
-def _first_line(error: BaseException) -> str:
-    """The gist of a library's error, without the names of nodes that TensorFlow puts before it."""
-    text = re.sub(r"\{\{.*?\}\} *", "", str(error)).strip()
-    line = (text.splitlines() or [type(error).__name__])[0]
-    return line if len(line) < 300 else f"{line[:150]} … {line[-150:]}"
+def _drop_late_reports() -> None:
+    """When one write of a checkpoint fails, Orbax gives up the loop that the others report to, and
+    each would then print a traceback of that. The failure itself is raised by `wait`."""
+    before = sys.unraisablehook
+    if getattr(before, "drops_late_reports", False):
+        return
+
+    def hook(report: Any) -> None:
+        if not (
+            isinstance(report.exc_value, RuntimeError)
+            and str(report.exc_value) == "Event loop is closed"
+        ):
+            before(report)
+
+    hook.drops_late_reports = True  # type: ignore[attr-defined]
+    sys.unraisablehook = hook
 
 
 def _data_name() -> str:
     return f"data_{jax.process_index()}.bin"
 
 
-def _checksums(step_directory: Path) -> dict[str, int]:
-    """CRC-32 of every file of the two items but the checksums themselves, by relative path."""
-    sums = {}
-    for item in (_STATE, _POSITION):
-        for path in sorted(step_directory.glob(f"{item}*/**/*")):
-            # While it is written, an item's directory has a temporary suffix.
-            inside = path.relative_to(step_directory).parts[1:]
-            if path.is_file() and path.name not in (_CHECKSUMS, "commit_success.txt"):
-                sums["/".join((item, *inside))] = crc32(path)
-    return sums
-
-
-def _problem(step_directory: Path) -> str | None:
-    """What is wrong with the files of a checkpoint, or None."""
+@contextlib.contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    """What Orbax says of files that it cannot read, as one sentence."""
     try:
-        expected = json.loads((step_directory / _POSITION / _CHECKSUMS).read_text())
-        found = _checksums(step_directory)
-    except (OSError, ValueError) as error:
-        return f"{step_directory}: has no readable checksums ({_first_line(error)})"
-    for name, crc in expected.items():
-        if name not in found:
-            return f"{step_directory}: file {name} is missing"
-        if found[name] != crc:
-            return f"{step_directory}: file {name} is damaged"
-    return None
+        yield
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f"{path}: cannot be read ({first_line(error)})") from error
 
 
 @dataclasses.dataclass
@@ -271,7 +306,7 @@ class _PositionHandler(ocp.AsyncCheckpointHandler):
             path = Path(directory)
             (path / _data_name()).write_bytes(args.data)
             if jax.process_index() == 0:
-                (path / "about.json").write_text(json.dumps(args.about))
+                (path / ABOUT).write_text(json.dumps(args.about))
 
         # The directory itself is made in the background; the future waits for it.
         return [ocp.future.CommitFutureAwaitingContractedSignals(write(), name="position")]
@@ -284,7 +319,7 @@ class _PositionHandler(ocp.AsyncCheckpointHandler):
 
     def finalize(self, directory: epath.Path) -> None:
         path = Path(directory)
-        (path / _CHECKSUMS).write_text(json.dumps(_checksums(path.parent)))
+        (path / CHECKSUMS).write_text(json.dumps(checksums(path.parent)))
 
 
 @ocp.args.register_with_handler(_PositionHandler, for_save=True, for_restore=True)

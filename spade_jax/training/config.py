@@ -9,7 +9,9 @@ from spade_jax.config import MAX_COUNT, Count, Range, Seed, check_fields, requir
 MAX_BATCH = 2**20
 MAX_DEVICES = 2**20
 
-Rate = Annotated[float, Range(0, 1000, "for the model's own")]
+# What float32 holds; what is sane depends on the model.
+MAX_RATE = 1e30
+Rate = Annotated[float, Range(0, MAX_RATE, "for the model's own")]
 RateTable = tuple[tuple[str, Rate | None], ...]
 GroupRates = tuple[tuple[str, Rate], ...]
 Beta = Annotated[float, Range(0, 1, below=True)]
@@ -51,7 +53,7 @@ class OptimizerConfig:
     """
 
     name: Literal["adamw", "adafactor"] = "adamw"
-    learning_rate: Annotated[float, Range(0, 1000, above=True)] = 1e-3
+    learning_rate: Annotated[float, Range(0, MAX_RATE, above=True)] = 1e-3
     schedule: Literal["constant", "linear", "cosine", "inverse_sqrt", "rsqrt_decay"] = "cosine"
     warmup_steps: Annotated[int, Range(0, MAX_COUNT)] = 1000
     final_fraction: Annotated[float, Range(0, 1)] = 0.1

@@ -44,15 +44,18 @@ def join(config: HostsConfig) -> None:
 
     The environments of Cloud TPU, Slurm and Open MPI are known. Exits with status 1 and a sentence
     where the others do not come.
+
+    Raises:
+      ConfigError: the environment has no such number, or names no process to meet at.
     """
     if config.coordinator is None and not config.distributed and not _in_a_cluster(os.environ):
         return
-    # Of CPU devices alone; accelerators have their own.
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    where = config.coordinator or "that the environment names"
     if config.coordinator is None:
         for name in _ENVIRONMENT:
             whole_from_environment(name, 0, 2**63 - 1, 0)
+    # Of CPU devices alone; accelerators have their own.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    where = config.coordinator or "that the environment names"
 
     def give_up() -> None:
         # The library would abort with a stack of its own.
@@ -101,21 +104,25 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def check_agreement(settings: Mapping[str, Any]) -> None:
-    """Raises ConfigError where processes differ in their settings or the code that they run."""
+def check_agreement(settings: Mapping[str, Any], what: str = "configuration") -> None:
+    """Raises ConfigError where processes differ in their settings or the code that they run.
+
+    Args:
+      what: messages call the settings.
+    """
     if jax.process_count() == 1:
         return
     found = {
-        "configuration": hashlib.sha256(json.dumps(settings, sort_keys=True).encode()),
+        what: hashlib.sha256(json.dumps(settings, sort_keys=True).encode()),
         "code": _code_digest(),
     }
-    for what, digest in found.items():
+    for name, digest in found.items():
         own = np.frombuffer(digest.digest()[:8], np.uint8)
         every = multihost_utils.process_allgather(own)
         differing = [str(i) for i, other in enumerate(every) if not np.array_equal(other, every[0])]
         if differing:
             raise ConfigError(
-                f"{what}: differs between process 0 and process {', '.join(differing)}; must be "
+                f"{name}: differs between process 0 and process {', '.join(differing)}; must be "
                 "the same on all"
             )
 

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 
 from spade_jax.training import hosts, sharding
-from spade_jax.training.best import best_step, stale
+from spade_jax.training.best import best_step, scores_of, stale, tell_nothing
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import TrainConfig
 from spade_jax.training.goodput import Goodput
@@ -44,6 +44,7 @@ class Data:
       evaluate: parameters -> metrics of what is held out, "loss" among them; of equal parameters
         always the same.
       vocabulary_digest: equal for equal vocabularies.
+      contents: for each setting the files that it names, each with a digest of what it holds.
       baseline: validation loss to draw beside the curve, or None.
       step_flops: of the model in one update, for its utilisation of the devices, or None.
     """
@@ -51,6 +52,7 @@ class Data:
     train: BatchIterator
     evaluate: Callable[[Any], Mapping[str, float]]
     vocabulary_digest: str
+    contents: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     baseline: float | None = None
     step_flops: float | None = None
 
@@ -66,7 +68,7 @@ class Outcome:
         there.
       was_finished: it was already at the start.
       evaluation: metrics of the step, or None where it was not evaluated.
-      best_step: the step with the best value of `TrainConfig.best_metric`, or None.
+      scores: values of `TrainConfig.best_metric` by step; none without one.
     """
 
     state: TrainState
@@ -74,7 +76,7 @@ class Outcome:
     finished: bool
     was_finished: bool
     evaluation: Mapping[str, float] | None
-    best_step: int | None
+    scores: Mapping[int, float]
 
 
 def run(
@@ -108,28 +110,33 @@ def run(
     Raises:
       TrainingDiverged: a loss or update that is not finite; it is not saved.
       CheckpointError: a checkpoint that cannot be read or written.
+      RunError: a file of the workdir that is damaged.
     """
-    about = {"settings": settings, "vocabulary": data.vocabulary_digest}
+    about = {
+        "settings": settings,
+        "vocabulary": data.vocabulary_digest,
+        "data": data.contents,
+    }
     goodput = Goodput()
     with goodput.lost_to("start"):
         if checkpoints.newest is None:
-            step, state = 0, trainer.init()
+            step, state, scores = 0, trainer.init(), dict[int, float]()
         else:
             for damage in checkpoints.damaged.values():
                 console.print(f"Damaged checkpoint moved aside: {damage}.")
             step = checkpoints.newest
             state, position = checkpoints.restore(trainer.state_shapes)
+            scores = checkpoints.scores()
             data.train.set_state(position)
             console.print(f"Going on from the checkpoint of step {step}.")
     records = Records(workdir, step, settings)
+    scores |= scores_of(records.evaluations, config)
 
     def outcome(finished: bool, was_finished: bool) -> Outcome:
-        evaluated = records.evaluations
-        best = best_step(evaluated, config)
-        return Outcome(state, step, finished, was_finished, evaluated.get(step), best)
+        evaluation = records.evaluations.get(step)
+        return Outcome(state, step, finished, was_finished, evaluation, scores)
 
-    evaluated = records.evaluations
-    if step in evaluated and (step >= config.steps or stale(evaluated, config)):
+    if step in records.evaluations and (step >= config.steps or stale(scores, config)):
         records.close()
         console.print(
             f"This run is finished, at step {step}. For more, raise train.steps"
@@ -179,13 +186,20 @@ def run(
                     if isinstance(value, float)
                 )
                 console.print(f"step {step}/{config.steps}  validation  {values}")
-                best = best_step(records.evaluations, config)
-                last = last or stale(records.evaluations, config)
-                saving = saving or last or step == best
+                scores |= scores_of({step: metrics}, config)
+                if len(scores) == 2 and tell_nothing(scores):
+                    console.print(
+                        f"{config.best_metric} is {scores[step]:.3f} at both evaluations: as long "
+                        "as it is the same at all, it decides neither which step is the best nor "
+                        "when the run ends."
+                    )
+                last = last or stale(scores, config)
+                saving = saving or last or step == best_step(scores, config)
             if saving and step != saved_step:
-                best = best_step(records.evaluations, config)
+                known = {"scores": {str(n): score for n, score in scores.items()}}
+                best = best_step(scores, config)
                 with goodput.lost_to("checkpoint"):
-                    checkpoints.save(step, state, data.train.get_state, about, best)
+                    checkpoints.save(step, state, data.train.get_state, about | known, best)
                 saved_step = step
             if last or stop:
                 break

@@ -1,9 +1,10 @@
 """Whether the checkpoints in a workdir are those of the run that is started there."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from spade_jax.config import ConfigError
+from spade_jax.config import ConfigError, from_dict
 from spade_jax.training.checkpoints import Checkpoints
 
 # Settings that a second start in the same workdir may change: no update depends on them. With
@@ -25,16 +26,22 @@ MAY_CHANGE = (
 
 def check_same_run(
     checkpoints: Checkpoints,
-    settings: Mapping[str, Any],
+    config: Any,
     vocabulary_digest: str,
     may_change: tuple[str, ...] = MAY_CHANGE,
 ) -> None:
-    """Raises ConfigError where the workdir's checkpoints are another configuration's."""
+    """Raises ConfigError where the workdir's checkpoints are another configuration's.
+
+    Args:
+      config: the run's, a dataclass. A setting that there was not when the checkpoints were saved
+        had its default.
+    """
     if checkpoints.newest is None:
         return
     about = checkpoints.about()
-    before, now = _flat(about["settings"]), _flat(settings)
-    if looks_at_no_end(settings):
+    stored = from_dict(type(config), about["settings"], f"{checkpoints.directory}: config")
+    before, now = _compared(stored), _compared(config)
+    if looks_at_no_end(dataclasses.asdict(config)):
         may_change += ("train.steps",)
     differing = [
         f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
@@ -55,6 +62,44 @@ def check_same_run(
         )
 
 
+def check_same_data(checkpoints: Checkpoints, data: Mapping[str, Mapping[str, str]]) -> str | None:
+    """Compares the data that the workdir's checkpoints were trained and evaluated on with today's.
+
+    Args:
+      data: for each setting the files that it names, each with a digest of what it holds.
+
+    Returns:
+      What to say aloud: that checkpoints of before there were digests cannot be compared. Or None.
+
+    Raises:
+      ConfigError: something has changed: numbers of before and after would not compare.
+    """
+    if checkpoints.newest is None:
+        return None
+    before = checkpoints.about().get("data")
+    if before is None:
+        return (
+            f"The checkpoint of step {checkpoints.newest} does not tell what its data held: it "
+            "could not be compared with what it holds now. Checkpoints from here on do."
+        )
+    for setting in dict.fromkeys([*before, *data]):
+        old, new = before.get(setting, {}), data.get(setting, {})
+        for name in dict.fromkeys([*old, *new]):
+            if old.get(name) != new.get(name):
+                change = (
+                    "was not there"
+                    if name not in old
+                    else "was there"
+                    if name not in new
+                    else f"held something else (digest {old[name]}; now {new[name]})"
+                )
+                raise ConfigError(
+                    f"{setting}: {name} {change} when the run in {checkpoints.directory.parent} "
+                    "was last saved; must be as it was then, or use another workdir"
+                )
+    return None
+
+
 def looks_at_no_end(settings: Mapping[str, Any]) -> bool:
     """Whether no update depends on how many there are."""
     return _flat(settings).get("optimizer.schedule") in (
@@ -62,6 +107,14 @@ def looks_at_no_end(settings: Mapping[str, Any]) -> bool:
         "inverse_sqrt",
         "rsqrt_decay",
     )
+
+
+def _compared(config: Any) -> dict[str, Any]:
+    """The settings that make a run what it is, by their dotted names."""
+    model = getattr(config, "model", None)
+    if model is not None:
+        config = dataclasses.replace(config, model=model.without_unused_mixers())
+    return _flat(dataclasses.asdict(config))
 
 
 def _flat(settings: Any, prefix: str = "") -> dict[str, Any]:

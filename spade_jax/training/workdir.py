@@ -5,10 +5,10 @@ metrics.jsonl    one JSON object a line, of kind "train" or "eval", each step on
 loss.png         the loss curves
 tensorboard/     the same numbers as TensorBoard events
 compiled/        compiled programs, for the next start
+run.lock         while a run is at work there
 """
 
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,8 +18,13 @@ import jax
 
 from spade_jax import files
 from spade_jax.config import ConfigError
+from spade_jax.stored import read_json_lines
 from spade_jax.training import hosts
+from spade_jax.training.config import RunError
 from spade_jax.training.events import EventWriter
+
+# A line of metrics.jsonl.
+_LINE = {"kind": ("train", "eval"), "step": int, "loss": float, str: float}
 
 
 def prepare(workdir: Path) -> None:
@@ -32,11 +37,12 @@ def prepare(workdir: Path) -> None:
     Raises:
       ConfigError: it cannot be made or written to.
     """
-    probe = workdir / f".writable_{os.getpid()}"
+    # Named at random: processes on several machines may have the same id.
+    probe = files.unfinished(workdir / "probe")
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         probe.write_text("writable")
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except OSError as error:
         raise ConfigError(
             f"workdir = {str(workdir)!r}: must be a directory that can be written to "
@@ -96,15 +102,19 @@ class Records:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl, without what an interrupted run wrote of its last one."""
-    if not path.exists():
-        return []
-    lines = []
-    for line in path.read_text().splitlines(keepends=True):
-        if not line.endswith("\n"):
-            break
-        lines.append(json.loads(line))
-    return lines
+    """The lines of a metrics.jsonl, without what an interrupted run wrote of its last one.
+
+    Raises:
+      RunError: one of them is no such line.
+    """
+    advice = "put back a copy of the file, or delete that line, whose numbers are then forgotten"
+    return read_json_lines(path, _LINE, advice=advice, error=RunError)
+
+
+def read_evaluations(path: Path, up_to: int) -> dict[int, dict[str, Any]]:
+    """The evaluations in a metrics.jsonl up to a step, by step."""
+    lines = read_metrics(path)
+    return {v["step"]: v for v in lines if v["kind"] == "eval" and v["step"] <= up_to}
 
 
 def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -> None:

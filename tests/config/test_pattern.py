@@ -49,6 +49,8 @@ def test_layers_are_counted():
         ("1025*window", "at most 1024 layers"),
         ("40*(30*window)", "at most 1024 layers"),
         ("9" * 5000 + "*window", "at most 1024 layers"),
+        ("1000*window, 25*full", "at most 1024 layers"),
+        ("²*window", "is not expected there"),
         ("2*(" * 20 + "window" + ")" * 20, "too many groups in groups"),
         ("**window", "is no layer"),
     ],

@@ -3,12 +3,14 @@
 import dataclasses
 import itertools
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import grain
@@ -16,6 +18,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from corpora import write_lines
+from damage import damages, each_damage, sentence
 from test_pipeline import original, take
 
 from pretrain.__main__ import main as pretrain
@@ -25,7 +28,7 @@ from spade_jax.data.cache import batches as cached
 from spade_jax.data.cache import build
 from spade_jax.data.cache.__main__ import main
 from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, SourceConfig
-from spade_jax.data.pipeline import train_batches, validation_batches
+from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
 from spade_jax.training.workdir import read_metrics
 
 HERE = Path(__file__).parent
@@ -275,6 +278,16 @@ def test_positions_of_other_data_are_refused(config, direct):
         train_batches(direct, 4).set_state(state)
 
 
+def test_damaged_positions_and_manifests_are_refused(copy):
+    batches = train_batches(copy, BATCH)
+    state = batches.get_state()
+    refused = [sentence(partial(batches.set_state, data), DataError) for data in damages(state, 6)]
+    assert all(message.startswith("position in the data: ") for message in refused if message)
+    assert len([message for message in refused if message]) >= 15
+    manifest = Path(copy.cache) / "cache.json"
+    assert each_damage(manifest, 7, lambda: train_batches(copy, BATCH), DataError) >= 15
+
+
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_validation_is_every_segment_once_whatever_the_seed(config, count):
     size = 18 // count
@@ -381,6 +394,10 @@ def test_beam_makes_the_same_files(config, tmp_path):
     [
         (["--shards=0"], "--shards = 0: must be at least 1"),
         (["--workers=0"], "--workers = 0: must be at least 1"),
+        (["--shards=" + "9" * 20], "--shards = 99999999999999999999: must be at most 65536"),
+        (["--workers=many"], "--workers = 'many': must be a whole number"),
+        (["--output="], "--output = '': must be a path"),
+        (["--config.data=3"], "config.data = 3: must be settings by their names"),
         (["--config.data.seeed=1"], "config.data.seeed: no such setting; did you mean 'seed'?"),
         (["--config.data.sources.0.train=no*"], "data.sources.train = 'no*': no such file"),
         (["--config.data.vocabulary=no.model"], "data.vocabulary = 'no.model': no such file"),
@@ -392,6 +409,15 @@ def test_wrong_settings_of_a_build(config, arguments, message, tmp_path, capsys)
     said = capsys.readouterr().err
     assert f"error: {message}" in said
     assert not output.exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "metrics.jsonl"])
+def test_the_workdir_of_a_run_is_no_place_for_a_cache(config, name, tmp_path, capsys):
+    (tmp_path / name).mkdir()
+    assert main([*command(config, tmp_path), "--workers=1"]) == 2
+    said = capsys.readouterr().err
+    assert f"holds {name} of a run; must be a directory of the cache's own" in said
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def test_a_build_leaves_another_cache_alone(config, direct, copy, tmp_path):
@@ -438,6 +464,46 @@ def test_a_build_of_text_that_changed_is_refused(direct, tmp_path):
         make(config, tmp_path / "cache")
 
 
+def test_a_build_of_text_of_the_same_length_and_time_is_refused(direct, tmp_path):
+    path = write_lines(tmp_path / "mine.txt", ["The union is a strong one."])
+    state = path.stat()
+    config = dataclasses.replace(direct, sources=(SourceConfig(kind="text", train=str(path)),))
+    make(config, tmp_path / "cache")
+    before = contents(tmp_path / "cache")
+    write_lines(path, ["The onion is a strong one."])
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert path.stat().st_size == state.st_size
+    with pytest.raises(DataError, match="of a cache with other settings or input files"):
+        make(config, tmp_path / "cache")
+    write_lines(path, ["The union is a strong one."])
+    make(config, tmp_path / "cache")
+    assert contents(tmp_path / "cache") == before
+
+
+def test_a_build_of_tfds_that_was_prepared_anew_is_refused(direct, tmp_path):
+    def prepare(text):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name="tiny",
+            version="1.0.0",
+            data_dir=tmp_path / "data",
+            features=tfds.features.FeaturesDict({"text": tfds.features.Text()}),
+            split_datasets={"train": tf.data.Dataset.from_tensor_slices({"text": [text] * 5})},
+        )
+
+    source = SourceConfig(
+        kind="tfds", name="tiny:1.0.0", train="train", data_dir=str(tmp_path / "data")
+    )
+    config = dataclasses.replace(direct, sources=(source,))
+    prepare("The union is a strong one.")
+    make(config, tmp_path / "cache")
+    prepare("The union is a strong one.")
+    make(config, tmp_path / "cache")
+    prepare("The onion is a strong one.")
+    with pytest.raises(DataError, match="of a cache with other settings or input files"):
+        make(config, tmp_path / "cache")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -475,9 +541,9 @@ def test_a_cache_that_lacks_something_is_refused(copy):
     (directory / "cache.json").write_text(json.dumps(manifest | {"format": 2}))
     refused("is a cache of format 2, but must be of format 1; build another one")
     (directory / "cache.json").write_text(json.dumps(manifest | {"files": 2}))
-    refused(r"is damaged \(.*\); build the cache again")
+    refused(r"cache.json: is damaged \(files is no list\); build the cache again")
     (directory / "cache.json").write_text("{")
-    refused("cache.json is damaged; build the cache again")
+    refused(r"cache.json: is damaged \(no JSON\); build the cache again")
     (directory / "cache.json").unlink()
     refused("holds no cache.json; must be a directory that `python -m spade_jax.data.cache")
 
@@ -526,6 +592,13 @@ def test_more_shards_than_examples_of_tfds(tmp_path):
     ):
         make(config, tmp_path / "cache", num_shards=3)
     assert segments(make(config, tmp_path / "cache", num_shards=2)) == [b"one", b"two"]
+
+
+def test_what_a_cache_holds_is_told_by_its_checksums(config, copy):
+    found = digest_data(config)
+    assert found == digest_data(copy)
+    manifest = json.loads((Path(config.cache) / "cache.json").read_text())
+    assert found == {"data.cache": {f["name"]: f"{f['crc32']:08x}" for f in manifest["files"]}}
 
 
 def test_a_run_on_a_cache(config, tmp_path):

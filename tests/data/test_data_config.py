@@ -31,6 +31,21 @@ def test_inputs_fill_exactly(density, mean):
         assert denoiser.lengths(segment + 1)[0] == length + 1
 
 
+@pytest.mark.parametrize("length", [3, 64, 512, 5000])
+def test_segments_are_the_longest_that_fit(length):
+    for denoiser in (DenoiserConfig(), DenoiserConfig(0.9, 64.0), DenoiserConfig(1e-6, 3.0)):
+        longest = max(n for n in range(2, 20 * length) if denoiser.lengths(n)[0] <= length)
+        assert denoiser.segment_length(length) == longest
+
+
+def test_lengths_are_found_at_once_and_bounded():
+    config = DataConfig(input_length=2**20, extra_ids=2**17)
+    assert config.decoder_length == 233_018
+    denoisers = (DenoiserConfig(0.99, 10_000.0),)
+    with pytest.raises(ConfigError, match=r"data.input_length = 131072: must be less with these"):
+        DataConfig(input_length=2**17, denoisers=denoisers, extra_ids=2**17)
+
+
 def test_decoder_takes_the_longest_targets():
     config = DataConfig(denoisers=(DenoiserConfig(), DenoiserConfig(0.5, 32.0)))
     longest = DenoiserConfig(0.5, 32.0)
@@ -87,6 +102,10 @@ def test_command_line_overrides(monkeypatch):
         (lambda: DataConfig(target_length=113), r"data.target_length = 113: .*at least 114"),
         (lambda: DataConfig(shuffle_buffer=0), r"data.shuffle_buffer = 0"),
         (lambda: DataConfig(seed=-1), r"data.seed = -1"),
+        (lambda: DataConfig(input_length=10**12), r"input_length = .*: must be at most 1048576"),
+        (lambda: DataConfig(shuffle_buffer=10**19), r"shuffle_buffer = .*at most 16777216"),
+        (lambda: DenoiserConfig(0.15, float("inf")), r"mean_span_length = inf: must be at most"),
+        (lambda: DataConfig(vocabulary="a\0"), r"data.vocabulary = .*: must be text in UTF-8"),
     ],
 )
 def test_rejections(make, message):

@@ -1,5 +1,6 @@
 """Metrics of fine-tuning against values computed by hand or from their formulas."""
 
+import itertools
 import re
 import subprocess
 import sys
@@ -273,11 +274,72 @@ def test_rouge_is_the_mean_over_examples():
     assert values == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ("target", "prediction"), [("a cat", ""), ("", "a cat"), ("", ""), ("?", "?")]
-)
-def test_rouge_without_words_is_0(target, prediction):
-    assert rouge(target, prediction) == (0, 0, 0, 0)
+@pytest.mark.parametrize("prediction", ["", "?", "…"])
+def test_rouge_of_predictions_without_words_is_0(prediction):
+    assert rouge("a cat", prediction) == (0, 0, 0, 0)
+
+
+SCRIPTS = {
+    "Latin": "L'été à Nîmes était très chaud.",
+    "Cyrillic": "Река поднялась, мост закрыт.",
+    "Greek": "Ο ποταμός ανέβηκε ψηλά.",
+    "Armenian": "Գետը բարձրացավ։ Կամուրջը փակ է։",
+    "Georgian": "მდინარე ადიდდა.",
+    "Hebrew": "הנהר עלה על גדותיו.",
+    "Arabic": "ارتفع النهر، والجسر مغلق.",
+    "Devanagari": "नदी चढ़ गई। पुल बंद है।",
+    "Bengali": "নদী বেড়েছে। সেতু বন্ধ।",
+    "Tamil": "ஆறு பெருகியது.",
+    "Telugu": "నది పొంగింది.",
+    "Thai": "แม่น้ำสูงขึ้น",
+    "Lao": "ແມ່ນ້ຳຂຶ້ນ",
+    "Khmer": "ទន្លេឡើង។",
+    "Myanmar": "မြစ်ရေတက်သည်။",
+    "Tibetan": "གཙང་པོ་འཕེལ་སོང་།",
+    "Ethiopic": "ወንዙ ሞላ።",
+    "Han": "河水上涨了。桥关闭了。",
+    "Japanese": "川が増水した。橋は閉鎖。",
+    "Hangul": "강물이 불어났다. 다리는 닫혔다.",
+}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_rouge_of_identical_texts_is_1_in_any_script(script):
+    text = SCRIPTS[script]
+    assert rouge(text, text) == (1, 1, 1, 1)
+    others = [SCRIPTS[name] for name in SCRIPTS if name not in (script, "Han", "Japanese")]
+    assert all(rouge(text, other) == (0, 0, 0, 0) for other in others)
+
+
+def test_rouge_keeps_the_letters_of_a_word_together():
+    assert rouge("été", "t") == (0, 0, 0, 0)
+    assert one("rouge1", ["мост открыт"], ["мост закрыт"]) == 1 / 2
+    # 今天 of 4 and 4 characters.
+    assert one("rouge1", ["今天很好"], ["今天不行"]) == 2 / 4
+    assert one("rouge1", ["한국어"], ["\u1112\u1161\u11ab국어"]) == 1  # Decomposed Korean.
+
+
+def test_rouge_lsum_matches_sentences_that_no_space_follows():
+    values = rouge("狗叫了。猫来吧。", "猫来吧。狗叫了。")
+    assert values == pytest.approx((1, 4 / 5, 3 / 6, 1))
+
+
+def test_rouge_of_the_shipped_prose_is_that_of_rouge_score_to_the_bit():
+    from rouge_score.rouge_scorer import RougeScorer
+
+    from spade_jax.data.config import SourceConfig
+    from spade_jax.data.sources import iterate_documents
+
+    text = next(iterate_documents(SourceConfig(), "validation")).decode()
+    assert len(text) > 10_000
+    ends = re.compile(r"(?<=[.!?])\s+")
+    texts = [text[i : i + 700] for i in range(0, 9_000, 450)]
+    assert all(t.isascii() for t in texts)
+    scorer = RougeScorer(ROUGE, use_stemmer=True)
+    for target, prediction in itertools.pairwise(texts):
+        expected = scorer.score(ends.sub("\n", target), ends.sub("\n", prediction))
+        assert rouge(target, prediction) == tuple(expected[name].fmeasure for name in ROUGE)
+        assert expected["rouge1"].fmeasure > 0.3
 
 
 def test_empty_predictions_are_wrong():
@@ -338,6 +400,17 @@ def test_metrics_that_need_no_labels_are_accepted_with_and_without():
             )
             for metric in ("pearson", "spearman")
             for text in ("high", "", "nan", "inf")
+        ],
+        *[
+            (
+                metric,
+                ["a", text],
+                ["a", text],
+                (),
+                f"target of example 2 = {text!r}: must hold a word, a letter or digit at least",
+            )
+            for metric in ROUGE
+            for text in ("", "?", "…", "👍")
         ],
     ],
 )

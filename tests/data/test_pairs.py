@@ -307,3 +307,18 @@ def test_what_is_evaluated_is_no_part_of_a_position(config):
 def test_a_data_set_that_is_not_prepared_is_said_at_once(rte):
     with pytest.raises(DataError, match=r"task.name = 'glue/cola:2.0.0': no data set in .*build"):
         parts(dataclasses.replace(rte, name="cola"), "train")
+
+
+@pytest.mark.parametrize("column", ["question", "answer"])
+def test_a_sentinel_that_is_none_is_named_with_its_line(config, tmp_path, column):
+    rows = [{"question": "1", "answer": "a"}] * 2
+    rows[1] = rows[1] | {column: "the <extra_id_100>"}
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    message = (
+        r"rows.jsonl, line 2: <extra_id_100>: no such sentinel; the vocabulary has <extra_id_0"
+    )
+    for split, read in (("train", examine), ("validation", evaluation_sets)):
+        wrong = dataclasses.replace(config, **{"train": "", "validation": "", split: str(path)})
+        with pytest.raises(DataError, match=message):
+            read(wrong, *[split][: split != "train"])

@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -204,10 +205,16 @@ def test_position_of_other_data_is_refused(config):
 
 
 def test_damaged_position_is_refused(config):
+    from damage import damages, sentence  # Another process, which lacks it, imports this file.
+
     batches = train_batches(config, 4)
     state = batches.get_state()
     with pytest.raises(DataError, match=r"position in the data: 100 bytes, damaged"):
         batches.set_state(state[:100])
+    # And nothing else is raised by any other damage.
+    refused = [sentence(partial(batches.set_state, data), DataError) for data in damages(state, 5)]
+    assert all(message.startswith("position in the data: ") for message in refused if message)
+    assert len([message for message in refused if message]) >= 12
 
 
 @pytest.mark.parametrize("num_shards", [2, 5])

@@ -140,6 +140,87 @@ def test_parquet(tmp_path):
     ]
 
 
+def test_numbers_of_parquet_are_the_shortest_decimals_of_their_own_type(tmp_path):
+    kinds = {
+        "half": pyarrow.float16(),
+        "single": pyarrow.float32(),
+        "double": pyarrow.float64(),
+        "list": pyarrow.list_(pyarrow.float32()),
+        "fixed": pyarrow.list_(pyarrow.float32(), 2),
+        "struct": pyarrow.struct({"a": pyarrow.float32(), "b": pyarrow.list_(pyarrow.float16())}),
+        "map": pyarrow.map_(pyarrow.string(), pyarrow.float32()),
+        "coded": pyarrow.dictionary(pyarrow.int32(), pyarrow.float32()),
+    }
+    number, tenth, third = 3.8, 0.1, 1 / 3
+    columns = {
+        "half": np.array([number, third], np.float16),
+        "single": np.array([number, third], np.float32),
+        "double": [number, third],
+        "list": [[number, tenth, None], None],
+        "fixed": [[number, tenth], [1e20, 0.0]],
+        "struct": [{"a": number, "b": [tenth]}, {"a": None, "b": None}],
+        "map": [[("a", number)], []],
+        "coded": pyarrow.array([number, tenth], pyarrow.float32()).dictionary_encode(),
+    }
+    arrays = [pyarrow.array(columns[name], kind) for name, kind in kinds.items()]
+    path = str(tmp_path / "a.parquet")
+    pyarrow.parquet.write_table(pyarrow.table(arrays, names=[*kinds]), path)
+    assert rows(path) == [
+        {
+            "half": 3.8,
+            "single": 3.8,
+            "double": 3.8,
+            "list": [3.8, 0.1, None],
+            "fixed": [3.8, 0.1],
+            "struct": {"a": 3.8, "b": [0.1]},
+            "map": [("a", 3.8)],
+            "coded": 3.8,
+        },
+        {
+            "half": 0.3333,
+            "single": 0.33333334,
+            "double": 1 / 3,
+            "list": None,
+            "fixed": [1e20, 0.0],
+            "struct": {"a": None, "b": None},
+            "map": [],
+            "coded": 0.1,
+        },
+    ]
+
+
+@pytest.mark.parametrize(("name", "quoted"), [("a.tsv", False), ("a.csv", False), ("a.csv", True)])
+@pytest.mark.parametrize("header", [(), ("text",)])
+def test_a_blank_line_in_a_table_of_one_column_is_an_empty_cell(tmp_path, name, quoted, header):
+    """Left out, it would shift all predictions that come after it."""
+    lines = ["", *([] if header else ["text"]), "first", "", '""' if quoted else "", "fourth", ""]
+    path = write(tmp_path / name, "\n".join(lines) + "\n")
+    first = len(lines) - 5
+    texts = {first + 1: "first", first + 2: "", first + 3: "", first + 4: "fourth"}
+    if header:  # Without a header of its own, this one begins with a row.
+        texts = {1: ""} | texts
+    expected = [(f"{path}, line {n}", {"text": text}) for n, text in texts.items()]
+    assert list(read_rows(path, header)) == expected
+
+
+@pytest.mark.parametrize("name", ["a.tsv", "a.csv"])
+def test_an_empty_quoted_field_alone_is_a_row_even_at_the_end(tmp_path, name):
+    path = write(tmp_path / name, 'text\nfirst\n""\n')
+    assert rows(path) == [{"text": "first"}, {"text": ""}]
+    path = write(tmp_path / name, 'a\tb\n1\t2\n""\n' if "tsv" in name else 'a,b\n1,2\n""\n')
+    fails(path, ", line 3: has 1 columns; must have 2, as the header has")
+
+
+def test_rows_that_lack_columns_can_be_left_out_and_told(tmp_path):
+    path = write(tmp_path / "a.tsv", "a\tb\tc\n1\t2\t3\n4\t5\n\t6\n7\t8\t9\n")
+    broken = []
+    assert [row["a"] for _, row in read_rows(path, broken=broken)] == ["1", "7"]
+    assert broken == [f"{path}, line 3", f"{path}, line 4"]
+    path = write(tmp_path / "a.tsv", "a\tb\n1\t2\t3\n")
+    with pytest.raises(DataError, match="line 2: has 3 columns; must have 2"):
+        list(read_rows(path, broken=[]))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -151,8 +232,22 @@ def test_parquet(tmp_path):
         ("a.csv", "\na,b,b\n1,2,3\n", ", line 2: names column 'b' twice"),
         ("a.csv", 'a,b\n1,2\n"1,2\n3,4\n', r", line 4: is not CSV \(unexpected end of data\)"),
         ("a.csv", 'a,b\n1,2\n"1"1,2\n', r", line 3: is not CSV \(.* expected after .*\)"),
-        ("a.jsonl", '{}\n{"a": 1\n', r", line 2: is not JSON \(Expecting .* at column 8\)"),
+        (
+            "a.jsonl",
+            '{}\n{"a": 1\n',
+            r", line 2: is not JSON \(.* at column 8\); must be an object .*",
+        ),
         ("a.jsonl", "{}\n\n[1, 2]\n", ", line 3: is a JSON list; must be an object"),
+        (
+            "a.jsonl",
+            "{}\n" + '{"a":' * 100_000 + "\n",
+            ", line 2: is JSON of too many levels; must be .*",
+        ),
+        (
+            "a.jsonl",
+            '{}\n{"a": ' + "9" * 5000 + "}\n",
+            ", line 2: has a number of more than 4300 digits.*",
+        ),
         ("a.jsonl", '{}\n"text"\n', ", line 2: is a JSON str; must be an object"),
         ("a.jsonl", '{}\n{"a": ["\\uD800"]}', r", line 2: is not Unicode text \(surrogates .*\)"),
     ],
@@ -267,6 +362,9 @@ def test_values_of_tfds():
         "text": (b"zw\xc3\xb6lf", "zwölf"),
         "number": (np.int64(3), 3),
         "score": (np.float32(2.5), 2.5),
+        "shortest": (np.float32(3.8), 3.8),
+        "shortest_of_several": (np.array([3.8, 1 / 3], np.float16), [3.8, 0.3333]),
+        "no_dimension": (np.array(3.8, np.float32), 3.8),
         "texts": (np.array([b"a", b"\xc3\xb6"], object), ["a", "ö"]),
         "none": (np.array([], object), []),
         "nested": (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import itertools
 import json
+import shutil
 import time
 
 import numpy as np
@@ -12,9 +13,17 @@ import seqio
 import tensorflow_datasets as tfds
 from corpora import make_documents, write_lines
 
+from spade_jax.data import sources
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataError, SourceConfig
-from spade_jax.data.sources import DocumentSource, check_source, iterate_documents, list_files
+from spade_jax.data.sources import (
+    DocumentSource,
+    check_source,
+    check_sources,
+    digest_sources,
+    iterate_documents,
+    list_files,
+)
 
 
 def read(config: SourceConfig, split: str = "train") -> list[str]:
@@ -117,6 +126,8 @@ def test_damaged_gzip(tmp_path):
         ('{"body": "x", "id": 1}', r"line 2: has no field 'text', but 'body', 'id'"),
         ('{"text": "x"', r"line 2: is not JSON \(Expecting .* at column 13\)"),
         ('["text"]', r"line 2: is a JSON list; must be an object"),
+        ("[" * 100_000, r"line 2: is JSON of too many levels"),
+        ('{"text": ' + "9" * 5000 + "}", r"line 2: has a number of more than 4300 digits"),
         ('{"text": ["x"]}', r"line 2: field 'text' is list; must be a string"),
         ('{"text": "\\ud800"}', r"line 2: is not Unicode text"),
     ],
@@ -258,6 +269,14 @@ def test_tfds_shards_partition_the_documents(prepared, num_shards):
     assert [sorted(s) for s in shuffled] == [sorted(s) for s in shards]
 
 
+def test_other_folders_are_no_versions_of_tfds(prepared, tmp_path):
+    for name in ("²", "1..2"):
+        (tmp_path / "tiny/de" / name).mkdir(parents=True)
+    changes = {"name": "tiny/de", "data_dir": str(tmp_path)}
+    with pytest.raises(DataError, match="name = 'tiny/de': no data set in"):
+        check_source(dataclasses.replace(prepared, **changes), "train")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -286,3 +305,122 @@ def test_disjoint_slices_of_one_tfds_split(prepared):
     train, validation = read(slices), read(slices, "validation")
     assert (len(train), len(validation)) == (18, 2)
     assert not set(train) & set(validation)
+
+
+@pytest.mark.parametrize(
+    "feature",
+    [
+        {"pythonClassName": "brought.Along", "text": {}},
+        {"python_class_name": "brought.Along", "text": {}},
+        {"type": "brought.Along", "content": {}},
+        {
+            "pythonClassName": "tensorflow_datasets.core.features.sequence_feature.Sequence",
+            "jsonFeature": {
+                "json": json.dumps(
+                    {"feature": {"type": "brought.Along", "content": {}}, "length": None}
+                )
+            },
+        },
+    ],
+)
+def test_tfds_brings_no_code_of_its_own(prepared, tmp_path, monkeypatch, feature):
+    """The module stands where Python looks for modules; that it was imported, it would tell."""
+    shutil.copytree(prepared.data_dir, tmp_path / "data")
+    path = tmp_path / "data" / "tiny" / "en" / "3.1.0" / "features.json"
+    features = json.loads(path.read_text())
+    features["featuresDict"]["features"]["more"] = feature
+    path.write_text(json.dumps(features))
+    (tmp_path / "brought.py").write_text("open('imported', 'w')\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    source = dataclasses.replace(prepared, data_dir=str(tmp_path / "data"))
+    with pytest.raises(DataError, match=r"features.json: names the feature class 'brought.Along';"):
+        check_source(source, "train")
+    assert not (tmp_path / "imported").exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000])
+def test_a_tfds_description_that_cannot_be_read(prepared, tmp_path, content):
+    shutil.copytree(prepared.data_dir, tmp_path / "data")
+    (tmp_path / "data" / "tiny" / "en" / "3.1.0" / "features.json").write_text(content)
+    source = dataclasses.replace(prepared, data_dir=str(tmp_path / "data"))
+    with pytest.raises(DataError, match=r"features.json: cannot be read \(\w+\); prepare"):
+        check_source(source, "train")
+
+
+@pytest.fixture
+def odd_names(tmp_path):
+    """Files whose names are globs, or lists, of other files that are there as well."""
+    for name in ("r1", "r2", "r[12]", "a", "b", "a.txt,b", "folder[1]/c", "folder1/c", "folder1/d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_lines(tmp_path / f"{name}.txt", [name])
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("{}/r[12].txt", ["r[12]"]),
+        (("{}/r[12].txt",), ["r[12]"]),
+        ("{}/r[12].txt,{}/a.txt", ["r[12]", "a"]),
+        ("{}/r?.txt", ["r1", "r2"]),
+        ("{}/a.txt,{}/b.txt", ["a", "b"]),
+        ("{}/a.txt,b.txt", ["a.txt,b"]),
+        (("{}/a.txt,b.txt", "{}/a.txt"), ["a.txt,b", "a"]),
+        ("{}/folder[1]/*.txt", ["folder[1]/c"]),
+        ("{}/folder*/c.txt", ["folder1/c", "folder[1]/c"]),
+    ],
+)
+def test_a_path_that_exists_is_no_glob_and_no_list(odd_names, named, expected):
+    many = isinstance(named, tuple)
+    named = tuple(n.format(odd_names) for n in named) if many else named.format(*[odd_names] * 2)
+    source = SourceConfig(kind="text", train=named)
+    assert list_files(source, "train") == [f"{odd_names}/{name}.txt" for name in expected]
+    assert read(source) == expected
+
+
+def test_a_file_is_known_by_any_of_its_names(corpus, tmp_path):
+    (tmp_path / "link.txt").symlink_to(corpus / "validation.txt")
+    with pytest.raises(DataError, match=r"names .*link\.txt twice"):
+        list_files(text_source(f"{tmp_path}/link.txt,{corpus}/validation.txt"), "train")
+    both = text_source(f"{tmp_path}/link.txt", validation=f"{corpus}/validation.txt")
+    with pytest.raises(DataError, match=r"validation\.txt is in data\.sources\.train as well"):
+        check_source(both, "train")
+
+
+def test_what_one_source_trains_on_no_other_validates_on(corpus):
+    one = text_source(f"{corpus}/train0.txt", validation=f"{corpus}/validation.txt")
+    other = text_source(f"{corpus}/train2.txt", validation=f"{corpus}/train0.txt")
+    for split in ("train", "validation"):
+        with pytest.raises(DataError, match=r"train0\.txt is in data\.sources\.train as well"):
+            check_sources([one, other], split)
+    check_sources([one, dataclasses.replace(other, validation="")], "train")
+    check_sources([one, one], "validation")
+
+
+def test_contents_tell_sources_apart(corpus, prepared, tmp_path, monkeypatch):
+    path = write_lines(tmp_path / "a.txt", ["The union is a strong one."])
+    mine = text_source(path, validation=f"{corpus}/validation.txt")
+    found = digest_sources([mine, SourceConfig(), prepared])
+    assert [*map(list, found.values())] == [
+        [str(path)],
+        [f"{corpus}/validation.txt"],
+        ["sotu.train.jsonl.gz"],
+        ["sotu.validation.jsonl.gz"],
+        ["tiny/en/3.1.0 train"],
+        ["tiny/en/3.1.0 validation"],
+    ]
+    assert [*found][:3] == [
+        "data.sources.0.train",
+        "data.sources.0.validation",
+        "data.sources.1.train",
+    ]
+    assert len({digest for split in found.values() for digest in split.values()}) == 6
+    write_lines(path, ["The onion is a strong one."])
+    again = digest_sources([mine, SourceConfig(), prepared])
+    assert {setting for setting in found if found[setting] != again[setting]} == {
+        "data.sources.0.train"
+    }
+    # Of large files the length has to do.
+    monkeypatch.setattr(sources, "DIGESTED_BYTES", 20)
+    assert digest_sources([mine])["data.sources.0.train"] == {str(path): "27 bytes"}

@@ -125,7 +125,10 @@ def test_command_trains_and_never_overwrites_silently(tmp_path, capsys):
         (["--size=100"], "--size = 100: must be above 259"),
         (["--size=30000"], "--size = 30000: SentencePiece cannot train it: Vocabulary size too"),
         (["--size=300", "--input=absent.txt"], "data.sources.train = 'absent.txt': no such file"),
-        (["--size=300", "--output=absent/a.model"], "there is no directory absent"),
+        (
+            ["--size=300", "--output=absent/a.model"],
+            "'absent/a.model': cannot be written (No such file or directory)",
+        ),
     ],
 )
 def test_command_refuses(corpus, tmp_path, capsys, arguments, message):
@@ -219,10 +222,29 @@ def test_batches_of_sentencepiece_tokens(corpus, model):
 def test_sentinels_are_read_as_they_are_written():
     vocabulary = load_vocabulary(DataConfig())
     text = "<extra_id_0>one <extra_id_99><extra_id_1> two"
-    ids = vocabulary.encode_masked(text)
+    ids = vocabulary.tokens(text)
     assert ids[0] == vocabulary.size - 1
     assert ids[5:7] == [vocabulary.size - 100, vocabulary.size - 2]
-    assert vocabulary.decode(ids) == text
-    assert vocabulary.encode_masked("no <extra_id> here") == vocabulary.encode("no <extra_id> here")
-    with pytest.raises(DataError, match="<extra_id_100>: no such sentinel"):
-        vocabulary.encode_masked("<extra_id_100>")
+    assert vocabulary.text(ids) == text
+    for other in ("no <extra_id> here", "<extra_id_007>", "<extra_id_٣>", "<extra_id_-1>"):
+        assert vocabulary.tokens(other) == vocabulary.encode(other)
+    for none in ("<extra_id_100>", f"<extra_id_{'9' * 5000}>"):
+        with pytest.raises(DataError, match=r"^<extra_id_\d{3,20}>: no such sentinel; the voc"):
+            vocabulary.tokens(none)
+
+
+def test_white_space_around_a_text_is_none_of_it(model):
+    for name in ("bytes", str(model)):
+        vocabulary = load_vocabulary(DataConfig(vocabulary=name))
+        ids = vocabulary.tokens("peace  and\tcafé")
+        assert vocabulary.tokens(" \u3000peace  and\tcafé\u00a0\r\n") == ids
+        assert vocabulary.text(ids) == vocabulary.rewritten(vocabulary.text(ids))
+    assert load_vocabulary(DataConfig()).rewritten(" a \t b\n") == "a \t b"
+    assert vocabulary.rewritten("  peace \t ２ … ") == "peace 2 ..."
+
+
+def test_tokens_end_with_eos_and_are_cut_off():
+    vocabulary = load_vocabulary(DataConfig())
+    assert vocabulary.ended([7, 8, 9], 4) == [7, 8, 9, 1]
+    assert vocabulary.ended([7, 8, 9], 3) == [7, 8, 1]
+    assert vocabulary.ended([], 2) == [1]

@@ -1,9 +1,12 @@
 """`python -m spade_jax.decoding` on the checkpoint of a run of two steps."""
 
 import io
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +18,11 @@ from spade_jax.decoding.__main__ import main
 
 CONFIG = Path(__file__).parents[1] / "pretrain" / "miniature.py"
 LINES = ["The state of the <extra_id_0> is", "", "strong", "We ask the Congress", "é" * 70]
+
+
+def typed(data: bytes) -> io.TextIOWrapper:
+    """A standard input of these bytes."""
+    return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +56,16 @@ def test_a_line_for_each_line_whatever_the_batches(run, tmp_path, capsys, monkey
     assert output.read_text(encoding="utf-8") == written.out
     assert {*tmp_path.iterdir()} == {path, output}
     capsys.readouterr()
-    monkeypatch.setattr(sys, "stdin", io.StringIO("\n".join(LINES)))
+    monkeypatch.setattr(sys, "stdin", typed("\n".join(LINES).encode()))
     assert main([*settings, "--input=-", "--batch_size=5"]) == 0
     assert capsys.readouterr().out == written.out
+    # A byte order mark, other ends of lines and white space around them make no difference.
+    other = "\ufeff" + "\r\n".join(f" {line}\t" for line in LINES)
+    path.write_bytes(other.encode())
+    monkeypatch.setattr(sys, "stdin", typed(other.encode()))
+    for source in (path, "-"):
+        assert main([*settings, f"--input={source}", "--batch_size=5"]) == 0
+        assert capsys.readouterr().out == written.out
 
 
 @pytest.mark.slow
@@ -130,14 +145,16 @@ def test_parameters_are_those_of_the_train_state(run):
     ("arguments", "status", "message"),
     [
         (["--input=nowhere.txt"], 1, "error: nowhere.txt: No such file or directory"),
-        (["--input=-", "--max_length=0"], 2, "error: decoding.max_length = 0: must be at least 1"),
+        (["--input=-", "--max_length=0"], 2, "error: --max_length = 0: must be at least 1"),
         (["--input=-", "--batch_size=0"], 2, "error: --batch_size = 0: must be at least 1"),
+        (["--input=-", "--seed=1180591620717411303424"], 2, "must be at most 4294967295"),
+        (["--input=-", "--temperature=nan"], 2, "error: --temperature = nan: must be at least 0"),
         (["--input=-", "--beams=360"], 2, "decoding.beams = 360: must be at most 359, the size"),
         (["--input=-", "--beams=2", "--temperature=1"], 2, "decoding.temperature = 1.0: must be 0"),
     ],
 )
 def test_wrong_settings(run, arguments, status, message, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("a line\n"))
+    monkeypatch.setattr(sys, "stdin", typed(b"a line\n"))
     capsys.readouterr()
     assert main([f"--checkpoint={run}", *arguments]) == status
     written = capsys.readouterr()
@@ -145,18 +162,28 @@ def test_wrong_settings(run, arguments, status, message, capsys, monkeypatch):
     assert written.out == ""
 
 
-def test_a_sentinel_that_is_none(run, capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.StringIO("the <extra_id_100>\n"))
-    assert main([f"--checkpoint={run}", "--input=-"]) == 2
-    assert "<extra_id_100>: no such sentinel; the vocabulary has <extra_id_0>" in (
-        capsys.readouterr().err
-    )
+@pytest.mark.parametrize(
+    ("data", "status", "message"),
+    [
+        (b"a\nthe <extra_id_100>\n", 2, "line 2: <extra_id_100>: no such sentinel; the vocabulary"),
+        (b"ok line\ncaf\xe9 line\n", 1, "line 2: is not UTF-8 (byte 0xe9 at 3); must be UTF-8"),
+    ],
+)
+def test_a_line_that_cannot_be_read(run, tmp_path, data, status, message, capsys, monkeypatch):
+    path = tmp_path / "input.txt"
+    path.write_bytes(data)
+    monkeypatch.setattr(sys, "stdin", typed(data))
+    capsys.readouterr()
+    for source, name in ((path, str(path)), ("-", "the standard input")):
+        assert main([f"--checkpoint={run}", f"--input={source}"]) == status
+        written = capsys.readouterr()
+        assert f"error: {name}, {message}" in written.err
+        assert written.out == ""
 
 
-def test_text_that_is_no_utf8(run, tmp_path, capsys):
-    (tmp_path / "latin.txt").write_bytes("é".encode("latin-1"))
-    assert main([f"--checkpoint={run}", f"--input={tmp_path / 'latin.txt'}"]) == 1
-    assert "latin.txt': is not UTF-8" in capsys.readouterr().err
+def test_no_directory_at_all(capsys):
+    assert main(["--checkpoint=", "--input=-"]) == 2
+    assert capsys.readouterr().err == "error: --checkpoint = '': must be a path\n"
 
 
 def test_a_directory_without_a_checkpoint(tmp_path, capsys):
@@ -171,3 +198,80 @@ def test_a_damaged_checkpoint_is_left_as_it_is(run, tmp_path, capsys):
     assert main([f"--checkpoint={tmp_path}", "--input=-"]) == 1
     assert "none of the checkpoints can be read" in capsys.readouterr().err
     assert (tmp_path / "checkpoints" / "2").is_dir()
+
+
+def test_it_says_which_step_it_opens(run, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", typed(b""))
+    capsys.readouterr()
+    assert main([f"--checkpoint={run}", "--input=-"]) == 0
+    assert f"{run}: step 2, the newest: train.best_metric is None" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("", "--output = '': is a folder"),
+        (".", "--output = '.': is a folder"),
+        ("/", "--output = '/': is a folder"),
+        ("absent/out", "--output = 'absent/out': cannot be written (No such file or directory)"),
+    ],
+)
+def test_an_output_that_cannot_be_is_refused_before_anything_is_read(
+    output, message, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdin", typed(b"a line\n"))
+    assert main(["--checkpoint=nowhere", "--input=-", f"--output={output}"]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_is_written_through(run, tmp_path, monkeypatch):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read = []
+    thread = threading.Thread(target=lambda: read.append(pipe.read_text()), daemon=True)
+    thread.start()
+    monkeypatch.setattr(sys, "stdin", typed(b"a line\nanother\n"))
+    arguments = [f"--checkpoint={run}", "--input=-", "--max_length=6", f"--output={pipe}"]
+    assert main(arguments) == 0
+    thread.join(10)
+    assert [text.count("\n") for text in read] == [2]
+    assert pipe.is_fifo()
+
+
+@pytest.fixture
+def standard_output(monkeypatch):
+    """Puts what a descriptor leads to in the place of the standard output."""
+    opened = []
+
+    def begin(descriptor):
+        opened.append(os.fdopen(descriptor, "w"))
+        monkeypatch.setattr(sys, "stdout", opened[-1])
+
+    yield begin
+    for file in opened:
+        file.close()
+
+
+def test_a_full_disk_is_the_outputs_fault(run, capsys, monkeypatch, standard_output):
+    monkeypatch.setattr(sys, "stdin", typed(b"a line\n"))
+    standard_output(os.open("/dev/full", os.O_WRONLY))
+    assert main([f"--checkpoint={run}", "--input=-", "--max_length=6"]) == 1
+    said = capsys.readouterr().err
+    assert said.endswith("error: the standard output: No space left on device\n")
+
+
+def test_it_ends_quietly_where_nobody_reads_on(run, capsys, monkeypatch, standard_output):
+    monkeypatch.setattr(sys, "stdin", typed(b"a line\n"))
+    ours, theirs = os.pipe()
+    os.close(ours)
+    standard_output(theirs)
+    assert main([f"--checkpoint={run}", "--input=-", "--max_length=6"]) == 128 + signal.SIGPIPE
+    assert "error" not in capsys.readouterr().err
+
+
+def test_a_closed_standard_output_is_said(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)
+    assert main(["--checkpoint=nowhere", "--input=-"]) == 2
+    assert "--output = None: must be a file where the standard" in capsys.readouterr().err

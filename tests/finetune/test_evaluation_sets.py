@@ -39,7 +39,8 @@ def test_eight_devices_find_what_one_finds(on_eight_devices, sets, tmp_path):
 
 def examples_of(name, pairs, split="validation", number=0):
     part = Part(name, TASKS[name.split("_")[0]], split, number, "test")
-    return EvaluationSet(part, [Pair(*pair) for pair in pairs], [], [], 0)
+    references = [target for _, _, target in pairs]
+    return EvaluationSet(part, [Pair(*pair) for pair in pairs], [], [], 0, 0, references)
 
 
 def test_several_sets_are_told_apart_and_each_task_counts_once():
@@ -66,7 +67,8 @@ def test_baselines():
     assert baseline(rte, training) == ("most common target", ["not_entailment"] * 3)
     task = TASKS["cnn_dailymail"]
     part = Part(task.name, task, "validation", 0, "test")
-    news = EvaluationSet(part, [Pair("0", "summarize: One two three four.", "x")], [], [], 0)
+    pair = Pair("0", "summarize: One two three four.", "x")
+    news = EvaluationSet(part, [pair], [], [], 0, 0, ["x"])
     training = Examined(part, 9, 9, 0, 0, "x", 2.4)
     assert baseline(news, training) == ("beginning of the input", ["One two"])
 
@@ -86,6 +88,7 @@ def test_baselines():
         ("mnli_mismatched", 1, ["neutral"] * 3, "MNLI-mm.tsv", "neutral " * 3),
         ("ax", 0, ["neutral", "?", "contradiction"], "AX.tsv", "neutral entailment contradiction"),
         ("stsb", 0, ["3.8", "7", "none"], "STS-B.tsv", "3.800 5.000 0.000"),
+        ("stsb", 0, ["nan", "inf", "-1"], "STS-B.tsv", "0.000 0.000 0.000"),
     ],
 )
 def test_submissions_are_what_the_leaderboard_takes(

@@ -1,5 +1,7 @@
 """Runs of the program from a pre-trained checkpoint to predictions; stopped, and started again."""
 
+import contextlib
+import hashlib
 import json
 import os
 import re
@@ -17,6 +19,7 @@ from prepared_rte import CLASSES, prepare_rte
 
 from finetune.__main__ import main
 from finetune.evaluation import Evaluator
+from spade_jax.training.config import RunError
 from spade_jax.training.workdir import Records, read_metrics
 
 HERE = Path(__file__).parent
@@ -210,8 +213,52 @@ def test_evaluation_alone_in_a_workdir_of_its_own(whole, arguments, tmp_path, ca
     best = json.loads((whole[0] / "results.json").read_text())
     assert json.loads((tmp_path / "results.json").read_text()) == best
     said = capsys.readouterr().out
-    assert f"Evaluating the parameters of {whole[0]}, step {best['step']}." in said
+    assert f"Evaluating the parameters of {whole[0]}, step {best['step']}, " in said
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_where_the_best_checkpoint_is_lost_the_best_of_the_others_is_evaluated(
+    whole, arguments, tmp_path, capsys
+):
+    workdir = tmp_path / "copy"
+    shutil.copytree(whole[0], workdir)
+    (workdir / "results.json").unlink()
+    # As if the fourth checkpoint back had been the best.
+    lines = [line | ({"score": 2.0} if line["step"] == 3 else {}) for line in read_lines(workdir)]
+    (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    shutil.rmtree(workdir / "checkpoints" / "3", ignore_errors=True)
+    assert main([*arguments, f"--workdir={workdir}"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"Evaluating the parameters of step \d+, the (best by|newest: none)", said)
+    assert "checkpoints/3: is not there)" in said
+    assert json.loads((workdir / "results.json").read_text())["step"] in (6, 9, 12)
+
+
+def read_lines(workdir):
+    return read_metrics(workdir / "metrics.jsonl")
+
+
+def test_results_stay_until_there_are_better_ones(whole, arguments, tmp_path, monkeypatch, capsys):
+    workdir = tmp_path / "copy"
+    shutil.copytree(whole[0], workdir)
+    before = {path: path.read_bytes() for path in workdir.iterdir() if path.is_file()}
+
+    def fail(*arguments):
+        raise RunError("the device is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Evaluator, "predict", fail)
+        assert main([*arguments, "--config.eval_only=True", f"--workdir={workdir}"]) == 1
+    assert {path: path.read_bytes() for path in workdir.iterdir() if path.is_file()} == before
+    # One that is damaged is said, and left.
+    (workdir / "results.json").write_text("{}")
+    capsys.readouterr()
+    assert main([*arguments, f"--workdir={workdir}"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {workdir / 'results.json'}: is damaged (step is missing); delete it, and the same "
+        "command evaluates again\n"
+    )
+    assert (workdir / "results.json").read_text() == "{}"
 
 
 def test_a_finished_run_predicts_another_test_set(whole, arguments, tmp_path):
@@ -224,6 +271,81 @@ def test_a_finished_run_predicts_another_test_set(whole, arguments, tmp_path):
     assert (workdir / "metrics.jsonl").read_bytes() == (whole[0] / "metrics.jsonl").read_bytes()
 
 
+@contextlib.contextmanager
+def replaced(path, text):
+    """Another content of the same length, at the same time; and then the former one again."""
+    before, state = path.read_text(), path.stat()
+    assert len(text) == len(before)
+
+    def write(content):
+        path.write_text(content)
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+    write(text)
+    yield
+    write(before)
+
+
+def test_results_and_checkpoints_tell_what_the_tables_held(whole, tables):
+    about = whole[0] / "checkpoints" / "12" / "position" / "about.json"
+    digests = {
+        f"{tables}/{split}.jsonl": hashlib.sha256(
+            (tables / f"{split}.jsonl").read_bytes()
+        ).hexdigest()[:16]
+        for split in ("train", "validation", "test")
+    }
+    by_split = dict(zip(("train", "validation", "test"), digests.items()))
+    assert json.loads((whole[0] / "results.json").read_text())["sources"] == {
+        split: {"local_pairs": dict([item])} for split, item in by_split.items()
+    }
+    assert json.loads(about.read_text())["data"] == {
+        f"task.{split}": dict([by_split[split]]) for split in ("train", "validation")
+    }
+
+
+def test_a_corrected_test_table_is_evaluated_anew(whole, arguments, tables, tmp_path):
+    workdir = tmp_path / "copy"
+    shutil.copytree(whole[0], workdir)
+    path = tables / "test.jsonl"
+    with replaced(path, path.read_text().replace("number 1", "number 7")):
+        assert main([*arguments, f"--workdir={workdir}"]) == 0
+        expected = [f"which: number {i}" for i in (0, 7, 2)]
+        assert [row["input"] for row in predictions(workdir, "test")] == expected
+    assert (workdir / "metrics.jsonl").read_bytes() == (whole[0] / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_another_table_under_the_same_name_is_refused(
+    whole, arguments, tables, tmp_path, capsys, split
+):
+    workdir = tmp_path / "copy"
+    shutil.copytree(whole[0], workdir)
+    files = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    path = tables / f"{split}.jsonl"
+    with replaced(path, path.read_text().replace("number 3", "number 8")):
+        assert main([*arguments, f"--workdir={workdir}"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: task.{split}: {path} held something else (digest ")
+        assert said.endswith(
+            f" when the run in {workdir} was last saved; must be as it was then, or use another "
+            "workdir\n"
+        )
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == files
+
+
+def test_evaluation_alone_with_other_settings_is_not_taken_for_the_end(
+    whole, arguments, tmp_path, capsys
+):
+    workdir = tmp_path / "copy"
+    shutil.copytree(whole[0], workdir)
+    before = json.loads((workdir / "results.json").read_text())
+    other = ["--config.eval_only=True", "--config.decoding.beams=2"]
+    assert main([*arguments, *other, f"--workdir={workdir}"]) == 0
+    assert json.loads((workdir / "results.json").read_text())["decoding"]["beams"] == 2
+    assert main([*arguments, f"--workdir={workdir}"]) == 0
+    assert json.loads((workdir / "results.json").read_text()) == before
+
+
 def test_a_task_of_tfds_under_its_real_name(pretrained, tmp_path, capsys):
     prepare_rte(tmp_path / "data")
     recipe = tmp_path / "rte.py"
@@ -234,7 +356,8 @@ def test_a_task_of_tfds_under_its_real_name(pretrained, tmp_path, capsys):
     assert main([f"--config={recipe}", start, *options, *places]) == 0
     assert "rte: 30 training examples" in capsys.readouterr().out
     results = json.loads((tmp_path / "run" / "results.json").read_text())
-    assert results["sources"] == {"validation": {"rte": "validation"}, "test": {"rte": "test"}}
+    for split in ("train", "validation", "test"):
+        assert list(results["sources"][split]["rte"]) == [f"glue/rte/2.0.0 {split}"]
     assert list(results["splits"]) == ["validation"]
     assert results["splits"]["validation"]["examples"] == 5
     rows = predictions(tmp_path / "run", "validation")

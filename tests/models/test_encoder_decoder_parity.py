@@ -89,10 +89,14 @@ def test_greedy_decoding(case):
         mask = jnp.asarray(golden["in/attention_mask"])
         encoded = model.encode(golden["in/input_ids"], segment_ids=mask)
         length = ids.shape[1] - 1
-        step, cache = model.stepwise(encoded, length=length, encoded_segment_ids=mask)
+
+        def step(tokens, cache):
+            logits, cache = model.extend(tokens[:, None], cache)
+            return logits[:, 0], cache
+
         return sample(
             step,
-            cache,
+            model.init_cache(encoded, length=length, encoded_segment_ids=mask),
             rows=len(ids),
             length=length,
             end_id=-1,  # The authors' were written to their full length.

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from pretrain.__main__ import main
+from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.training.lock import only_run
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -32,9 +34,24 @@ MINIATURE = f"--config={HERE / 'miniature.py'}"
         ([MINIATURE, "--config.train.steps.x=1"], 2, "config.train.steps = 24: has no setting 'x'"),
         ([MINIATURE, "--config.data.sources.7.kind=text"], 2, "config.data.sources.7: no such"),
         ([MINIATURE, "--config.model.attention.num_heads", "3"], 2, "num_heads = 3: must divide"),
+        (
+            [MINIATURE, "--config.model.attention.radius=9"],
+            2,
+            "config.model.attention.radius: is called model.mixers.window.radius now",
+        ),
+        (
+            [MINIATURE, "--config.model.ssm.state_size=8"],
+            2,
+            "config.model.ssm: is called model.mixers.s4 now",
+        ),
         ([MINIATURE, "--config.model.mixers.s4.state_size=5"], 2, "model.mixers.s4.state_size = 5"),
         ([MINIATURE, "--config.model.mixers.s4.num_copies=5"], 2, "model.mixers.s4.num_copies = 5"),
         ([MINIATURE, "--config.model.mixers.window.radius=0"], 2, "model.mixers.window.radius = 0"),
+        (
+            [MINIATURE, "--config.train.best_metric=los"],
+            2,
+            "train.best_metric = 'los': must be one of loss, accuracy, bits_per_byte; did you mean",
+        ),
         ([MINIATURE, "--config.samples=9"], 2, "samples = 9: must be at most train.batch_size = 8"),
     ],
 )
@@ -59,6 +76,32 @@ def test_another_form_of_command_line(arguments, message, tmp_path, capsys):
         main([*arguments, f"--workdir={tmp_path / 'run'}"])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--workdir="], "--workdir = '': must be a path"),
+        (["--workdir=run\0"], r"--workdir = 'run\x00': must be text in UTF-8 without NUL"),
+        (["--workdir=run\udcff"], r"--workdir = 'run\udcff': must be text in UTF-8 without NUL"),
+        (["--workdir=run", "--timeout=inf"], "--timeout = inf: must be at most 1000000.0"),
+        (["--workdir=run", "--processes=" + "9" * 30], "must be at most 1048576"),
+        (["--workdir=run", "--processes=two"], "--processes = 'two': must be a whole number"),
+        (
+            ["--workdir=run", "--coordinator=a:99999", "--processes=2", "--process=0"],
+            "--coordinator = 'a:99999': must be HOST:PORT",
+        ),
+        (["--workdir=run", "--config.model=3"], "config.model = 3: must be ModelConfig, not int"),
+    ],
+)
+def test_wrong_options(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main([MINIATURE, *arguments]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert message in said
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -102,6 +145,16 @@ def test_a_workdir_that_cannot_be_written(tmp_path, capsys):
     assert main([MINIATURE, f"--workdir={tmp_path / 'file'}"]) == 2
     assert "file': must be a directory that can be written to" in capsys.readouterr().err
     assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_checkpoints_that_are_a_file(tmp_path, capsys):
+    (tmp_path / "checkpoints").write_text("mine")
+    assert main([MINIATURE, f"--workdir={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert "its checkpoints must be a directory, not a file" in said
+    assert said.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoints"]
+    assert (tmp_path / "checkpoints").read_text() == "mine"
 
 
 def test_fewer_documents_than_a_batch(tmp_path, capsys):
@@ -155,6 +208,17 @@ def test_another_configurations_workdir_is_refused(finished, capsys):
     assert contents(workdir) == before
 
 
+def test_a_workdir_that_another_run_holds_is_refused(finished, capsys):
+    workdir, arguments = finished
+    with only_run(workdir, Checkpoints(workdir / "checkpoints", 1), print):
+        before = contents(workdir)
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert "is in use by another run (of " in said
+        assert said.count("\n") == 1
+        assert contents(workdir) == before
+
+
 def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
     from pretrain import program
 
@@ -176,3 +240,24 @@ def test_where_parameters_lie_is_printed_and_nothing_trained(tmp_path, capsys):
     assert "Parameters on 1 devices: data 1 x fsdp 1 x tensor 1 x sequence 1" in said
     assert re.search(r"embedding +│ 384 x 16 +│ tensor x fsdp +│ +24.00 KiB", said), said
     assert not (tmp_path / "run").exists()
+
+
+def test_other_text_under_the_same_name_is_refused(tmp_path, capsys):
+    """Of the same length: neither to learn from nor to be measured by."""
+    lines = {"train": "The union is strong. " * 40, "validation": "Peace and commerce. " * 20}
+    for split, line in lines.items():
+        (tmp_path / f"{split}.txt").write_text(f"{line}\n")
+    source = "--config.data.sources.0"
+    files = [f"{source}.{split}={tmp_path}/{split}.txt" for split in lines]
+    arguments = [MINIATURE, f"{source}.kind=text", *files, f"--workdir={tmp_path / 'run'}"]
+    arguments += ["--config.train.steps=1", "--config.optimizer.warmup_steps=0"]
+    assert main(arguments) == 0
+    for split, line in lines.items():
+        path = tmp_path / f"{split}.txt"
+        path.write_text(f"{line[::-1]}\n")
+        capsys.readouterr()
+        assert main(arguments) == 2
+        said = capsys.readouterr().err
+        assert said.startswith(f"error: data.sources.0.{split}: {path} held something else (diges")
+        assert said.count("\n") == 1
+        path.write_text(f"{line}\n")

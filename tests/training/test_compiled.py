@@ -1,8 +1,12 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from pretrain import compile as compile_program
 from pretrain.compile import main
 from spade_jax.config import ConfigError
 from spade_jax.training import hlo
@@ -47,6 +51,13 @@ def test_topologies():
         ("v5:4x4", "--topology = 'v5:4x4': no such kind; did you mean 'v5p'?"),
         ("v5e:16", "--topology = 'v5e:16': must have 2 number(s) of devices behind the colon"),
         ("cpu:0", "--topology = 'cpu:0': must have 1 number(s) of devices behind the colon"),
+        ("v5e:16x32", "--topology = 'v5e:16x32': must have at most 256 devices of v5e"),
+        ("v4:2x2x" + "9" * 5000, "--topology = 'v4:2x2x9"),
+        ("v5p:2x²x2", "--topology = 'v5p:2x²x2': must have 3 number(s) of devices behind"),
+        ("cpu:70000", "--topology = 'cpu:70000': must have at most 1024 devices of cpu"),
+        ("v5e:4x4 --slices=0", "--slices = 0: must be at least 1"),
+        ("v5e:4x4 --slices=" + "9" * 20, "--slices = 99999999999999999999: must be at most 1024"),
+        ("v5e:4x4 --slices=two", "--slices = 'two': must be a whole number"),
         ("gpu:8", "--topology = 'gpu:8': must be at most the 0 gpu device(s) here"),
         ("cpu:8 --slices=2", "--slices = 2: must be 1 with --topology = 'cpu:8'"),
     ],
@@ -56,6 +67,37 @@ def test_wrong_topologies(topology, message, capsys):
     said = capsys.readouterr().err
     assert said.startswith(f"error: {message}")
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere/report.json", "nowhere/report.json': cannot be written (No such file"),
+        ("folder", "folder': is a folder; must be a file to write"),
+    ],
+)
+def test_a_report_that_cannot_be_written_is_said_before_there_is_one(
+    name, message, tmp_path, capsys, monkeypatch
+):
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(compile_program, "devices", None)
+    assert main([MINIATURE, "--topology=cpu:1", f"--json={tmp_path / name}"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --json = '")
+    assert message in said
+
+
+def test_what_xla_ends_the_process_for_is_not_lost():
+    """It does so itself, and where its standard error is shut, without a word."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pretrain.compile", MINIATURE, "--topology=cpu:1"],
+        env={**os.environ, "XLA_FLAGS": "--xla_no_such_flag=3"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "Unknown flag in XLA_FLAGS: --xla_no_such_flag=3" in done.stderr
 
 
 def test_a_kind_must_be_named():

@@ -3,6 +3,7 @@ import pytest
 from stand_in import VOCAB, StandIn, batch
 
 from spade_jax.training import sharding
+from spade_jax.training.best import PRETRAINING_METRICS
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.evaluation import evaluate
 from spade_jax.training.step import make_trainer
@@ -35,6 +36,7 @@ def test_every_token_weighs_the_same_and_padding_rows_nothing(trainer):
     log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     losses = -np.take_along_axis(log_probs, targets[..., None], -1)[..., 0][targets > 0]
     right = (logits.argmax(-1) == targets)[targets > 0]
+    assert {*result} == {*PRETRAINING_METRICS, "tokens"}
     assert result["tokens"] == len(losses)
     np.testing.assert_allclose(result["loss"], losses.mean(), rtol=1e-5)
     np.testing.assert_allclose(result["accuracy"], right.mean(), rtol=1e-12)

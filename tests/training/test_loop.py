@@ -1,5 +1,6 @@
 import dataclasses
 import io
+import math
 import os
 import signal
 
@@ -197,18 +198,22 @@ def start_towards(workdir, top, signal_at=None, **changes):
     return start(workdir, signal_at=signal_at, train=config, evaluation=evaluation)
 
 
+def best(outcome):
+    return max(outcome.scores, key=outcome.scores.get)
+
+
 def test_the_best_checkpoint_stays_beside_the_newest(tmp_path):
     outcome, _ = start_towards(tmp_path, 4, best_metric="score")
-    assert (outcome.step, outcome.best_step) == (12, 4)
+    assert (outcome.step, best(outcome)) == (12, 4)
     assert saved_steps(tmp_path) == [4, 12]
 
 
 def test_a_run_ends_when_nothing_gets_better_and_is_then_finished(tmp_path):
     outcome, _ = start_towards(tmp_path, 4, best_metric="score", patience=3)
-    assert (outcome.step, outcome.best_step, outcome.finished) == (7, 4, True)
+    assert (outcome.step, best(outcome), outcome.finished) == (7, 4, True)
     assert saved_steps(tmp_path) == [4, 7]
     again, _ = start_towards(tmp_path, 4, best_metric="score", patience=3)
-    assert (again.step, again.best_step, again.was_finished) == (7, 4, True)
+    assert (again.step, best(again), again.was_finished) == (7, 4, True)
     assert len(metrics(tmp_path)) == 14
 
 
@@ -216,5 +221,44 @@ def test_patience_survives_a_stop(tmp_path):
     outcome, _ = start_towards(tmp_path, 4, signal_at=4, best_metric="score", patience=3)
     assert (outcome.step, outcome.finished) == (5, False)
     outcome, _ = start_towards(tmp_path, 4, best_metric="score", patience=3)
-    assert (outcome.step, outcome.best_step, outcome.finished) == (7, 4, True)
+    assert (outcome.step, best(outcome), outcome.finished) == (7, 4, True)
     assert saved_steps(tmp_path) == [4, 7]
+
+
+def test_a_metric_that_is_always_the_same_is_said_and_ends_nothing(tmp_path):
+    config = dataclasses.replace(
+        TRAIN, eval_every=2, checkpoint_every=12, keep=1, best_metric="score", patience=2
+    )
+    same = {"loss": 1.0, "score": 0.0}
+    outcome, screen = start(tmp_path, train=config, evaluation=lambda params: same)
+    assert (outcome.step, outcome.finished) == (12, True)
+    assert outcome.scores == dict.fromkeys(range(2, 13, 2), 0.0)
+    assert screen.count("score is 0.000 at both evaluations: as long as it is the same") == 1
+
+
+def test_nan_at_the_first_evaluation_does_not_stay_the_best(tmp_path):
+    config = dataclasses.replace(
+        TRAIN, eval_every=2, checkpoint_every=12, keep=1, best_metric="score", patience=3
+    )
+    scores = iter([math.nan, 0.1, 0.3, 0.2, 0.2, 0.2])
+    outcome, _ = start(
+        tmp_path, train=config, evaluation=lambda params: {"loss": 1.0, "score": next(scores)}
+    )
+    assert outcome.step == 12
+    assert saved_steps(tmp_path) == [6, 12]
+
+
+def test_scores_are_known_without_the_metrics_file(tmp_path):
+    """As where checkpoints/ alone was copied: the best checkpoint is not given up."""
+    config = dataclasses.replace(TRAIN, eval_every=2, keep=1, best_metric="score")
+    scores = iter([0.1, 0.3, 0.2, 0.2, 0.2, 0.2, 0.2])
+
+    def evaluation(params):
+        return {"loss": 1.0, "score": next(scores)}
+
+    outcome, _ = start(tmp_path, signal_at=6, train=config, evaluation=evaluation)
+    assert (outcome.step, saved_steps(tmp_path)) == (7, [4, 7])
+    (tmp_path / "metrics.jsonl").unlink()
+    outcome, _ = start(tmp_path, train=config, evaluation=evaluation)
+    assert outcome.scores == {2: 0.1, 4: 0.3, 6: 0.2, 8: 0.2, 10: 0.2, 12: 0.2}
+    assert saved_steps(tmp_path) == [4, 12]

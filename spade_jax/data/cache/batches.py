@@ -122,9 +122,11 @@ class CachedBatches:
         """
         try:
             position = json.loads(state)
-            step = int(position["step"])
+            step = position["step"]
             drawn, by = position["numbers_drawn"], position["drawn_by"]
-        except (ValueError, KeyError, TypeError):
+            if type(step) is not int or not 0 <= step < 2**63:
+                raise ValueError(step)
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise DataError(
                 f"position in the data: {len(state)} bytes that are no position in a cache; must "
                 "be of a run with data.cache"

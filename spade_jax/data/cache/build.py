@@ -25,10 +25,11 @@ from spade_jax.data.cache.manifest import (
     write_json,
 )
 from spade_jax.data.config import DataConfig, DataError, Split
-from spade_jax.data.prepared import count_examples, load_builder
+from spade_jax.data.contents import digest_files
+from spade_jax.data.prepared import count_examples, load_builder, split_files
 from spade_jax.data.sources import (
     DocumentSource,
-    check_source,
+    check_sources,
     has_split,
     list_files,
     name_sources,
@@ -102,8 +103,9 @@ def build_cache(
         for number, source in enumerate(config.sources)
         if has_split(source, split)
     ]
+    for split in _SPLITS:
+        check_sources(config.sources, split)
     for split, number in splits:
-        check_source(config.sources[number], split)
         if config.sources[number].kind == "tfds":
             examples = count_examples(config.sources[number], split)
             require(
@@ -144,10 +146,10 @@ def build_cache(
 def _inputs(config: DataConfig, split: Split, number: int) -> list[Any]:
     """What tells the text of a build from that of one before."""
     source = config.sources[number]
+    # The build reads all of it anyway, many times as slowly.
     if source.kind == "tfds":
-        return [load_builder(source).info.full_name]
-    files = list_files(source, split)
-    return [[path, int(tf.io.gfile.stat(path).length)] for path in files]
+        return [load_builder(source).info.full_name, digest_files(split_files(source, split))]
+    return [digest_files(list_files(source, split))]
 
 
 def _refuse_another_build(output: Path, build: str, where: str) -> None:

@@ -9,9 +9,24 @@ from typing import Any
 from spade_jax.config import ConfigError, from_dict
 from spade_jax.data.config import DataConfig, DataError, Split
 from spade_jax.files import whole
+from spade_jax.stored import read_json
 
 MANIFEST = "cache.json"
 FORMAT = 1
+
+# What `cache.json` is like.
+_SHAPE = {
+    "format": int,
+    "definition": {
+        "vocabulary": str,
+        "sources": [
+            {"kind": str, "name": (str, None), "field": str, "train": [str], "validation": [str]}
+        ],
+        "segment_lengths": [int],
+    },
+    "dtype": ("<u2", "<i4"),
+    "files": [{"segments": int, "bytes": int, "crc32": int, "source": int, "length": int}],
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,24 +142,21 @@ def read_manifest(directory: Path, where: str) -> Manifest | None:
     Raises:
       DataError: it cannot be read, or is of another format.
     """
-    try:
-        values = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    path, name = directory / MANIFEST, f"{where}: {MANIFEST}"
+    advice = "build the cache again"
+    values = read_json(path, dict, advice=advice, error=DataError, name=name)
+    if values is None:
         return None
-    except OSError as error:
-        raise DataError(f"{where}: {MANIFEST} cannot be read: {error.strerror}") from None
-    except ValueError:
-        raise DataError(f"{where}: {MANIFEST} is damaged; build the cache again") from None
-    found = values.get("format") if isinstance(values, dict) else None
-    if found != FORMAT:
+    if values.get("format") != FORMAT:
         raise DataError(
-            f"{where}: is a cache of format {found!r}, but must be of format {FORMAT}; build "
-            "another one"
+            f"{where}: is a cache of format {values.get('format')!r}, but must be of format "
+            f"{FORMAT}; build another one"
         )
+    values = read_json(path, _SHAPE, advice=advice, error=DataError, name=name)
     try:
         return from_dict(Manifest, values, MANIFEST)
     except ConfigError as error:
-        raise DataError(f"{where}: is damaged ({error}); build the cache again") from None
+        raise DataError(f"{where}: is damaged ({error}); {advice}") from None
 
 
 def _differences(
