@@ -8,6 +8,7 @@ import random
 import time
 import types
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 from finetune.config import FinetuneConfig
 from pretrain.config import PretrainConfig
 from spade_jax.command_line import read_settings
-from spade_jax.config import ConfigError, from_dict
+from spade_jax.config import ConfigError, MixerConfig, from_dict
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.training import command_line
 from spade_jax.training.config import HostsConfig
@@ -26,6 +27,8 @@ BASES = {
     FinetuneConfig: read_settings(str(ROOT / "configs/finetune/quickstart.py"), {}, "finetune"),
 }
 BASES[FinetuneConfig]["model"] = BASES[PretrainConfig]["model"]
+for base in BASES.values():
+    base["optimizer"]["group_rates"] = [["ssm", 1e-3]]
 BASES[DecodingConfig] = {}
 BASES[HostsConfig] = {"coordinator": "localhost:1234", "processes": 2, "process": 0}
 VALUES = [
@@ -47,6 +50,9 @@ def numbers(hint, path):
     elif origin in (types.UnionType, typing.Union):
         for option in options:
             yield from numbers(option, path)
+    elif origin is Mapping:
+        for kind in BASES[PretrainConfig]["model"]["mixers"]:
+            yield from numbers(MixerConfig.KINDS[kind], [*path, kind])
     elif origin is tuple:
         entries = [options[0]] if options[-1] is ... else options
         for index, entry in enumerate(entries):

@@ -214,7 +214,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], where: str = "config") ->
         if name in moved:
             raise ConfigError(f"{where}.{name}: is called {moved[name]} now")
         if name not in fields:
-            raise ConfigError(f"{where}.{name}: no such setting{nearest(str(name), fields)}")
+            name = shorten(str(name))
+            raise ConfigError(f"{where}.{name}: no such setting{nearest(name, fields)}")
         if fields[name].init:
             arguments[name] = _coerce(hints[name], value, f"{where}.{name}")
     missing = [

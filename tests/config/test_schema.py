@@ -24,6 +24,7 @@ from spade_jax.config import (
     require_pattern,
     shown,
 )
+from spade_jax.config.pattern import Group
 from spade_jax.config.schema import field_hints
 from spade_jax.mixers import S4
 
@@ -41,7 +42,7 @@ CONFIGS = {
     value
     for module in MODULES
     for value in vars(module).values()
-    if dataclasses.is_dataclass(value) and value is not Range
+    if dataclasses.is_dataclass(value) and value not in (Range, Group)
 }
 
 
