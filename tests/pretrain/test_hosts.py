@@ -169,7 +169,7 @@ def test_a_coordinator_that_nobody_else_reaches(tmp_path):
             {"coordinator": "a:1", "processes": 2, "process": 2},
             "--process = 2: must be from 0 to 1",
         ),
-        ({"timeout": 0.0}, "--timeout = 0.0: must be above 0 seconds"),
+        ({"timeout": 0.0}, "--timeout = 0.0: must be at least 0.001"),
     ],
 )
 def test_wrong_settings_of_hosts(settings, message):

@@ -126,7 +126,7 @@ for number, mesh in enumerate(sizes):
         }
     )
     checkpoints = Checkpoints(directory / str(number), keep=1)
-    checkpoints.save(3, state, lambda: b"", {})
+    checkpoints.save(3, state, lambda: b"", {"settings": {}, "vocabulary": ""})
     checkpoints.wait()
     checkpoints.close()
     trainers.append(trainer)
