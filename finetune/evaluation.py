@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Console
 
 from spade_jax.data.metrics import score
-from spade_jax.data.pairs import EvaluationSet, Examined
+from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet
+from spade_jax.data.text_to_text.inspection import Examined
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import BeamConfig, DecodingConfig
 from spade_jax.decoding.generate import bucket_length, make_generator

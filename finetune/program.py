@@ -15,11 +15,13 @@ from finetune.evaluation import Evaluator, baseline, combine, measure, metric_na
 from finetune.initial import initial_state, plan, resolve_vocabulary
 from spade_jax.config import require, require_choice
 from spade_jax.data.config import DataError
-from spade_jax.data.pairs import EvaluationSet, Examined, evaluation_sets, examine, train_pairs
-from spade_jax.data.parts import Looked, Part, check_splits, digest_parts, look_through, parts
-from spade_jax.data.text_to_text import SPLITS, Split
+from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet, evaluation_sets
+from spade_jax.data.text_to_text.inspection import Examined, Looked, examine, look_through
+from spade_jax.data.text_to_text.splits import Part, check_splits, digest_parts, parts
+from spade_jax.data.text_to_text.task import SPLITS, Split
+from spade_jax.data.text_to_text.training_batches import train_pairs
+from spade_jax.data.text_to_text.vocabulary_coverage import Losses, check_labels
 from spade_jax.data.vocabulary import load_vocabulary
-from spade_jax.data.writable import Losses, check_labels
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.flops import train_step_flops
 from spade_jax.training import hosts, loop

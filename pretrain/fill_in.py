@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from spade_jax.data.passages import filled_passage, masked_passage
+from spade_jax.data.masked_text import filled_passage, masked_passage
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate

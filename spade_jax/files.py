@@ -21,7 +21,7 @@ def unfinished(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Gives a name to write to, which becomes `path` at the end: an interruption leaves what was
     there before, and an error nothing else."""
     partial = unfinished(path)
@@ -105,7 +105,7 @@ def open_output(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]
         return
     target = _followed(path)
     sweep(target.parent, _literally(target.name))
-    with whole(target) as partial:
+    with atomic_write(target) as partial:
         if target.exists():
             shutil.copymode(target, partial)
         with _opened(partial, mode, path) as file:

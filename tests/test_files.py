@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from spade_jax.config import ConfigError
-from spade_jax.files import check_output, open_output, sweep, unfinished, whole
+from spade_jax.files import atomic_write, check_output, open_output, sweep, unfinished
 
 
 def write(path, text="new\n"):
@@ -162,7 +162,7 @@ def test_what_killed_processes_left_is_swept_and_what_others_write_is_not(tmp_pa
     other = unfinished(tmp_path / "other.png")
     other.write_text("half")
     (tmp_path / ".mine.unfinished").write_text("")
-    with whole(tmp_path / "loss.png") as alive:
+    with atomic_write(tmp_path / "loss.png") as alive:
         alive.write_text("more than half")
         sweep(tmp_path, "loss.png")
         assert not dead.exists()

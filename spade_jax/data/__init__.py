@@ -1,6 +1,8 @@
 """Text in, batches of numpy arrays out: the only place that imports TensorFlow or seqio.
 
-`config` imports neither; `pipeline` is where training meets data.
+`config` and `task_config` import neither. `pipeline` is where pre-training meets data: `sources`
+read documents, `denoising` makes seqio Tasks of them, `cache` keeps their tokens. `text_to_text` is
+where fine-tuning does.
 """
 
 import os

@@ -1,12 +1,12 @@
 """What the model reads, as frozen dataclasses that import neither TensorFlow nor seqio."""
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from spade_jax.config import MAX_LENGTH, ConfigError, Range, Seed, check_fields, require
 
 Split = Literal["train", "validation"]
+SPLITS: tuple[Split, ...] = ("train", "validation")
 
 Weight = Annotated[float, Range(1e-12, 1e12)]
 # Of examples held back for shuffling, which TensorFlow makes room for at once.
@@ -16,16 +16,6 @@ ExtraIds = Annotated[int, Range(1, MAX_LENGTH)]
 
 class DataError(ConfigError):
     """Data that cannot be read as the configuration says: names the file or setting at fault."""
-
-
-def require_same_data(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises DataError where a position in the data was saved with other data than there is now."""
-    for name, value in now.items():
-        if saved.get(name) != value:
-            raise DataError(
-                f"position in the data: was saved with {name} = {saved.get(name)!r}, but this run "
-                f"has {value!r}; must be the same"
-            )
 
 
 @dataclasses.dataclass(frozen=True)

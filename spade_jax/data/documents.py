@@ -1,24 +1,20 @@
 """The documents in a file: text, JSON lines or TFRecord, plain or gzip.
 
-Text and JSON lines are read in Python, for TensorFlow takes the end of a truncated gzip file for
-the end of the text. "Document i of file f" is a pure function of f and i, so that tf.data can save
-and restore a position in it; that files stay open in between is only a matter of speed.
+"Document i of file f" is a pure function of f and i, so that tf.data can save and restore a
+position in it; that files stay open in between is only a matter of speed.
 """
 
 import collections
-import gzip
-import json
-import sys
 import threading
-import zlib
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from etils import epath
 
-from spade_jax.data._tensorflow import tf
+from spade_jax.data._tensorflow import first_line, tf
 from spade_jax.data.config import DataError, SourceConfig
+from spade_jax.data.text_files import read_file, read_json, read_lines
 from spade_jax.data.utf8 import decode_utf8
 
 _OPEN_FILES = 64
@@ -54,13 +50,9 @@ def _read_records(path: str, field: str) -> Iterator[bytes]:
         raise DataError(f"{path}: {first_line(error)}") from None
 
 
-def first_line(error: tf.errors.OpError) -> str:
-    """TensorFlow's own words, without what it says about itself."""
-    return error.message.split("\n")[0].split("}} ")[-1].split(" [Op:")[0]
-
-
 def _read_texts(path: str, kind: str, field: str) -> Iterator[bytes]:
-    for number, line in enumerate(read_lines(path, whole=kind == "files"), start=1):
+    texts = [read_file(path)] if kind == "files" else read_lines(path)
+    for number, line in enumerate(texts, start=1):
         where = path if kind == "files" else f"{path}, line {number}"
         text = decode_utf8(line, where, first=number == 1)
         if kind in ("jsonl", "sotu") and text.strip():
@@ -69,49 +61,6 @@ def _read_texts(path: str, kind: str, field: str) -> Iterator[bytes]:
             yield text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise DataError(f"{where}: is not Unicode text ({error.reason})") from None
-
-
-def read_lines(path: str, whole: bool) -> Iterator[bytes]:
-    """Lines of a file without their ends, or all of it as one line."""
-    try:
-        with epath.Path(path).open("rb") as file:
-            stream: Any = gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
-            if whole:
-                yield stream.read()
-            else:
-                for line in stream:
-                    yield line.rstrip(b"\r\n")
-    except EOFError:
-        raise DataError(f"{path}: is truncated; must be a whole gzip file") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(f"{path}: is damaged or no gzip file ({error})") from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-
-
-def read_json(line: str, where: str) -> dict[str, Any]:
-    """The JSON object that a line is.
-
-    Raises:
-      DataError: it is none, or is nested more deeply or has longer numbers than Python reads.
-    """
-    try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(
-            f"{where}: is not JSON ({error.msg} at column {error.colno}); must be an object such "
-            'as {"name": "…"}'
-        ) from None
-    except RecursionError:
-        raise DataError(f"{where}: is JSON of too many levels; must be an object") from None
-    except ValueError:
-        digits = sys.get_int_max_str_digits()
-        raise DataError(
-            f"{where}: has a number of more than {digits} digits; must have shorter ones"
-        ) from None
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: is a JSON {type(record).__name__}; must be an object")
-    return record
 
 
 def _json_field(line: str, field: str, where: str) -> str:
@@ -159,6 +108,8 @@ class DocumentReader:
         self._open: collections.OrderedDict[tuple[str, int], Iterator[bytes]] = (
             collections.OrderedDict()
         )
+        # Not when modules are gone already, at the end of Python.
+        weakref.finalize(self, self._open.clear)
         self._lock = threading.Lock()
 
     def documents(self, path: tf.Tensor, shard: int, num_shards: int) -> tf.data.Dataset:

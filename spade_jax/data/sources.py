@@ -1,28 +1,22 @@
 """Sources of documents as seqio sees them, and what can be checked before training begins."""
 
-import collections
-import glob
-import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import seqio
 from etils import epath
 
-from spade_jax.data import prepared
+from spade_jax.data import tfds_datasets
 from spade_jax.data._tensorflow import NumpyIterator, tf
-from spade_jax.data.config import DataError, SourceConfig, Split
-from spade_jax.data.contents import digest_files
-from spade_jax.data.documents import DocumentReader, first_line, read_documents
+from spade_jax.data.config import SPLITS, SourceConfig, Split
+from spade_jax.data.digests import digest_files
+from spade_jax.data.documents import DocumentReader, read_documents
+from spade_jax.data.input_files import SHIPPED_TEXT, check_disjoint, glob_files
 
-SHIPPED_TEXT = epath.Path(__file__).parent / "text"
 # Local files of up to this size together are read through before training begins.
 CHECKED_BYTES = 32 * 2**20
 # Of up to this size their contents are compared with those at the last checkpoint.
 DIGESTED_BYTES = 2**30
-
-_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 def list_files(config: SourceConfig, split: Split) -> list[str]:
@@ -34,81 +28,6 @@ def list_files(config: SourceConfig, split: Split) -> list[str]:
     if config.kind == "sotu":
         return [str(SHIPPED_TEXT / f"sotu.{split}.jsonl.gz")]
     return glob_files(getattr(config, split), f"data.sources.{split}")
-
-
-def glob_files(names: str | Iterable[str], setting: str) -> list[str]:
-    """The files that paths and globs lead to, those of each glob sorted.
-
-    What is the path of a file is that file, whatever letters it has, and folders that are there are
-    those: only what is neither is a glob, or, of one string, several separated by commas.
-
-    Raises:
-      DataError: one without a file, or a file named twice.
-    """
-    if isinstance(names, str):
-        names = [names] if is_file(names) else names.split(",")
-    patterns = [name if is_file(name) else name.strip() for name in names if name.strip()]
-    files: list[str] = []
-    for pattern in patterns:
-        try:
-            found = [pattern] if is_file(pattern) else _matching(pattern)
-        except tf.errors.OpError as error:
-            raise DataError(f"{setting} = {pattern!r}: {first_line(error)}") from None
-        if not found:
-            raise DataError(
-                f"{setting} = {pattern!r}: no such file; must be a path, or a glob that matches "
-                "files"
-            )
-        files += found
-    counts = collections.Counter(map(_real, files))
-    twice = [path for path in files if counts[_real(path)] > 1]
-    if twice:
-        raise DataError(f"{setting} = {','.join(patterns)!r}: names {twice[0]} twice")
-    return files
-
-
-def is_file(path: str) -> bool:
-    """Whether a path is that of a file, and no folder."""
-    try:
-        return tf.io.gfile.exists(path) and not tf.io.gfile.isdir(path)
-    except tf.errors.OpError:  # A list of files of a remote system is no name there.
-        return False
-
-
-def _matching(pattern: str) -> list[str]:
-    """The files that a glob matches, sorted."""
-    folder, _, name = pattern.rpartition("/")
-    if set(folder) & set("*?["):
-        while folder and not tf.io.gfile.isdir(folder):
-            folder, _, above = folder.rpartition("/")
-            name = f"{above}/{name}"
-        pattern = f"{glob.escape(folder)}/{name}" if folder else pattern
-    return sorted(path for path in tf.io.gfile.glob(pattern) if not tf.io.gfile.isdir(path))
-
-
-def _real(path: str) -> str:
-    """The one name of a local file."""
-    return path if "://" in path else os.path.realpath(path)
-
-
-def check_disjoint(sets: Iterable[tuple[str, Any, Iterable[str]]]) -> None:
-    """Looks for a file, under whatever name, that is in sets which must have none in common.
-
-    Args:
-      sets: of each the setting, its value and its files; those of one setting may share files.
-
-    Raises:
-      DataError: there is one.
-    """
-    seen: dict[str, str] = {}
-    for setting, value, files in sets:
-        for path in files:
-            other = seen.setdefault(_real(path), setting)
-            if other != setting:
-                raise DataError(
-                    f"{setting} = {value!r}: {path} is in {other} as well; a file must be in one "
-                    "of them only"
-                )
 
 
 class DocumentSource(seqio.DataSource):
@@ -128,7 +47,7 @@ class DocumentSource(seqio.DataSource):
         self._reader = DocumentReader(config)
         self._shuffle_buffer = shuffle_buffer
         self._salt = salt
-        super().__init__([s for s in _SPLITS if has_split(config, s)])
+        super().__init__([s for s in SPLITS if has_split(config, s)])
 
     @property
     def supports_arbitrary_sharding(self) -> bool:
@@ -150,7 +69,7 @@ class DocumentSource(seqio.DataSource):
         shard_info = shard_info or seqio.ShardInfo(index=0, num_shards=1)
         seed = None if seed is None else seed + self._salt
         if self.config.kind == "tfds":
-            texts = prepared.read_texts(
+            texts = tfds_datasets.read_texts(
                 self.config, split, shuffle_files=shuffle, seed=seed, shard_info=shard_info
             )
         else:
@@ -185,11 +104,8 @@ def iterate_documents(config: SourceConfig, split: Split) -> Iterator[bytes]:
     """
     check_source(config, split)
     source = DocumentSource(config)
-    try:
-        for example in NumpyIterator(source.get_dataset(split, shuffle=False)):
-            yield example["text"]
-    except tf.errors.OpError as error:
-        raise streaming_error(error, name_sources([source])) from None
+    for example in NumpyIterator(source.get_dataset(split, shuffle=False), name_sources([source])):
+        yield example["text"]
 
 
 def has_split(config: SourceConfig, split: Split) -> bool:
@@ -218,7 +134,7 @@ def check_source(config: SourceConfig, split: Split) -> None:
       DataError: the first thing found.
     """
     if config.kind == "tfds":
-        prepared.check_splits(config)
+        tfds_datasets.check_splits(config)
         return
     files = list_files(config, split)
     _check_splits([config])
@@ -246,11 +162,11 @@ def digest_sources(sources: Sequence[SourceConfig]) -> dict[str, dict[str, str]]
     """
     found: dict[str, dict[str, str]] = {}
     for number, source in enumerate(sources):
-        for split in _SPLITS:
+        for split in SPLITS:
             if not has_split(source, split):
                 continue
             if source.kind == "tfds":
-                digests = prepared.digest_splits(source, split)
+                digests = tfds_datasets.digest_splits(source, split)
             else:
                 files = list_files(source, split)
                 if _are_local(files, DIGESTED_BYTES):
@@ -266,17 +182,10 @@ def digest_sources(sources: Sequence[SourceConfig]) -> dict[str, dict[str, str]]
 def _check_splits(sources: Sequence[SourceConfig]) -> None:
     check_disjoint(
         (f"data.sources.{split}", getattr(source, split), list_files(source, split))
-        for split in _SPLITS
+        for split in SPLITS
         for source in sources
         if source.kind != "tfds" and has_split(source, split)
     )
-
-
-def streaming_error(error: tf.errors.OpError, where: str) -> DataError:
-    """What went wrong while reading, in one sentence."""
-    # tf.data turns an error that Python raised within it into text, with a stack trace.
-    raised = re.search(rf"{DataError.__name__}: (.+)", error.message)
-    return DataError(raised.group(1) if raised else f"{where}: {first_line(error)}")
 
 
 def name_sources(sources: Iterable[DocumentSource]) -> str:

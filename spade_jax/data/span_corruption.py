@@ -1,81 +1,75 @@
-"""T5's span corruption (Raffel et al. 2020, sections 3.1.4 and 3.3.4) as tf.data transforms."""
+"""T5's span corruption (Raffel et al. 2020, sections 3.1.4 and 3.3.4) of one segment.
 
-import seqio
+Text that is read directly is corrupted within tf.data, in TensorFlow's threads, and a segment of a
+cache in numpy. This code does both: `xp` is numpy, or has TensorFlow's functions by numpy's names,
+and arrays are of its kind. Only the random numbers are drawn elsewhere.
+"""
 
-from spade_jax.data._tensorflow import tf
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
 from spade_jax.data.config import DenoiserConfig
 
+Array = Any
+# (count, chosen) -> `chosen` different ones of 0, 1, …, count - 1, each set equally probable.
+Choose = Callable[[Any, Any], Array]
 
-def concatenate(dataset: tf.data.Dataset, length: int) -> tf.data.Dataset:
-    """Joins documents end to end and cuts them into segments of `length` tokens.
+_KEPT_MASKED = np.array([False, True])
+
+
+def count_tokens(length: int, denoiser: DenoiserConfig) -> tuple[int, int, int]:
+    """How many of `length` tokens are kept and masked, and in how many spans; of one as of two."""
+    tokens = max(length, 2)
+    masked, spans = denoiser.count_noise(tokens)
+    return tokens - masked, masked, spans
+
+
+def span_corruption(
+    tokens: Array, counts: tuple[Any, Any, Any], vocabulary_size: int, choose: Choose, xp: Any
+) -> tuple[Array, Array]:
+    """A segment without its masked spans, and the spans alone.
 
     Args:
-      dataset: examples with int32 [any] `targets`, the tokens of a document.
+      tokens: int32 [l].
+      counts: `count_tokens` of l.
 
     Returns:
-      Examples with int32 [length] `targets`; the last, if there is one, holds what is left.
+      int32 inputs and targets, both without EOS. Sentinels stand for the masked spans in inputs
+      and announce them, in the same order, in targets.
     """
-    return dataset.map(lambda example: {"targets": example["targets"]}).rebatch(length)
+    mask = noise_mask(counts, choose, xp)[: xp.size(tokens)]  # Of one token alone, none is masked.
+    first = vocabulary_size - 1
+    return replace_spans(tokens, mask, first, xp), replace_spans(tokens, ~mask, first, xp)
 
 
-def random_partition(total: tf.Tensor, parts: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+def noise_mask(counts: tuple[Any, Any, Any], choose: Choose, xp: Any) -> Array:
+    """Which tokens are masked: bool [kept + masked].
+
+    Kept and masked runs alternate, kept first and masked last; each kind is a random partition,
+    and that of kept tokens is drawn first.
+    """
+    kept, masked, spans = counts
+    kept_runs = random_partition(kept, spans, choose, xp)
+    masked_runs = random_partition(masked, spans, choose, xp)
+    runs = xp.ravel(xp.stack([kept_runs, masked_runs], axis=1))
+    return xp.repeat(xp.tile(_KEPT_MASKED, spans), runs)
+
+
+def random_partition(total: Any, parts: Any, choose: Choose, xp: Any) -> Array:
     """Cuts `total` items into `parts` runs of at least one, each way with equal probability.
 
-    Args:
-      seed: int [2], of stateless randomness.
-
     Returns:
-      int32 [parts], lengths that add up to `total`.
+      int [parts], lengths that add up to `total`.
     """
-    borders = tf.random.experimental.stateless_shuffle(tf.range(1, total), seed)[: parts - 1]
-    borders = tf.concat([[0], tf.sort(borders), [total]], axis=0)
+    borders = xp.sort(choose(total - 1, parts - 1)) + 1
+    borders = xp.concatenate([[0], borders, [total]])
     return borders[1:] - borders[:-1]
 
 
-def noise_mask(length: tf.Tensor, denoiser: DenoiserConfig, seed: tf.Tensor) -> tf.Tensor:
-    """Which of `length` tokens are masked: bool [length].
-
-    Kept and masked runs alternate, kept first and masked last; each kind is a random partition
-    of as many tokens as `DenoiserConfig.count_noise` says. Of one token alone, none is masked.
-    """
-    kept_seed, noise_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    tokens = tf.maximum(length, 2)
-    share = tf.cast(tokens, tf.float64) * denoiser.noise_density
-    noise = tf.clip_by_value(tf.cast(tf.round(share), tf.int32), 1, tokens - 1)
-    spans = tf.round(tf.cast(noise, tf.float64) / denoiser.mean_span_length)
-    spans = tf.clip_by_value(tf.cast(spans, tf.int32), 1, tokens - noise)
-    kept_runs = random_partition(tokens - noise, spans, kept_seed)
-    noise_runs = random_partition(noise, spans, noise_seed)
-    runs = tf.reshape(tf.stack([kept_runs, noise_runs], axis=1), [-1])
-    masked = tf.repeat(tf.tile([False, True], [spans]), runs)
-    return masked[:length]
-
-
-def replace_spans(tokens: tf.Tensor, mask: tf.Tensor, first_sentinel: int) -> tf.Tensor:
+def replace_spans(tokens: Array, mask: Array, first_sentinel: int, xp: Any) -> Array:
     """Puts one sentinel in place of each run of masked tokens, counting down from the first."""
-    starts = mask & ~tf.concat([[False], mask[:-1]], axis=0)
-    sentinels = first_sentinel + 1 - tf.cumsum(tf.cast(starts, tokens.dtype))
-    return tf.boolean_mask(tf.where(starts, sentinels, tokens), starts | ~mask)
-
-
-def span_corruption(dataset: tf.data.Dataset, denoiser: DenoiserConfig, vocabulary_size: int):
-    """Turns segments into pairs: inputs without the masked spans, targets with nothing else.
-
-    Args:
-      dataset: examples with int32 [any] `targets`.
-
-    Returns:
-      Examples with int32 `inputs` and `targets`, both without EOS. Sentinels stand for the masked
-      spans in `inputs` and announce them, in the same order, in `targets`.
-    """
-
-    @seqio.map_over_dataset(num_seeds=1)
-    def corrupt(example, seed):
-        tokens = example["targets"]
-        masked = noise_mask(tf.size(tokens), denoiser, seed)
-        return {
-            "inputs": replace_spans(tokens, masked, vocabulary_size - 1),
-            "targets": replace_spans(tokens, ~masked, vocabulary_size - 1),
-        }
-
-    return corrupt(dataset)
+    starts = mask & ~xp.concatenate([[False], mask[:-1]])
+    sentinels = first_sentinel + 1 - xp.cumsum(starts, dtype=tokens.dtype)
+    return xp.compress(starts | ~mask, xp.where(starts, sentinels, tokens))

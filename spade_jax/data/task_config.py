@@ -7,18 +7,9 @@ from typing import Annotated, Any
 from spade_jax.config import MAX_LENGTH, ConfigError, Range, Seed, check_fields, nearest, require
 from spade_jax.data import metrics
 from spade_jax.data.config import ExtraIds, ShuffleBuffer
-from spade_jax.data.text_to_text import (
-    MIXTURES,
-    SPLITS,
-    TASKS,
-    Split,
-    TextToText,
-    label_word,
-    labelled_fields,
-    number,
-    prefixed,
-    text,
-)
+from spade_jax.data.text_to_text.formats import label_word, labelled_fields, number, prefixed, text
+from spade_jax.data.text_to_text.registry import MIXTURES, TASKS
+from spade_jax.data.text_to_text.task import SPLITS, Split, TextToText
 
 LOCAL = "local_pairs"
 

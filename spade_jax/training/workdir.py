@@ -133,7 +133,7 @@ def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
-    with files.whole(path) as partial:
+    with files.atomic_write(path) as partial:
         FigureCanvasAgg(figure).print_png(partial)
 
 
@@ -141,5 +141,5 @@ def replace_file(path: Path, text: str) -> None:
     """Writes a file so that an interruption leaves either the old or the new one. Of several
     processes, which all have the same to write, the first one does."""
     if hosts.is_first():
-        with files.whole(path) as partial:
+        with files.atomic_write(path) as partial:
             partial.write_text(text, encoding="utf-8")

@@ -7,9 +7,10 @@ import pytest
 from pieces import train_pieces
 
 from spade_jax.data.config import SourceConfig
-from spade_jax.data.pairs import evaluation_sets, train_pairs
 from spade_jax.data.sources import iterate_documents
 from spade_jax.data.task_config import TaskConfig
+from spade_jax.data.text_to_text.evaluation_sets import evaluation_sets
+from spade_jax.data.text_to_text.training_batches import train_pairs
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.decoding.lines import line_tokens, read_lines
 

@@ -8,7 +8,8 @@ import pytest
 
 from spade_jax.config import ConfigError, from_dict
 from spade_jax.data.task_config import LOCAL, TaskConfig
-from spade_jax.data.text_to_text import MIXTURES, TASKS, RowError
+from spade_jax.data.text_to_text.formats import RowError
+from spade_jax.data.text_to_text.registry import MIXTURES, TASKS
 
 MINE = {"train": "a.tsv", "inputs": ("text",), "target": "answer"}
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")

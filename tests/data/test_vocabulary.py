@@ -8,7 +8,7 @@ from corpora import WORDS, make_documents, write_lines
 
 from spade_jax.config import ConfigError
 from spade_jax.data.config import DataConfig, DataError, SourceConfig
-from spade_jax.data.passages import filled_passage, masked_passage, split_spans
+from spade_jax.data.masked_text import filled_passage, masked_passage, split_spans
 from spade_jax.data.pipeline import train_batches
 from spade_jax.data.train_vocabulary import _sentences, main, train_vocabulary
 from spade_jax.data.vocabulary import load_vocabulary

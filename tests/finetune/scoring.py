@@ -6,8 +6,8 @@ from rich.console import Console
 
 from finetune.evaluation import Evaluator
 from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
-from spade_jax.data.pairs import evaluation_sets
 from spade_jax.data.task_config import TaskConfig
+from spade_jax.data.text_to_text.evaluation_sets import evaluation_sets
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.decoding.config import BeamConfig
 from spade_jax.mixers import S4, Window

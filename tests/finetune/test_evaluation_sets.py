@@ -9,8 +9,11 @@ from scoring import DECODINGS, evaluation_of, make_sets
 
 from finetune.evaluation import baseline, combine, measure
 from finetune.results import results_table, write_predictions, write_submission
-from spade_jax.data.pairs import EvaluationSet, Examined, Pair, Part
-from spade_jax.data.text_to_text import TASKS
+from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet
+from spade_jax.data.text_to_text.examples import Pair
+from spade_jax.data.text_to_text.inspection import Examined
+from spade_jax.data.text_to_text.registry import TASKS
+from spade_jax.data.text_to_text.splits import Part
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pieces import train_pieces
 
 from finetune.__main__ import main
 from finetune.program import describe_tables
-from spade_jax.data.parts import look_through
 from spade_jax.data.task_config import TaskConfig
+from spade_jax.data.text_to_text.inspection import look_through
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -9,8 +9,8 @@ import pytest
 from flax import nnx
 from scoring import MODEL
 
-from spade_jax.data.pairs import train_pairs
 from spade_jax.data.task_config import TaskConfig
+from spade_jax.data.text_to_text.training_batches import train_pairs
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.training.config import LossConfig
 from spade_jax.training.step import token_sums

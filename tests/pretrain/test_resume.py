@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
+from pretrain.__main__ import main as pretrain
+from spade_jax.data.cache.__main__ import main as build
 from spade_jax.training.workdir import read_metrics
 
 HERE = Path(__file__).parent
@@ -145,3 +148,25 @@ def test_a_start_finds_what_the_one_before_compiled(whole, tmp_path):
     assert "Persistent compilation cache hit for 'jit_train_step'" in done.stderr
     assert [*(tmp_path / "compiled").glob("jit_train_step-*")] == [step]
     assert_same_end(tmp_path, whole[0])
+
+
+def test_a_run_on_a_cache_goes_on_with_the_same_batches(tmp_path):
+    (tmp_path / "text.txt").write_text("The state of the union is strong. It is at peace.\n" * 300)
+    (tmp_path / "held_out.txt").write_text("Commerce, and the treaties of all rivers.\n" * 50)
+    options = [
+        f"--config={CONFIG}",
+        "--config.data.sources.0.kind=text",
+        f"--config.data.sources.0.train={tmp_path}/text.txt",
+        f"--config.data.sources.0.validation={tmp_path}/held_out.txt",
+    ]
+    assert build([*options, f"--output={tmp_path}/cache", "--shards=2", "--workers=1"]) == 0
+    workdir = tmp_path / "run"
+    options += [f"--workdir={workdir}", f"--config.data.cache={tmp_path}/cache"]
+    options += ["--config.train.checkpoint_every=18", "--config.train.eval_every=24"]
+    options += ["--config.samples=0"]
+    assert pretrain(options) == 0
+    never_stopped = metrics(workdir)
+    shutil.rmtree(workdir / "checkpoints" / "24")
+    assert pretrain(options) == 0
+    assert len(never_stopped) == 25
+    assert metrics(workdir) == never_stopped

@@ -1,5 +1,5 @@
 """A cache: tokens cut into segments once, read at random afterwards.
 
 `python -m spade_jax.data.cache` makes one. `manifest` says what it holds, `build` makes it (`beam`:
-on a cluster), `span_corruption` and `batches` turn it into what `pipeline` gives without a cache.
+on a cluster), `batches` turns it into what `pipeline` gives without a cache.
 """

@@ -16,36 +16,32 @@ from typing import Any
 import grain
 import numpy as np
 
+from spade_jax.data.batches import MORE_TEXT, Batch, HostRows, require_a_batch, require_same_data
 from spade_jax.data.cache.manifest import Manifest, SegmentFile, open_cache
-from spade_jax.data.cache.span_corruption import span_corruption
-from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, Split, require_same_data
-from spade_jax.data.tasks import digest
+from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, Split
+from spade_jax.data.digests import digest
+from spade_jax.data.span_corruption import count_tokens, span_corruption
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
-
-Batch = dict[str, np.ndarray]
 
 # Batches prepared ahead. More threads would fight for the interpreter: half as many rows a second.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
 
 
-def cached_train_batches(
-    config: DataConfig, batch_size: int, shard_index: int, num_shards: int
-) -> "CachedBatches":
-    """Training batches without end of `config.cache`; arguments as of `pipeline.train_batches`.
+def cached_train_batches(config: DataConfig, host: HostRows) -> "CachedBatches":
+    """Training batches without end of `config.cache`.
 
     Raises:
       DataError: what `open_cache` finds, or fewer examples in an epoch than in a batch.
     """
     vocabulary = load_vocabulary(config)
     manifest = open_cache(config, vocabulary.digest)
-    batch_of_all_hosts = batch_size * num_shards
-    examples = manifest.count("train")
-    if examples < batch_of_all_hosts:
-        raise DataError(
-            f"data.cache = {config.cache!r}: {examples} training examples in an epoch, but a "
-            f"batch of {batch_of_all_hosts}; must have at least one batch: add text, or lower the "
-            "batch size or data.input_length"
-        )
+    require_a_batch(
+        f"data.cache = {config.cache!r}",
+        manifest.count("train"),
+        "training examples in an epoch",
+        host.batch_of_all_hosts,
+        MORE_TEXT,
+    )
     streams = [
         segments.shuffle().repeat().random_map(corrupt)
         for segments, corrupt in _streams(config, manifest, vocabulary, "train", config.seed)
@@ -53,7 +49,7 @@ def cached_train_batches(
     weights = [s.weight * d.weight for s, d in itertools.product(config.sources, config.denoisers)]
     mixture = grain.MapDataset.mix(streams, weights)
     # Batch s of all hosts is batches s * num_shards to (s + 1) * num_shards - 1 of one host each.
-    dataset = mixture.batch(batch_size, drop_remainder=True)[shard_index::num_shards]
+    batches = mixture.batch(host.batch_size, drop_remainder=True)
     data = digest(
         config.seed,
         weights,
@@ -62,7 +58,8 @@ def cached_train_batches(
         config.decoder_length,
         [(file.name, file.crc32) for file in manifest.files if file.split == "train"],
     )
-    return CachedBatches(dataset, {"data": data, "batch_of_all_hosts": batch_of_all_hosts})
+    definition = {"data": data, "batch_of_all_hosts": host.batch_of_all_hosts}
+    return CachedBatches(batches[host.shard_index :: host.num_shards], definition)
 
 
 @functools.cache
@@ -145,21 +142,15 @@ class CachedBatches:
 class CachedValidation:
     """The validation segments of a cache; each `iter` is one pass over them, always the same.
 
-    Arguments are as of `pipeline.validation_batches`, but for the seed of its masks.
+    Args:
+      limit: the most batches of a pass; None for all.
+      seed: of the masks.
 
     Raises:
       DataError: what `open_cache` finds, or no source has validation text.
     """
 
-    def __init__(
-        self,
-        config: DataConfig,
-        batch_size: int,
-        shard_index: int,
-        num_shards: int,
-        limit: int | None,
-        seed: int,
-    ):
+    def __init__(self, config: DataConfig, host: HostRows, limit: int | None, seed: int):
         vocabulary = load_vocabulary(config)
         manifest = open_cache(config, vocabulary.digest)
         if not manifest.count("validation"):
@@ -173,21 +164,17 @@ class CachedValidation:
                 for segments, corrupt in _streams(config, manifest, vocabulary, "validation", seed)
             ]
         )
-        self._batch_size = batch_size
-        self._batch_of_all_hosts = batch_size * num_shards
-        self._first = shard_index * batch_size
-        batches = math.ceil(len(self._examples) / self._batch_of_all_hosts)
+        self._host = host
+        batches = math.ceil(len(self._examples) / host.batch_of_all_hosts)
         self._batches = batches if limit is None else min(batches, limit)
 
     def __iter__(self) -> Iterator[Batch]:
         # An example of zeros stands where there are no more.
         nothing = {name: np.zeros_like(values) for name, values in self._examples[0].items()}
+        host, count = self._host, len(self._examples)
         for number in range(self._batches):
-            first = number * self._batch_of_all_hosts + self._first
-            rows = [
-                self._examples[row] if row < len(self._examples) else nothing
-                for row in range(first, first + self._batch_size)
-            ]
+            batch = range(number * host.batch_of_all_hosts, (number + 1) * host.batch_of_all_hosts)
+            rows = [self._examples[i] if i < count else nothing for i in batch[host.rows]]
             yield {name: np.stack([row[name] for row in rows]) for name in nothing}
 
 
@@ -247,7 +234,13 @@ def _example(
     decoder_length: int,
 ) -> Batch:
     """One segment, corrupted: a row of a batch."""
-    inputs, targets = span_corruption(tokens, denoiser, vocabulary_size, rng)
+    inputs, targets = span_corruption(
+        tokens,
+        count_tokens(len(tokens), denoiser),
+        vocabulary_size,
+        lambda count, chosen: rng.choice(count, chosen, replace=False),
+        np,
+    )
     decoder_targets = _ended(targets, eos_id, decoder_length)
     return {
         "encoder_input_tokens": _ended(inputs, eos_id, input_length),

@@ -24,22 +24,19 @@ from spade_jax.data.cache.manifest import (
     define,
     write_json,
 )
-from spade_jax.data.config import DataConfig, DataError, Split
-from spade_jax.data.contents import digest_files
-from spade_jax.data.prepared import count_examples, load_builder, split_files
+from spade_jax.data.config import SPLITS, DataConfig, DataError, Split
+from spade_jax.data.denoising import tokenize
+from spade_jax.data.digests import digest, digest_files
 from spade_jax.data.sources import (
     DocumentSource,
     check_sources,
     has_split,
     list_files,
     name_sources,
-    streaming_error,
 )
-from spade_jax.data.tasks import digest, tokenize
+from spade_jax.data.tfds_datasets import count_examples, load_builder, split_files
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.files import crc32, unfinished
-
-_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,11 +96,11 @@ def build_cache(
     definition = define(config, vocabulary.digest)
     splits = [
         (split, number)
-        for split in _SPLITS
+        for split in SPLITS
         for number, source in enumerate(config.sources)
         if has_split(source, split)
     ]
-    for split in _SPLITS:
+    for split in SPLITS:
         check_sources(config.sources, split)
     for split, number in splits:
         if config.sources[number].kind == "tfds":
@@ -199,7 +196,8 @@ def build_shard(shard: Shard) -> list[SegmentFile]:
             _SegmentWriter(shard.segments(length), length, _token_dtype(vocabulary.size))
             for length in lengths
         ]
-        for document in NumpyIterator(tokenize(documents, vocabulary)):
+        tokens = tokenize(documents, vocabulary)
+        for document in NumpyIterator(tokens, name_sources([source])):
             for writer in writers:
                 writer.add(document["targets"])
         files = [
@@ -208,8 +206,6 @@ def build_shard(shard: Shard) -> list[SegmentFile]:
         ]
         values = [dataclasses.asdict(file) for file in files]
         write_json(shard.record, {"build": shard.build, "files": values})
-    except tf.errors.OpError as error:
-        raise streaming_error(error, name_sources([source])) from None
     except (OSError, RuntimeError) as error:  # The latter is what ArrayRecord raises.
         reason = str(error).split(";")[0]
         raise DataError(f"--output = {str(shard.output)!r}: {reason}") from None
@@ -243,10 +239,10 @@ class _SegmentWriter:
 
     def add(self, tokens: np.ndarray) -> None:
         tokens = np.concatenate([self._rest, tokens.astype(self._rest.dtype)])
-        whole = len(tokens) // self._length * self._length
-        for segment in tokens[:whole].reshape(-1, self._length):
+        end = len(tokens) // self._length * self._length
+        for segment in tokens[:end].reshape(-1, self._length):
             self._write(segment)
-        self._rest = tokens[whole:]
+        self._rest = tokens[end:]
 
     def finish(self) -> tuple[Path, int]:
         """The path, where the whole file now is, and the number of segments."""

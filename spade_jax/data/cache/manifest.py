@@ -8,7 +8,7 @@ from typing import Any
 
 from spade_jax.config import ConfigError, from_dict
 from spade_jax.data.config import DataConfig, DataError, Split
-from spade_jax.files import whole
+from spade_jax.files import atomic_write
 from spade_jax.stored import read_json
 
 MANIFEST = "cache.json"
@@ -194,5 +194,5 @@ def _listed(numbers: list[int]) -> str:
 
 def write_json(path: Path, values: Any) -> None:
     """Writes a file that appears as a whole."""
-    with whole(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")

@@ -1,3 +1,5 @@
+"""Window attention by each of its implementations, against the authors and dense attention."""
+
 import functools
 
 import jax
@@ -6,6 +8,7 @@ import numpy as np
 import pytest
 from dense_window import dense_window_attention, visible_pairs
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
+from window_inputs import attend, inputs, normal
 
 from spade_jax.ops.attention import window, window_xla
 from spade_jax.ops.attention.buckets import relative_position_buckets
@@ -23,19 +26,6 @@ def window_attention(request):
             pytest.skip(str(refusal))
 
     return attend
-
-
-def normal(shape, seed=0, scale=1.0):
-    return (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)
-
-
-def inputs(batch, length, heads=2, size=4, seed=0):
-    return tuple(normal((batch, length, heads, size), seed=(seed, i)) for i in range(3))
-
-
-def attend(window_attention, query, key, value, **settings):
-    """Compiled as one program."""
-    return jax.jit(lambda *arrays: window_attention(*arrays, **settings))(query, key, value)
 
 
 def segment_patterns(length, seed=0):
@@ -316,79 +306,6 @@ def test_bfloat16_is_float32_rounded(window_attention):
         )
 
 
-def attend_equally(rate, length):
-    """A function of the dropout key: sums of probabilities, all equal where they are kept."""
-    zeros = np.zeros((1, length, 2, 1), np.float32)
-
-    @jax.jit
-    def sums_of(key):
-        sums = window.window_attention(
-            zeros, zeros, zeros + 1, radius=4, causal=False, dropout_rate=rate, dropout_key=key
-        )
-        return sums[0, :, :, 0]
-
-    return sums_of
-
-
-def test_dropout_keeps_the_mean():
-    rate = 0.3
-    sums = np.asarray(attend_equally(rate, length=2000)(jax.random.key(0)))[4:-4]
-    # Of 9 keys, a binomial number is kept, each with a probability of 1 / 9 / (1 - rate).
-    deviation = np.sqrt(rate / (1 - rate) / 9)
-    assert abs(sums.mean() - 1) < 4 * deviation / np.sqrt(sums.size)
-    assert abs(sums.std() / deviation - 1) < 0.05
-    kept = sums * 9 * (1 - rate)
-    np.testing.assert_allclose(kept, np.round(kept), atol=1e-4)
-
-
-def test_dropout_depends_on_its_key_and_the_place(monkeypatch):
-    monkeypatch.setattr(window_xla, "_SPAN", 20)
-    sums_of = attend_equally(0.5, length=60)
-    sums = sums_of(jax.random.key(0))
-    np.testing.assert_array_equal(sums, sums_of(jax.random.key(0)))
-    assert (sums != sums_of(jax.random.key(1))).mean() > 0.5
-    for one, other in ((sums[5:15], sums[25:35]), (sums[5:15], sums[10:20]), sums[5:-5].T):
-        assert (one != other).mean() > 0.5
-
-
-def test_dropout_at_rate_zero_is_none():
-    arrays, settings = inputs(1, 30), dict(radius=4, causal=False)
-    np.testing.assert_array_equal(
-        attend(
-            window.window_attention,
-            *arrays,
-            **settings,
-            dropout_rate=0.0,
-            dropout_key=jax.random.key(0),
-        ),
-        attend(window.window_attention, *arrays, **settings),
-    )
-
-
-def test_backward_pass_drops_what_the_forward_pass_dropped(monkeypatch):
-    """The output is linear in the values, so that its derivative along them is itself."""
-    monkeypatch.setattr(window_xla, "_SPAN", 20)
-    query, key, value = inputs(2, 47)
-    weight = normal(value.shape, seed=5)
-
-    def total(value):
-        return jnp.sum(
-            weight
-            * window.window_attention(
-                query,
-                key,
-                value,
-                radius=4,
-                causal=True,
-                dropout_rate=0.4,
-                dropout_key=jax.random.key(3),
-            )
-        )
-
-    result, gradient = jax.jit(jax.value_and_grad(total))(value)
-    np.testing.assert_allclose(jnp.sum(gradient * value), result, rtol=1e-5)
-
-
 @pytest.mark.parametrize("radius", [0, -3])
 def test_radius_below_one_is_rejected(window_attention, radius):
     with pytest.raises(ValueError, match=f"radius = {radius}: must be at least 1"):
@@ -398,13 +315,6 @@ def test_radius_below_one_is_rejected(window_attention, radius):
 def test_bias_of_another_radius_is_rejected(window_attention):
     with pytest.raises(ValueError, match=r"\(2, 9\) for radius = 4"):
         window.window_attention(*inputs(1, 20), radius=4, causal=True, bias=normal((2, 7)))
-
-
-@pytest.mark.parametrize(("rate", "key"), [(0.1, None), (1.0, 0), (-0.1, 0)])
-def test_dropout_that_cannot_be_is_rejected(rate, key):
-    key = None if key is None else jax.random.key(key)
-    with pytest.raises(ValueError, match=f"dropout_rate = {rate}"):
-        attend_equally(rate, length=30)(key)
 
 
 def test_an_implementation_that_cannot_do_what_is_asked_says_so():

@@ -135,3 +135,8 @@ def convolve_by_definition(parameters, u, method, pairs, bidirectional, cut):
     else:
         weights = jnp.where(distance >= 0, k[:, :, np.maximum(distance, 0)], 0.0)
     return jnp.einsum("cdij,bij,bjd->bicd", weights, pairs, u)
+
+
+def small_parameters(rows, dtype=np.float32):
+    """Of a DPLR system of 4 features and state 8, with `rows` readouts for each."""
+    return random_parameters(4, 8, 2, rows, True, seed=5, dtype=dtype)

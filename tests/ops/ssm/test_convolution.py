@@ -1,124 +1,24 @@
-"""The three convolutions and the step, against the authors, the definition and each other."""
+"""The three convolutions and the step, against the definition and each other."""
 
 import functools
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from definition import (
     PATTERNS,
-    Parameters,
     convolve_by_definition,
-    dense_system,
     random_parameters,
     seen_pairs,
     segment_patterns,
+    small_parameters,
 )
-from golden_data import (
-    GRADIENT_TOLERANCE,
-    OUTPUT_TOLERANCE,
-    SSM_GRADIENT_TOLERANCE,
-    Golden,
-    gradient_error,
-    output_error,
-)
-from stored import dplr
 
 from spade_jax.ops.ssm.convolution import METHODS, convolve
 from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout, step
-from spade_jax.ops.ssm.hippo import legs_nplr, s4d
-
-
-def module(params, x, **settings):
-    """The authors' S4 module, y_t = (K * u)_t + D u_t, outputs [b, l, channels, d]."""
-    kernel = {key.split(".")[-1]: value for key, value in params.items() if "kernel." in key}
-    (skip,) = (value for key, value in params.items() if key.split(".")[-1] == "D")
-    system, c = dplr(kernel)
-    y = convolve(discretize(system, "bilinear"), c, x, chunk_length=8, **settings)
-    return y + skip[None, None] * x[:, :, None]
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(
-    "name",
-    [
-        "s4_module_lm_h8",
-        "s4_module_lm_h12_ssm1",
-        "s4_module_bidir_h8",
-        "s4_module_bidir_h12_ssm3",
-    ],
-)
-def test_module_is_that_of_the_authors(name, method):
-    golden = Golden(name)
-    bidirectional = "bidir" in name
-    settings = {
-        "method": method,
-        "bidirectional": bidirectional,
-        "max_kernel_length": golden.config["l_max"],  # some sequences are longer
-    }
-
-    def valid(length):
-        if bidirectional:
-            return golden[f"in/valid_L{length}"]
-        return 1 - golden[f"in/padding_mask_L{length}"]
-
-    inputs = {n: (golden[f"in/x_L{n}"], valid(n)) for n in golden.config["Ls"]}
-
-    @jax.jit
-    def compute(params, inputs):
-        return {
-            n: (module(params, x, **settings), module(params, x, segment_ids=mask, **settings))
-            for n, (x, mask) in inputs.items()
-        }
-
-    for n, (y, y_masked) in compute(golden.group("param/"), inputs).items():
-        assert output_error(y[:, :, 0], golden[f"out/y_L{n}"]) < OUTPUT_TOLERANCE, n
-        error = output_error(y_masked[:, :, 0], golden[f"out/y_masked_L{n}"], where=valid(n))
-        assert error < OUTPUT_TOLERANCE, n
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("name", ["s4_module_lm_h8", "s4_module_lm_h12_ssm1"])
-def test_gradients_are_those_of_the_authors(name, method):
-    golden = Golden(name)
-    length = golden.config["Ls"][0]
-    tokens = 1.0 - golden[f"in/padding_mask_L{length}"][..., None].astype(np.float32)
-
-    def loss(params, x):
-        # Their loss takes the outputs at padding in, so that this is no `segment_ids`.
-        y = module(params, x * tokens, method=method, max_kernel_length=golden.config["l_max"])
-        return jnp.sum(y[:, :, 0] * golden["in/grad_y"])
-
-    params = golden.group("param/")
-    del params["s4.kernel.kernel.L"]
-    gradients, x_gradient = jax.jit(jax.grad(loss, argnums=(0, 1)))(
-        params, golden[f"in/x_L{length}"]
-    )
-    assert gradient_error(x_gradient, golden["grad/x"]) < GRADIENT_TOLERANCE
-    expected = golden.group("gradraw/")
-    assert gradients.keys() == expected.keys()
-    for key, gradient in gradients.items():
-        tolerance = GRADIENT_TOLERANCE if key == "s4.D" else SSM_GRADIENT_TOLERANCE
-        assert gradient_error(gradient, expected[key]) < tolerance, key
-
-
-@pytest.mark.parametrize("name", ["s4_module_channels2", "s4_module_channels2_bidir"])
-def test_channels_are_those_of_the_authors(name):
-    golden = Golden(name)
-    bidirectional = golden.config["bidirectional"]
-
-    @jax.jit
-    def compute(params, x):
-        settings = {"bidirectional": bidirectional, "max_kernel_length": golden.config["l_max"]}
-        return {method: module(params, x, method=method, **settings) for method in METHODS}
-
-    for method, y in compute(golden.group("param/"), golden["in/x"]).items():
-        y = y.reshape(*y.shape[:2], -1)  # feature channel * H + h
-        assert output_error(y, golden["out/y"]) < OUTPUT_TOLERANCE, method
 
 
 class Case(NamedTuple):
@@ -246,17 +146,12 @@ def test_steps_are_the_definition_in_value_and_gradient(structure, discretizatio
         np.testing.assert_allclose(value, correct, rtol=0, atol=1e-11 * np.abs(correct).max())
 
 
-def small_system(rows, dtype=np.float32):
-    """A DPLR system of 4 features and state 8, and `rows` readouts for each."""
-    parameters = random_parameters(4, 8, 2, rows, True, seed=5, dtype=dtype)
-    return parameters, StateSpace(*parameters[:4])
-
-
 @pytest.mark.parametrize("bidirectional", [False, True])
 @pytest.mark.usefixtures("x64")
 def test_padded_is_unpadded_and_packed_is_separate(bidirectional):
     lengths = (12, 1, 9)
-    parameters, system = small_system(2 if bidirectional else 1, np.float64)
+    parameters = small_parameters(2 if bidirectional else 1, np.float64)
+    system = StateSpace(*parameters[:4])
     documents = [np.random.default_rng(n).normal(size=(1, n, 4)) for n in lengths]
     packed = np.concatenate([*documents, np.full((1, 3, 4), 1e3)], axis=1)
     ids = np.concatenate([np.full(n, i + 1) for i, n in enumerate(lengths)] + [np.zeros(3, int)])
@@ -295,7 +190,8 @@ def test_padded_is_unpadded_and_packed_is_separate(bidirectional):
 def test_each_direction_reaches_its_own_side_only(method):
     # dy_i / du_j for every pair of tokens, one direction's readout being zero.
     length, d = 13, 4
-    parameters, system = small_system(2, np.float64)
+    parameters = small_parameters(2, np.float64)
+    system = StateSpace(*parameters[:4])
 
     @jax.jit
     def compute(system, c):
@@ -330,124 +226,6 @@ def test_each_direction_reaches_its_own_side_only(method):
     np.testing.assert_allclose(forward, causal, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_no_product_is_left_to_the_default_precision(method):
-    # An accelerator multiplies float32 matrices in bfloat16 unless told otherwise.
-    parameters, system = small_system(2)
-    segment_ids = segment_patterns(24, 8, ("whole", "anywhere"))
-
-    def loss(system, c, u):
-        discrete = discretize(system, "bilinear")
-        y = convolve(
-            discrete,
-            readout(c),
-            u,
-            method=method,
-            chunk_length=8,
-            segment_ids=segment_ids,
-            bidirectional=True,
-            max_kernel_length=10,
-        )
-        return jnp.sum(y**2)
-
-    u = np.zeros((2, 24, 4), np.float32)
-    with jax.enable_x64(True):  # so that a stray float64 would show
-        jaxpr = jax.make_jaxpr(jax.grad(loss, argnums=(0, 1, 2)))(system, parameters.c, u)
-    products, dtypes = [], set()
-    for equation in equations(jaxpr.jaxpr):
-        dtypes |= {str(v.aval.dtype) for v in equation.outvars}
-        if equation.primitive.name == "dot_general":
-            products.append(equation.params["precision"])
-    highest = jax.lax.Precision.HIGHEST
-    assert products
-    assert set(products) <= {highest, (highest, highest)}
-    assert {t for t in dtypes if "float" in t or "complex" in t} <= {"float32", "complex64"}
-
-
-def equations(jaxpr):
-    """All equations, those of loops, branches and calls included."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
-            yield from equations(inner)
-
-
-# One rounding of a pole, 6e-8, adds up over what a system with dt = 1e-3 remembers, some 1000
-# tokens of S4 and 2000 of S4D.
-@pytest.mark.parametrize(
-    ("init", "discretization", "tolerance"),
-    [("legs", "bilinear", 2e-5), ("diag-lin", "zoh", 1e-4), ("legs", "zoh", 2e-5)],
-)
-def test_float32_stays_accurate_over_a_long_run(init, discretization, tolerance):
-    n, length, cut, dt = 64, 4096, 1000, np.array([1e-3, 1e-2, 1e-1], np.float32)
-    w, p, b, _ = legs_nplr(n)
-    if init != "legs":
-        w, p, b = s4d(init, n), None, np.ones(n // 2)
-    random = np.random.default_rng(6)
-    c = random.normal(size=(1, 3, n // 2)) + 1j * random.normal(size=(1, 3, n // 2))
-    w, p, b = (None if x is None else x[None].astype(np.complex64) for x in (w, p, b))
-    parameters = Parameters(w, p, b, dt, c.astype(np.complex64))
-    u = random.normal(size=(1, length, 3)).astype(np.float32)
-
-    @jax.jit
-    def compute(parameters, u):
-        system = discretize(StateSpace(*parameters[:4]), discretization)
-        c = readout(parameters.c)
-        results = {method: convolve(system, c, u, method=method) for method in METHODS}
-        shortened = convolve(system, c, u, max_kernel_length=cut)
-        return results, shortened
-
-    results, shortened = compute(parameters, u)
-    with jax.enable_x64(True):
-        exact = jax.tree.map(lambda x: x.astype(np.promote_types(x.dtype, np.float64)), parameters)
-        a, b, c = map(np.asarray, jax.jit(dense_system, static_argnums=1)(exact, discretization))
-    taps, state = np.empty((length, 3)), b
-    for tap in taps:
-        tap[:] = np.einsum("dn,dn->d", c[0], state).real
-        state = np.einsum("dij,dj->di", a, state)
-
-    def error(y, count):
-        expected = np.stack(
-            [np.convolve(u[0, :, i], taps[:count, i])[:length] for i in range(3)], axis=-1
-        )
-        # Feature by feature: each has a memory of its own length.
-        return np.max(np.abs(y[0, :, 0] - expected).max(axis=0) / np.abs(expected).max(axis=0))
-
-    for method, y in results.items():
-        assert y.dtype == np.float32
-        assert error(y, length) < tolerance, method
-    assert error(shortened, cut) < tolerance
-
-
-def test_memory_grows_with_the_length_and_not_its_square():
-    parameters, system = small_system(2)
-
-    def temporary_bytes(length):
-        def loss(system, c, u, segment_ids):
-            discrete = discretize(system, "bilinear")
-            y = convolve(
-                discrete,
-                readout(c),
-                u,
-                chunk_length=8,
-                segment_ids=segment_ids,
-                bidirectional=True,
-            )
-            return jnp.sum(y**2)
-
-        u = jax.ShapeDtypeStruct((1, length, 4), np.float32)
-        ids = jax.ShapeDtypeStruct((1, length), np.int32)
-        lowered = jax.jit(jax.grad(loss, argnums=(0, 1, 2))).lower(system, parameters.c, u, ids)
-        return lowered.compile().memory_analysis().temp_size_in_bytes
-
-    lengths = np.array([4096, 16384, 32768])
-    sizes = np.array([temporary_bytes(length) for length in lengths])
-    per_token = np.diff(sizes) / np.diff(lengths)
-    np.testing.assert_allclose(per_token[1], per_token[0], rtol=0.05)
-    assert sizes[-1] < 8.1 * sizes[0]
-    assert sizes[-1] < 4 * 32768**2 / 8  # far from one float for each pair of tokens
-
-
 def test_eight_devices_give_what_one_gives(on_eight_devices):
     report = on_eight_devices(Path(__file__).with_name("sharded.py"))
     # Which eight devices cannot share.
@@ -476,7 +254,8 @@ def test_eight_devices_give_what_one_gives(on_eight_devices):
 
 
 def test_another_method_is_refused():
-    parameters, system = small_system(1)
+    parameters = small_parameters(1)
+    system = StateSpace(*parameters[:4])
     with pytest.raises(ValueError, match=r"method = 'chunk'.*'chunked'"):
         convolve(
             discretize(system, "bilinear"),

@@ -7,7 +7,8 @@ from typing import NamedTuple
 from spade_jax.config import require
 from spade_jax.data.config import DataError
 from spade_jax.data.metrics import CORRELATIONS, ROUGE, finite_number
-from spade_jax.data.text_to_text import RowError, TextToText
+from spade_jax.data.text_to_text.formats import RowError
+from spade_jax.data.text_to_text.task import TextToText
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.data.words import has_words
 

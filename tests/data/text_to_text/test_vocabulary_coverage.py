@@ -14,12 +14,12 @@ from finetune.evaluation import measure
 from spade_jax.config import ConfigError
 from spade_jax.data.config import DataError
 from spade_jax.data.metrics import METRICS
-from spade_jax.data.pairs import evaluation_sets, examine
-from spade_jax.data.parts import look_through
 from spade_jax.data.task_config import TaskConfig
-from spade_jax.data.text_to_text import TASKS
+from spade_jax.data.text_to_text.evaluation_sets import evaluation_sets
+from spade_jax.data.text_to_text.inspection import examine, look_through
+from spade_jax.data.text_to_text.registry import TASKS
+from spade_jax.data.text_to_text.vocabulary_coverage import Tally, check_labels
 from spade_jax.data.vocabulary import load_vocabulary
-from spade_jax.data.writable import Tally, check_labels
 
 KINDS = ("bytes", "fallback", "lacking", "digits")
 

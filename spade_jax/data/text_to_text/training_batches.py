@@ -1,9 +1,7 @@
-"""Pairs of texts as seqio Tasks to train on, and as examples to evaluate on."""
+"""Training batches of pairs of texts: seqio Tasks, and the Mixture over them."""
 
-import collections
 import dataclasses
 import hashlib
-import itertools
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -12,28 +10,15 @@ import seqio
 import tensorflow_datasets as tfds
 
 from spade_jax.data._tensorflow import tf
-from spade_jax.data.config import DataError
+from spade_jax.data.batch_iterator import BatchIterator, iterate
+from spade_jax.data.batches import HostRows, require_a_batch
+from spade_jax.data.digests import digest
 from spade_jax.data.metrics import score
-from spade_jax.data.parts import (
-    Pair,
-    Part,
-    find_builder,
-    load_table,
-    make_pair,
-    make_tokenizer,
-    parts,
-    read_pairs,
-)
-from spade_jax.data.pipeline import BatchIterator, iterate
-from spade_jax.data.rows import python_value
 from spade_jax.data.task_config import TaskConfig
-from spade_jax.data.tasks import digest
-from spade_jax.data.text_to_text import Split
+from spade_jax.data.text_to_text.examples import load_table, make_pair
+from spade_jax.data.text_to_text.splits import Part, find_builder, parts
+from spade_jax.data.text_to_text.values import python_value
 from spade_jax.data.vocabulary import load_vocabulary
-from spade_jax.data.writable import Losses
-
-# Training examples that are looked at to say how many are cut off, and for the baseline.
-_EXAMINED = 10_000
 
 
 class PairSource(seqio.DataSource):
@@ -192,17 +177,19 @@ def train_pairs(
     Raises:
       DataError: fewer examples than a batch has.
     """
+    host = HostRows(batch_size, shard_index, num_shards)
     sizes = list(sizes)
-    batch_of_all_hosts = batch_size * num_shards
-    if sum(sizes) < batch_of_all_hosts:
-        raise DataError(
-            f"task.train = {config.train!r}: {sum(sizes)} training examples, but a batch of "
-            f"{batch_of_all_hosts}; must have at least one batch: add examples, or lower "
-            "train.batch_size"
-        )
+    require_a_batch(
+        f"task.train = {config.train!r}",
+        sum(sizes),
+        "training examples",
+        host.batch_of_all_hosts,
+        "add examples, or lower train.batch_size",
+    )
     mixture = pair_mixture(config, sizes)
     lengths = {"inputs": config.input_length, "targets": config.target_length}
-    # A position is made of row numbers: in other tables they would mean other rows.
+    # A position is made of row numbers: in other tables they would mean other rows. That `Pair` and
+    # its fields are called so is part of the positions that there are.
     tables = hashlib.sha256()
     for part in parts(config, "train"):
         if isinstance(part.source, tuple):
@@ -211,134 +198,9 @@ def train_pairs(
     return iterate(
         mixture,
         lambda dataset: seqio.EncDecFeatureConverter(pack=config.pack)(dataset, lengths),
-        batch_of_all_hosts,
+        host.batch_of_all_hosts,
         seed=config.seed,
         data=digest(_training(config), load_vocabulary(config).digest, tables.hexdigest()),
         where=f"task.train ({config.name})",
-        rows=slice(shard_index * batch_size, (shard_index + 1) * batch_size),
+        rows=host.rows,
     )
-
-
-@dataclasses.dataclass(frozen=True)
-class Examined:
-    """What a look at the training examples of one part finds.
-
-    Attributes:
-      examples: how many there are.
-      looked_at: how many of them were tokenised.
-      cut_inputs, cut_targets: those of them that are too long.
-      commonest: the most common target, as the vocabulary writes it.
-      target_words: of a target, on average.
-      losses: what the vocabulary takes from those looked at.
-    """
-
-    part: Part
-    examples: int
-    looked_at: int
-    cut_inputs: int
-    cut_targets: int
-    commonest: str
-    target_words: float
-    losses: Losses = dataclasses.field(default_factory=Losses)
-
-
-def examine(config: TaskConfig) -> list[Examined]:
-    """Looks at the training examples of each task: all of local tables, the first of TFDS's.
-
-    Raises:
-      DataError: a row that makes no pair.
-    """
-    found = []
-    for part in parts(config, "train"):
-        if isinstance(part.source, str):
-            pairs = list(itertools.islice(read_pairs(part, config), _EXAMINED))
-            examples = find_builder(part.task, config).info.splits[part.source].num_examples
-        else:
-            pairs = load_table(part, config)
-            examples = len(pairs)
-        # Evenly spread, for tables are often sorted.
-        sample = pairs[:: max(1, -(-len(pairs) // _EXAMINED))]
-        tokenizer = make_tokenizer(config)
-        for pair in sample:
-            tokenizer(pair.input, pair.target)
-        targets = collections.Counter(pair.target for pair in pairs)
-        commonest = max(targets, key=targets.__getitem__, default="")
-        found.append(
-            Examined(
-                part,
-                examples,
-                looked_at=len(sample),
-                cut_inputs=tokenizer.cut_inputs,
-                cut_targets=tokenizer.cut_targets,
-                commonest=tokenizer.vocabulary.rewritten(commonest),
-                target_words=sum(len(p.target.split()) for p in pairs) / max(len(pairs), 1),
-                losses=tokenizer.losses,
-            )
-        )
-    return found
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationSet:
-    """The examples of one part, tokenised.
-
-    Attributes:
-      pairs: in the order of the data.
-      inputs, targets: int32 token ids, their ends included, cut off where too long.
-      cut_inputs, cut_targets: how many were.
-      references: the targets, uncut, as the vocabulary writes them: what it changes or lacks, no
-        prediction could have right, so that predictions are compared with these.
-      losses: what the vocabulary takes from them.
-    """
-
-    part: Part
-    pairs: list[Pair]
-    inputs: list[np.ndarray]
-    targets: list[np.ndarray]
-    cut_inputs: int
-    cut_targets: int
-    references: list[str]
-    losses: Losses = dataclasses.field(default_factory=Losses)
-
-    @property
-    def labelled(self) -> bool:
-        return any(pair.target for pair in self.pairs)
-
-
-def evaluation_sets(
-    config: TaskConfig, split: Split, limit: int | None = None
-) -> list[EvaluationSet]:
-    """The examples of a split, of each task apart.
-
-    Args:
-      limit: the most of each, evenly spread over all that there are; None for all.
-
-    Raises:
-      DataError: a row that makes no pair.
-    """
-    sets = []
-    for part in parts(config, split):
-        pairs = list(read_pairs(part, config))
-        secret = sum(not pair.target for pair in pairs)
-        if secret not in (0, len(pairs)):
-            raise DataError(
-                f"task.{split} ({part.name}): {secret} of {len(pairs)} rows have no target; must "
-                "be all or none"
-            )
-        if limit is not None and len(pairs) > limit:
-            pairs = [pairs[i * len(pairs) // limit] for i in range(limit)]
-        tokenizer = make_tokenizer(config)
-        tokens = [tokenizer(pair.input, pair.target) for pair in pairs]
-        sets.append(
-            EvaluationSet(
-                part,
-                pairs,
-                [np.array(found.inputs, np.int32) for found in tokens],
-                [np.array(found.targets, np.int32) for found in tokens],
-                tokenizer.cut_inputs,
-                tokenizer.cut_targets,
-                [found.reference for found in tokens],
-                tokenizer.losses,
-            )
-        )
-    return sets

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from spade_jax.data.config import DataError
-from spade_jax.data.rows import python_value, read_rows
+from spade_jax.data.text_to_text.tables import read_rows
 
 
 def write(path, content: str | bytes) -> str:
@@ -355,22 +355,3 @@ def test_parquet_with_text_that_is_not_utf8(tmp_path):
     path = str(tmp_path / "a.parquet")
     pyarrow.parquet.write_table(pyarrow.table({"text": texts}), path)
     fails(path, r": is damaged or no Parquet file \('utf-8' codec can't decode .*\)")
-
-
-def test_values_of_tfds():
-    values = {
-        "text": (b"zw\xc3\xb6lf", "zwölf"),
-        "number": (np.int64(3), 3),
-        "score": (np.float32(2.5), 2.5),
-        "shortest": (np.float32(3.8), 3.8),
-        "shortest_of_several": (np.array([3.8, 1 / 3], np.float16), [3.8, 0.3333]),
-        "no_dimension": (np.array(3.8, np.float32), 3.8),
-        "texts": (np.array([b"a", b"\xc3\xb6"], object), ["a", "ö"]),
-        "none": (np.array([], object), []),
-        "nested": (np.array([[1, 2], [3, 4]]), [[1, 2], [3, 4]]),
-        "string": ("as it is", "as it is"),
-        "gap": (None, None),
-    }
-    for value, expected in values.values():
-        assert python_value(value) == expected
-        assert type(python_value(value)) is type(expected)

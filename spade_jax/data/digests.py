@@ -1,8 +1,11 @@
-"""Digests of what files hold: by these, and not by names, lengths or times, data is told apart."""
+"""Digests, by which data is told apart: of what files hold, not of names, lengths or times."""
 
+import dataclasses
 import hashlib
+import json
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from etils import epath
 
@@ -10,6 +13,12 @@ from spade_jax.data.config import DataError
 
 _BLOCK = 1 << 20
 _READERS = 8
+
+
+def digest(*definition: Any) -> str:
+    """A name for a definition made of dataclasses, numbers and strings: equal ones share it."""
+    text = json.dumps(definition, sort_keys=True, default=dataclasses.asdict)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def digest_files(paths: Iterable[str]) -> dict[str, str]:
@@ -20,15 +29,15 @@ def digest_files(paths: Iterable[str]) -> dict[str, str]:
     """
     paths = list(paths)
     with ThreadPoolExecutor(_READERS) as pool:
-        return dict(zip(paths, pool.map(_digest, paths)))
+        return dict(zip(paths, pool.map(_digest_file, paths)))
 
 
-def _digest(path: str) -> str:
-    digest = hashlib.sha256()
+def _digest_file(path: str) -> str:
+    contents = hashlib.sha256()
     try:
         with epath.Path(path).open("rb") as file:
             while block := file.read(_BLOCK):
-                digest.update(block)
+                contents.update(block)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    return digest.hexdigest()[:16]
+    return contents.hexdigest()[:16]

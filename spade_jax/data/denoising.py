@@ -1,26 +1,30 @@
-"""seqio Tasks, one for each source and denoiser, and the Mixture over them.
+"""Pre-training as seqio Tasks, one for each source and denoiser, and the Mixture over them."""
 
-Other tasks (fine-tuning, say) get modules of their own beside this one.
-"""
+import types
 
-import dataclasses
-import hashlib
-import json
-from typing import Any
-
+import numpy as np
 import seqio
 
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataConfig, DenoiserConfig, SourceConfig
+from spade_jax.data.digests import digest
 from spade_jax.data.sources import DocumentSource
-from spade_jax.data.span_corruption import concatenate, span_corruption
+from spade_jax.data.span_corruption import count_tokens, span_corruption
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 
-
-def digest(*definition: Any) -> str:
-    """A name for a definition made of dataclasses, numbers and strings: equal ones share it."""
-    text = json.dumps(definition, sort_keys=True, default=dataclasses.asdict)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+# TensorFlow's functions by numpy's names, as span corruption calls them.
+_TF = types.SimpleNamespace(
+    compress=lambda mask, array: tf.boolean_mask(array, mask),
+    concatenate=lambda arrays: tf.concat(arrays, axis=0),
+    cumsum=lambda array, dtype: tf.cumsum(tf.cast(array, dtype)),
+    ravel=lambda array: tf.reshape(array, [-1]),
+    repeat=tf.repeat,
+    size=tf.size,
+    sort=tf.sort,
+    stack=tf.stack,
+    tile=lambda array, times: tf.tile(array, [times]),
+    where=tf.where,
+)
 
 
 def denoising_task(
@@ -70,13 +74,57 @@ def denoising_preprocessors(
     def encode(dataset):
         return tokenize(dataset, vocabulary)
 
+    length = denoiser.segment_length(input_length)
+
     def cut(dataset):
-        return concatenate(dataset, denoiser.segment_length(input_length))
+        return concatenate(dataset, length)
 
     def corrupt(dataset):
-        return span_corruption(dataset, denoiser, vocabulary.size)
+        return corrupt_spans(dataset, denoiser, length, vocabulary.size)
 
     return [encode, cut, corrupt, seqio.preprocessors.append_eos]
+
+
+def concatenate(dataset: tf.data.Dataset, length: int) -> tf.data.Dataset:
+    """Joins documents end to end and cuts them into segments of `length` tokens.
+
+    Args:
+      dataset: examples with int32 [any] `targets`, the tokens of a document.
+
+    Returns:
+      Examples with int32 [length] `targets`; the last, if there is one, holds what is left.
+    """
+    return dataset.map(lambda example: {"targets": example["targets"]}).rebatch(length)
+
+
+def corrupt_spans(
+    dataset: tf.data.Dataset, denoiser: DenoiserConfig, length: int, vocabulary_size: int
+) -> tf.data.Dataset:
+    """`span_corruption` of every segment, with random numbers of seqio's seed and TensorFlow.
+
+    Args:
+      dataset: examples with int32 [any] `targets`.
+      length: the most tokens of a segment.
+
+    Returns:
+      Examples with int32 `inputs` and `targets`, both without EOS.
+    """
+    counts = np.array([count_tokens(n, denoiser) for n in range(length + 1)], np.int32)
+
+    @seqio.map_over_dataset(num_seeds=1)
+    def corrupt(example: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        seeds = iter(tf.unstack(tf.random.experimental.stateless_split(seed, 2)))
+
+        def choose(count: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+            shuffled = tf.random.experimental.stateless_shuffle(tf.range(count), next(seeds))
+            return shuffled[:chosen]
+
+        tokens = example["targets"]
+        of_these = tuple(tf.unstack(tf.gather(counts, tf.size(tokens))))
+        inputs, targets = span_corruption(tokens, of_these, vocabulary_size, choose, _TF)
+        return {"inputs": inputs, "targets": targets}
+
+    return corrupt(dataset)
 
 
 def denoising_mixture(config: DataConfig) -> seqio.Mixture:

@@ -4,14 +4,13 @@ import csv
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
 
-import numpy as np
 from etils import epath
 
 from spade_jax.data.config import DataError
-from spade_jax.data.documents import read_json, read_lines
-from spade_jax.data.text_to_text import Row
+from spade_jax.data.text_files import read_json, read_lines
+from spade_jax.data.text_to_text.formats import Row
+from spade_jax.data.text_to_text.values import shortened
 from spade_jax.data.utf8 import decode_utf8
 
 # Of a field of a CSV file, which Python's reader would limit to 131,072: papers are longer.
@@ -63,7 +62,7 @@ def read_rows(
 
 
 def _text_lines(path: str) -> Iterator[tuple[str, str]]:
-    for number, line in enumerate(read_lines(path, whole=False), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         where = f"{path}, line {number}"
         yield where, decode_utf8(line, where, first=number == 1)
 
@@ -152,52 +151,10 @@ def _parquet_rows(path: str) -> Iterator[tuple[str, Row]]:
             for batch in table.iter_batches(1000):
                 for row in batch.to_pylist():
                     number += 1
-                    row |= {name: _shortened(row[name], kind) for name, kind in floats.items()}
+                    row |= {name: shortened(row[name], kind) for name, kind in floats.items()}
                     yield f"{path}, row {number}", row
     except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:
         if isinstance(error, OSError) and error.strerror:  # The system's, not pyarrow's.
             raise DataError(f"{path}: cannot be read: {error.strerror}") from None
         reason = re.split(r"[.\n]", str(error))[0]
         raise DataError(f"{path}: is damaged or no Parquet file ({reason})") from None
-
-
-def _shortened(value: Any, kind: Any) -> Any:
-    """A value of an Arrow type, with the numbers in it as `shortest` gives them."""
-    from pyarrow import types
-
-    if value is None:
-        return None
-    if types.is_float16(kind) or types.is_float32(kind):
-        return shortest((np.float16 if types.is_float16(kind) else np.float32)(value))
-    if types.is_dictionary(kind):
-        return _shortened(value, kind.value_type)
-    if types.is_struct(kind):
-        return {field.name: _shortened(value[field.name], field.type) for field in kind}
-    if types.is_map(kind):
-        return [(_shortened(k, kind.key_type), _shortened(v, kind.item_type)) for k, v in value]
-    if types.is_nested(kind):  # Lists of all kinds.
-        return [_shortened(item, kind.value_type) for item in value]
-    return value
-
-
-def shortest(number: np.floating) -> float:
-    """The shortest decimal that means a number in its own precision, as a Python float.
-
-    A float32 that is nearest to 3.8 becomes 3.8, where `float` gives 3.799999952316284.
-    """
-    return float(str(number))
-
-
-def python_value(value: Any) -> Any:
-    """A value of TFDS as strings, numbers and lists of them."""
-    if isinstance(value, np.ndarray) and not value.ndim:
-        value = value[()]
-    if isinstance(value, bytes):
-        return value.decode("utf-8")
-    if isinstance(value, np.floating):
-        return shortest(value)
-    if isinstance(value, np.ndarray | list):
-        return [python_value(item) for item in value]
-    if isinstance(value, np.generic):
-        return value.tolist()
-    return value

@@ -8,21 +8,15 @@ import numpy as np
 import pyarrow
 import pyarrow.parquet
 import pytest
-from prepared_rte import prepare_rte
+from reading_pairs import BYTES
 
 from spade_jax.data.config import DataError
-from spade_jax.data.parts import (
-    check_splits,
-    digest_parts,
-    load_table,
-    look_through,
-    parts,
-    read_pairs,
-)
 from spade_jax.data.task_config import TaskConfig
-from spade_jax.data.text_to_text import TASKS
+from spade_jax.data.text_to_text.examples import load_table, read_pairs
+from spade_jax.data.text_to_text.inspection import look_through
+from spade_jax.data.text_to_text.registry import TASKS
+from spade_jax.data.text_to_text.splits import check_splits, digest_parts, parts
 
-BYTES = {"vocabulary": "bytes", "extra_ids": 100}
 QQP = ("id", "qid1", "qid2", "question1", "question2", "is_duplicate")
 
 
@@ -168,13 +162,11 @@ def test_contents_tell_tables_apart_not_lengths_and_times(tmp_path):
     assert [pair.target for pair in load_table(part, config)] == ["1", "3", "1", "2"]
 
 
-def test_tfds_is_known_by_its_name_version_and_shards(tmp_path):
-    prepare_rte(tmp_path)
-    config = TaskConfig("rte", data_dir=str(tmp_path), **BYTES)
-    found = {split: digest_parts(config, split)["rte"] for split in ("train", "validation", "test")}
+def test_tfds_is_known_by_its_name_version_and_shards(rte):
+    found = {split: digest_parts(rte, split)["rte"] for split in ("train", "validation", "test")}
     assert [list(f) for f in found.values()] == [[f"glue/rte/2.0.0 {split}"] for split in found]
     assert len({*(value for f in found.values() for value in f.values())}) == 3
-    assert digest_parts(config, "test")["rte"] == found["test"]
+    assert digest_parts(rte, "test")["rte"] == found["test"]
 
 
 def test_the_shipped_text_is_the_same_wherever_it_lies():
