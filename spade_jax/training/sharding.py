@@ -85,10 +85,13 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
 
 
 def check_model(config: ModelConfig, input_length: int, mesh: Mesh) -> None:
-    """Raises ConfigError unless the mesh can share out the model, and inputs of this length.
+    """Raises ConfigError unless the mesh can share out the model, and inputs of this length, and
+    all implementations that are named are there.
 
     The decoder's sequences are filled up to what the mesh can cut.
     """
+    for mixer in config.without_unused_mixers().mixers.values():
+        mixer.check_implementation(config)
 
     def shards(axis: str) -> int:
         return partition.shards(axis, mesh)

@@ -10,8 +10,8 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from spade_jax.config import ConfigError, StackConfig
-from spade_jax.mixers import Window
+from spade_jax.config import AttentionConfig, ConfigError, StackConfig
+from spade_jax.mixers import S4, Window
 from spade_jax.models.presets import preset
 from spade_jax.partition import MESH_AXES
 from spade_jax.training.config import MeshConfig, TrainConfig
@@ -211,3 +211,25 @@ def test_checkpoints_move_between_any_two_strategies(strategies):
     by_name, report = strategies
     assert report["moves"] == len(by_name) ** 2
     assert report["moves_exact"] == report["moves"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"attention": AttentionConfig(num_heads=4, head_dim=32, implementation="palas")},
+            "model.attention.implementation = 'palas': must be one of xla",
+        ),
+        (
+            {"mixers": {"s4": S4(implementation="triton")}},
+            "model.mixers.s4.implementation = 'triton': must be one of xla",
+        ),
+        (
+            {"mixers": {"s4": S4(convolution="fft", implementation="xla")}},
+            "implementation = 'xla': must be None with convolution \"fft\"",
+        ),
+    ],
+)
+def test_implementations_that_are_named_must_be_there(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        check_model(preset("tiny", vocab_size=384, **changes), 1024, MESH)

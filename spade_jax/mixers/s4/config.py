@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from spade_jax.config.mixer import MixerConfig
 from spade_jax.config.model import MAX_LENGTH, ModelConfig, StackConfig
-from spade_jax.config.schema import Range, require
+from spade_jax.config.schema import Range, require, require_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +101,19 @@ class S4(MixerConfig, kind="s4"):
             f"must cut sequences of {length} tokens into equal shards of whole chunks, of "
             f"model.mixers.s4.chunk_length = {self.chunk_length} tokens each",
         )
+
+    def check_implementation(self, model: ModelConfig) -> None:
+        if self.implementation is not None:
+            from spade_jax.ops.ssm.convolution import CHUNKED
+
+            setting = "model.mixers.s4.implementation"
+            require_choice(setting, self.implementation, CHUNKED.implementations)
+            require(
+                self.convolution == "chunked",
+                setting,
+                self.implementation,
+                f'must be None with convolution "{self.convolution}", which has one only',
+            )
 
     def flops(self, model: ModelConfig, length: int, *, causal: bool) -> int:
         """Of the chunked convolution: taps, states written, read and carried. A diagonal state
