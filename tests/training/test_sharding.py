@@ -147,11 +147,11 @@ def test_eight_devices_give_what_one_gives(model, optimizer, meshes, on_eight_de
         (
             (1, 1, 1, 2),
             {"encoder": StackConfig("s4+full:add")},
-            64,
+            128,
             "mesh.sequence = 2: must be 1 with full attention",
         ),
-        ((1, 1, 1, 3), {}, 1024, "mesh.sequence = 3: must cut inputs of 1024 tokens into equal"),
-        ((1, 1, 1, 8), {}, 512, "must cut inputs of 512 tokens into shards longer than .* = 100"),
+        ((1, 1, 1, 3), {}, 1024, "mesh.sequence = 3: must cut sequences of 1024 tokens into equal"),
+        ((1, 1, 1, 8), {}, 512, "must cut sequences of 512 tokens into shards longer than .* = 100"),
     ],
 )
 def test_models_must_divide_over_the_mesh(sizes, changes, length, message):
