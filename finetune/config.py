@@ -14,7 +14,8 @@ from spade_jax.config import (
 )
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.decoding.config import BeamConfig
-from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.objectives.config import LossConfig
+from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flax import nnx
 from rich.console import Console
 
 from finetune import results
@@ -20,15 +19,15 @@ from spade_jax.data.parts import Looked, Part, check_splits, digest_parts, look_
 from spade_jax.data.text_to_text import SPLITS, Split
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.data.writable import Losses, check_labels
-from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.models.flops import train_step_flops
+from spade_jax.models.build import builder
+from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.lock import only_run
 from spade_jax.training.run import Run, choose, open_run, run_of
 from spade_jax.training.same_run import MAY_CHANGE, check_same_data, check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
-from spade_jax.training.sharding import check_model, data_shard, make_mesh
+from spade_jax.training.sharding import data_shard, make_mesh
 from spade_jax.training.step import make_trainer
 from spade_jax.training.workdir import prepare
 
@@ -92,12 +91,10 @@ def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack
     model_config.require_lengths(config.task.input_length, config.task.target_length)
 
     mesh = make_mesh(config.mesh)
-    check_model(model_config, config.task.input_length, mesh)
-
-    def create(rngs: nnx.Rngs) -> EncoderDecoder:
-        return EncoderDecoder(model_config, rngs)
-
-    trainer = make_trainer(create, config.optimizer, config.loss, config.train, mesh)
+    objective = Seq2Seq(config.loss)
+    lengths = config.task.input_length, config.task.target_length
+    objective.check(model_config, lengths, mesh)
+    trainer = make_trainer(builder(model_config), objective, config.optimizer, config.train, mesh)
     shapes = trainer.state_shapes.params
     if config.print_sharding:
         console.print(sharding_table(shapes))
@@ -165,12 +162,7 @@ def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack
         evaluate=lambda params: evaluator.metrics(params, validation),
         vocabulary_digest=vocabulary.digest,
         contents=contents,
-        step_flops=train_step_flops(
-            model_config,
-            config.train.batch_size,
-            config.task.input_length,
-            config.task.target_length,
-        ),
+        step_flops=objective.flops(model_config, config.train.batch_size, lengths),
     )
     if origin is not None and start is not None:
         console.print(f"Beginning with the parameters of {start.workdir}, {start.why}.")

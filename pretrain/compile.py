@@ -106,6 +106,7 @@ def _compile(
     from rich.console import Console
 
     from spade_jax import partition
+    from spade_jax.objectives.seq2seq import Seq2Seq
     from spade_jax.training import compiled
     from spade_jax.training.sharding import make_mesh
 
@@ -115,8 +116,8 @@ def _compile(
     def report(batch_size: int) -> compiled.Report:
         return compiled.compile_step(
             config.model,
+            Seq2Seq(config.loss),
             config.optimizer,
-            config.loss,
             dataclasses.replace(config.train, batch_size=batch_size),
             (config.data.input_length, config.data.decoder_length),
             mesh,

@@ -5,10 +5,9 @@ from typing import Annotated
 
 from spade_jax.config import ModelConfig, Range, check_fields, require, require_choice
 from spade_jax.data.config import DataConfig
-from spade_jax.training.best import PRETRAINING_METRICS
+from spade_jax.objectives.config import TOKEN_METRICS, LossConfig
 from spade_jax.training.config import (
     MAX_BATCH,
-    LossConfig,
     MeshConfig,
     OptimizerConfig,
     TrainConfig,
@@ -42,5 +41,5 @@ class PretrainConfig:
             f"must be at most train.batch_size = {self.train.batch_size}",
         )
         if self.train.best_metric is not None:
-            require_choice("train.best_metric", self.train.best_metric, PRETRAINING_METRICS)
+            require_choice("train.best_metric", self.train.best_metric, TOKEN_METRICS)
         self.model.require_lengths(self.data.input_length, self.data.decoder_length)

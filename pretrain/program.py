@@ -7,7 +7,6 @@ from itertools import islice
 from pathlib import Path
 
 import jax
-from flax import nnx
 
 from pretrain.config import PretrainConfig
 from pretrain.fill_in import print_passages
@@ -15,15 +14,15 @@ from spade_jax.config import require
 from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
-from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.models.flops import train_step_flops
+from spade_jax.models.build import builder
+from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.training import hosts, loop
 from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.evaluation import evaluate
 from spade_jax.training.lock import only_run
 from spade_jax.training.same_run import check_same_data, check_same_run
 from spade_jax.training.screen import make_console, parameter_overview, sharding_table
-from spade_jax.training.sharding import check_model, data_shard, make_mesh
+from spade_jax.training.sharding import data_shard, make_mesh
 from spade_jax.training.step import make_trainer
 from spade_jax.training.workdir import prepare
 
@@ -48,7 +47,6 @@ def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack
     hosts.check_agreement(settings)
     console = make_console()
     mesh = make_mesh(config.mesh)
-    check_model(config.model, config.data.input_length, mesh)
     vocabulary = load_vocabulary(config.data)
     require(
         vocabulary.size <= config.model.vocab_size,
@@ -56,11 +54,10 @@ def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack
         config.model.vocab_size,
         f"must be at least {vocabulary.size}, the size of data.vocabulary",
     )
-
-    def create(rngs: nnx.Rngs) -> EncoderDecoder:
-        return EncoderDecoder(config.model, rngs)
-
-    trainer = make_trainer(create, config.optimizer, config.loss, config.train, mesh)
+    objective = Seq2Seq(config.loss, vocabulary.token_bytes)
+    lengths = config.data.input_length, config.data.decoder_length
+    objective.check(config.model, lengths, mesh)
+    trainer = make_trainer(builder(config.model), objective, config.optimizer, config.train, mesh)
     if config.print_sharding:
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
@@ -97,16 +94,11 @@ def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack
     )
     data = loop.Data(
         train=train,
-        evaluate=lambda params: evaluate(trainer, params, validation, vocabulary.token_bytes),
+        evaluate=lambda params: evaluate(trainer, params, validation),
         vocabulary_digest=vocabulary.digest,
         contents=contents,
         baseline=baseline,
-        step_flops=train_step_flops(
-            config.model,
-            config.train.batch_size,
-            config.data.input_length,
-            config.data.decoder_length,
-        ),
+        step_flops=objective.flops(config.model, config.train.batch_size, lengths),
     )
 
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))

@@ -1,8 +1,7 @@
 """Batches for training, whose position can be saved, and for validation, the same every time.
 
-Batches are dictionaries of int32 arrays under seqio's names: `encoder_input_tokens` [b, l],
-`decoder_input_tokens`, `decoder_target_tokens` and `decoder_loss_weights` [b, decoder_length].
-Decoder inputs are the targets shifted right behind a 0; weights are 1 but on padding.
+Batches are dictionaries of numpy arrays, as `objectives.seq2seq_batch` defines them: `input_length`
+inputs and `decoder_length` targets in each row, which all count but for padding.
 """
 
 import contextlib

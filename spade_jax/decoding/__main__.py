@@ -153,7 +153,7 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
 
         from spade_jax.data.vocabulary import load_vocabulary
         from spade_jax.decoding.generate import make_generator
-        from spade_jax.models.encoder_decoder import EncoderDecoder
+        from spade_jax.models.build import builder
         from spade_jax.training import hosts, sharding
         from spade_jax.training.run import open_run
         from spade_jax.training.step import abstract_model
@@ -180,7 +180,6 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
     run = open_run(options.checkpoint, "--checkpoint")
     if hosts.is_first():
         print(f"{options.checkpoint}: {run.why}", file=sys.stderr)
-    model_config = run.model
     vocabulary = load_vocabulary(run)
     require(
         vocabulary.digest == run.vocabulary_digest,
@@ -199,7 +198,7 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
         options.batch_size,
         f"must be a multiple of the {mesh.size} devices",
     )
-    graphdef, shapes, _ = abstract_model(lambda rngs: EncoderDecoder(model_config, rngs), mesh)
+    graphdef, shapes, _ = abstract_model(builder(run.model), mesh)
     params = run.checkpoints.restore_params(shapes, run.step)
     write = make_generator(
         lambda params: nnx.merge(graphdef, params),

@@ -13,9 +13,6 @@ from spade_jax.training.config import TrainConfig
 # Metrics of which less is better; of all others more is.
 LOWER_IS_BETTER = ("loss", "bits_per_byte")
 
-# What an evaluation of pre-training measures, for `train.best_metric`.
-PRETRAINING_METRICS = ("loss", "accuracy", "bits_per_byte")
-
 
 def scores_of(
     evaluations: Mapping[int, Mapping[str, float]], config: TrainConfig

@@ -1,26 +1,22 @@
-"""A pre-training step compiled for devices that need not be here, and what it takes of each."""
+"""A training step compiled for devices that need not be here, and what it takes of each."""
 
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
 from spade_jax import partition
-from spade_jax.config import ModelConfig
-from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.models.flops import train_step_flops
+from spade_jax.config import require_choice
+from spade_jax.models.build import builder
+from spade_jax.objectives.base import Objective
 from spade_jax.training import hlo, sharding
-from spade_jax.training.config import LossConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.config import OptimizerConfig, TrainConfig
 from spade_jax.training.step import Tree, abstract_model, make_trainer
-
-Part = Literal["step", "encoder"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +48,7 @@ class Report:
       memory: None where the compiler found that the program does not fit, and says no more.
       too_large: the compiler's words then, else empty.
       flops: of matmuls, as compiled; see `hlo`.
-      formula_flops: those of `models.flops`, shared out evenly; None for the encoder alone.
+      formula_flops: the objective's own, shared out evenly; None for a part of a step.
       bytes_accessed: XLA's estimate, with loops counted once; None where it has none.
       collectives: each with how often it runs.
       seconds: that tracing and compiling took.
@@ -83,59 +79,54 @@ class Report:
 
 
 def batch_shapes(
-    rows: int, input_length: int, target_length: int, mesh: Mesh
+    objective: Objective, rows: int, lengths: Sequence[int], mesh: Mesh
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Of seqio's features of a batch of so many rows, unpacked, int32, each with its sharding."""
-    lengths = {
-        "encoder_input_tokens": input_length,
-        "decoder_input_tokens": target_length,
-        "decoder_target_tokens": target_length,
-        "decoder_loss_weights": target_length,
-    }
+    """Of the arrays of a batch that is not packed, each with its sharding."""
     place = sharding.batch_sharding(mesh)
     return {
-        name: jax.ShapeDtypeStruct((rows, length), np.int32, sharding=place)
-        for name, length in lengths.items()
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
+        for name, array in objective.batch.types(rows, lengths).items()
     }
 
 
 def compile_step(
-    model: ModelConfig,
+    model: Any,
+    objective: Objective,
     optimizer: OptimizerConfig,
-    loss: LossConfig,
     train: TrainConfig,
-    lengths: tuple[int, int],
+    lengths: Sequence[int],
     mesh: Mesh,
     *,
-    part: Part = "step",
+    part: str = "step",
     quick: bool = False,
 ) -> Report:
-    """Compiles a training step, or the encoder's gradient alone, and analyses it.
+    """Compiles a training step, or the gradient of a part of it, and analyses it.
 
     Args:
-      lengths: of inputs and targets, in tokens.
+      model: its configuration.
+      lengths: of the sequences of the objective's batches, in tokens.
+      part: "step" is all of it; others are the objective's `parts`.
       quick: tells the compiler to try less hard; memory is then somewhat overestimated.
 
     Raises:
-      ConfigError: a model or batch that the mesh does not divide.
+      ConfigError: a model or batch that the mesh does not divide, or no such part.
     """
     start = time.perf_counter()
-    sharding.check_model(model, lengths[0], mesh)
+    require_choice("part", part, ("step", *objective.parts))
+    objective.check(model, lengths, mesh)
     sharding.check_batch(train, mesh)
-    shapes = batch_shapes(train.batch_size, *lengths, mesh)
-
-    def create(rngs: nnx.Rngs) -> EncoderDecoder:
-        return EncoderDecoder(model, rngs)
-
+    shapes = batch_shapes(objective, train.batch_size, lengths, mesh)
+    create = builder(model)
     function: Any
     arguments: tuple[Any, ...]
-    if part == "encoder":
-        function, arguments = _encoder_gradient(create, shapes["encoder_input_tokens"], mesh)
-        formula = None
-    else:
-        trainer = make_trainer(create, optimizer, loss, train, mesh)
+    if part == "step":
+        trainer = make_trainer(create, objective, optimizer, train, mesh)
         function, arguments = trainer.train_step, (trainer.state_shapes, shapes)
-        formula = train_step_flops(model, train.batch_size, *lengths) / mesh.size
+        formula = objective.flops(model, train.batch_size, lengths) / mesh.size
+    else:
+        function, parameters = _gradient(create, objective, part, mesh)
+        arguments = (parameters, shapes)
+        formula = None
     # Only compilers for TPUs know these options.
     quick = quick and mesh.devices.flat[0].platform == "tpu"
     options = {"exec_time_optimization_effort": -1.0, "memory_fitting_effort": -1.0}
@@ -180,23 +171,21 @@ def largest_batch(fits: Callable[[int], bool], unit: int) -> int:
     return good * unit
 
 
-def _encoder_gradient(
-    create: Callable[[nnx.Rngs], EncoderDecoder], tokens: jax.ShapeDtypeStruct, mesh: Mesh
-) -> tuple[Any, tuple[Tree, jax.ShapeDtypeStruct]]:
-    """The gradient of a sum over the encoder's outputs, by all parameters, and its arguments."""
+def _gradient(
+    create: Callable[[nnx.Rngs], nnx.Module], objective: Objective, part: str, mesh: Mesh
+) -> tuple[Any, Tree]:
+    """The gradient of a part of an update by all parameters, and the shapes of these."""
     graphdef, parameters, _ = abstract_model(create, mesh)
 
-    def total(params: Mapping[str, Any], tokens: jax.Array) -> jax.Array:
+    def total(params: Mapping[str, Any], batch: Mapping[str, Any]) -> jax.Array:
+        model = nnx.merge(graphdef, params)
         with partition.on_mesh(mesh):
-            encoded = nnx.merge(graphdef, params).encode(
-                tokens,
-                segment_ids=(tokens != 0).astype(int),
-                dropout_key=jax.random.key(0),
-            )
-            return jnp.sum(encoded.astype(jnp.float32) ** 2)
+            return objective.parts[part](model, objective.batch.of(batch), jax.random.key(0))
 
     places = jax.tree.map(lambda shape: shape.sharding, parameters)
     gradient = jax.jit(
-        jax.grad(total), in_shardings=(places, tokens.sharding), out_shardings=places
+        jax.grad(total),
+        in_shardings=(places, sharding.batch_sharding(mesh)),
+        out_shardings=places,
     )
-    return gradient, (parameters, tokens)
+    return gradient, parameters

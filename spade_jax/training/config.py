@@ -80,22 +80,6 @@ class OptimizerConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class LossConfig:
-    """The cross entropy of the target tokens.
-
-    Attributes:
-      z_loss: weight of log(Z) ** 2, which keeps the softmax normaliser Z near 1.
-      label_smoothing: probability moved from the target to all other tokens evenly.
-    """
-
-    z_loss: Annotated[float, Range(0, 1000)] = 0.0
-    label_smoothing: Annotated[float, Range(0, 1, below=True)] = 0.0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "loss.")
-
-
-@dataclasses.dataclass(frozen=True)
 class TrainConfig:
     """How long and in what portions the loop runs.
 

@@ -1,6 +1,7 @@
 """The loop: trains, evaluates, saves, stops when told to, and goes on where it stopped.
 
-It knows nothing of what the model learns: programs give it batches, and a function that evaluates.
+It knows nothing of what the model learns: programs give it an objective's trainer, batches, and a
+function that evaluates.
 """
 
 import contextlib
@@ -212,8 +213,7 @@ def run(
                 idle = measured is None or measured["loss"].is_ready()  # type: ignore[attr-defined]
                 with goodput.lost_to("data") if idle else contextlib.nullcontext():
                     batch = next(data.train)
-                counted = (batch["encoder_input_tokens"], batch["decoder_target_tokens"])
-                tokens = parts * sum(int(np.count_nonzero(part)) for part in counted)
+                tokens = parts * trainer.objective.batch.of(batch).num_tokens
                 placed = sharding.place(batch, trainer.mesh)
                 compiling = step == first_step
                 with goodput.lost_to("compile") if compiling else contextlib.nullcontext():

@@ -21,6 +21,7 @@ from spade_jax.data.pipeline import train_batches, validation_batches
 from spade_jax.data.tasks import denoising_mixture, denoising_task
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
 
 
 @pytest.fixture(scope="module")
@@ -381,10 +382,9 @@ def test_shipped_text_fills_batches_of_its_own():
 
 def test_unigram_cross_entropy():
     def batch(targets, weights):
-        return {
-            "decoder_target_tokens": np.array(targets),
-            "decoder_loss_weights": np.array(weights),
-        }
+        targets = np.array(targets)
+        counted = Seq2SeqBatch.unpacked(np.ones_like(targets), targets)
+        return dataclasses.replace(counted, weights=np.array(weights)).named()
 
     train = [batch([[1, 1, 2, 0]], [[1, 1, 1, 0]]), batch([[3]], [[1]])]
     validation = [batch([[1, 2]], [[1, 1]]), batch([[0, 0]], [[1, 0]])]

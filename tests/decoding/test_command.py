@@ -106,9 +106,11 @@ def test_parameters_are_those_of_the_train_state(run):
     from flax import nnx
 
     from spade_jax.config import ModelConfig, from_dict
-    from spade_jax.models.encoder_decoder import EncoderDecoder
+    from spade_jax.models.build import builder
+    from spade_jax.objectives.config import LossConfig
+    from spade_jax.objectives.seq2seq import Seq2Seq
     from spade_jax.training.checkpoints import CheckpointError, Checkpoints
-    from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+    from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
     from spade_jax.training.sharding import make_mesh
     from spade_jax.training.step import abstract_model, make_trainer
 
@@ -117,14 +119,11 @@ def test_parameters_are_those_of_the_train_state(run):
     config = from_dict(ModelConfig, settings["model"])
     mesh = make_mesh(MeshConfig())
 
-    def create(rngs: nnx.Rngs) -> EncoderDecoder:
-        return EncoderDecoder(config, rngs)
-
-    params = checkpoints.restore_params(abstract_model(create, mesh)[1])
+    params = checkpoints.restore_params(abstract_model(builder(config), mesh)[1])
     trainer = make_trainer(
-        create,
+        builder(config),
+        Seq2Seq(from_dict(LossConfig, settings["loss"])),
         from_dict(OptimizerConfig, settings["optimizer"]),
-        from_dict(LossConfig, settings["loss"]),
         from_dict(TrainConfig, settings["train"]),
         mesh,
     )
@@ -136,7 +135,7 @@ def test_parameters_are_those_of_the_train_state(run):
         np.testing.assert_array_equal(flat(params)[path], array, err_msg=str(path))
 
     other = from_dict(ModelConfig, {**settings["model"], "d_ff": 48})
-    shapes = abstract_model(lambda rngs: EncoderDecoder(other, rngs), mesh)[1]
+    shapes = abstract_model(builder(other), mesh)[1]
     with pytest.raises(CheckpointError, match=r"feed_forward/.*: \(.*32.*\), must be \(.*48"):
         checkpoints.restore_params(shapes)
 

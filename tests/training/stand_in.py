@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
+
 VOCAB, WIDTH, LAYERS = 16, 8, 2
 
 
@@ -49,9 +51,5 @@ def batch(seed: int, size: int = 8, length: int = 6) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     targets = rng.integers(1, VOCAB, (size, length), dtype=np.int32)
     targets *= np.arange(length)[None] < rng.integers(1, length + 1, (size, 1))
-    return {
-        "encoder_input_tokens": rng.integers(1, VOCAB, (size, 2 * length), dtype=np.int32),
-        "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-        "decoder_target_tokens": targets,
-        "decoder_loss_weights": (targets > 0).astype(np.int32),
-    }
+    inputs = rng.integers(1, VOCAB, (size, 2 * length), dtype=np.int32)
+    return Seq2SeqBatch.unpacked(inputs, targets).named()

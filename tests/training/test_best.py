@@ -5,8 +5,8 @@ import pytest
 
 from spade_jax.config import ConfigError
 from spade_jax.models.presets import preset
+from spade_jax.objectives.config import TOKEN_METRICS
 from spade_jax.training.best import (
-    PRETRAINING_METRICS,
     best_step,
     by_goodness,
     scores_of,
@@ -67,7 +67,7 @@ def test_pre_training_refuses_a_metric_that_it_does_not_measure():
     from pretrain.config import PretrainConfig
 
     model = preset("tiny", vocab_size=384)
-    for metric in PRETRAINING_METRICS:
+    for metric in TOKEN_METRICS:
         config = TrainConfig(steps=3, batch_size=8, best_metric=metric)
         assert PretrainConfig(model, config).train.best_metric == metric
     with pytest.raises(ConfigError, match=r"train.best_metric = 'los': .*did you mean 'loss'"):

@@ -5,8 +5,9 @@ import pytest
 from stand_in import StandIn
 
 from spade_jax.config import ConfigError
+from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.same_run import check_same_data, check_same_run
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
@@ -31,7 +32,7 @@ def stored(tmp_path_factory):
     """Checkpoints of a run with CONFIG and vocabulary "abc"."""
     directory = tmp_path_factory.mktemp("stored") / "checkpoints"
     trainer = make_trainer(
-        StandIn, CONFIG.optimizer, LossConfig(), CONFIG.train, make_mesh(MeshConfig())
+        StandIn, Seq2Seq(), CONFIG.optimizer, CONFIG.train, make_mesh(MeshConfig())
     )
     checkpoints = Checkpoints(directory, keep=1)
     about = {"settings": dataclasses.asdict(CONFIG), "vocabulary": "abc"}

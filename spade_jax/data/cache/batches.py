@@ -21,6 +21,7 @@ from spade_jax.data.cache.span_corruption import span_corruption
 from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, Split, require_same_data
 from spade_jax.data.tasks import digest
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
+from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
 
 Batch = dict[str, np.ndarray]
 
@@ -248,13 +249,9 @@ def _example(
 ) -> Batch:
     """One segment, corrupted: a row of a batch."""
     inputs, targets = span_corruption(tokens, denoiser, vocabulary_size, rng)
-    decoder_targets = _ended(targets, eos_id, decoder_length)
-    return {
-        "encoder_input_tokens": _ended(inputs, eos_id, input_length),
-        "decoder_input_tokens": np.concatenate([[0], decoder_targets[:-1]], dtype=np.int32),
-        "decoder_target_tokens": decoder_targets,
-        "decoder_loss_weights": (decoder_targets > 0).astype(np.int32),
-    }
+    return Seq2SeqBatch.unpacked(
+        _ended(inputs, eos_id, input_length), _ended(targets, eos_id, decoder_length)
+    ).named()
 
 
 def _ended(tokens: np.ndarray, eos_id: int, length: int) -> np.ndarray:
