@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.arguments import positive
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import parse_overrides, read_config
 from spade_jax.config import ConfigError
+from spade_jax.config.file import parse_overrides, read_config
 from spade_jax.data.config import DataConfig
 
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     from benchmarks import timing
     from spade_jax.models.encoder_decoder import EncoderDecoder
     from spade_jax.models.flops import train_step_flops
-    from spade_jax.training.goodput import utilisation
+    from spade_jax.telemetry.goodput import utilisation
     from spade_jax.training.sharding import check_batch, make_mesh, place
     from spade_jax.training.step import make_trainer
 

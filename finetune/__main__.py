@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from finetune.config import FinetuneConfig
-from spade_jax.command_line import quiet_imports
-from spade_jax.training.command_line import parse, run_status
+from spade_jax.config.file import quiet_imports
+from spade_jax.programs import parse, run_status
 
 DESCRIPTION = """\
 Fine-tunes a State sPace AugmenteD transformEr on a task of texts and their targets: GLUE,
@@ -23,7 +23,7 @@ def main(argv: Sequence[str]) -> int:
         with quiet_imports():
             # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
             from finetune.program import finetune
-            from spade_jax.training import hosts
+            from spade_jax import hosts
 
         hosts.join(command.hosts)
         return finetune(command.config, command.workdir)

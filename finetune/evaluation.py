@@ -14,9 +14,9 @@ from spade_jax.data.pairs import EvaluationSet, Examined
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import BeamConfig, DecodingConfig
 from spade_jax.decoding.generate import bucket_length, make_generator
+from spade_jax.telemetry.screen import progress
 from spade_jax.training import sharding
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.screen import progress
 from spade_jax.training.step import Trainer
 
 

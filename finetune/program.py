@@ -13,6 +13,7 @@ from finetune import results
 from finetune.config import FinetuneConfig
 from finetune.evaluation import Evaluator, baseline, combine, measure, metric_names
 from finetune.initial import initial_state, plan, resolve_vocabulary
+from spade_jax import hosts
 from spade_jax.config import require, require_choice
 from spade_jax.data.config import DataError
 from spade_jax.data.pairs import EvaluationSet, Examined, evaluation_sets, examine, train_pairs
@@ -22,15 +23,15 @@ from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.data.writable import Losses, check_labels
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.flops import train_step_flops
-from spade_jax.training import hosts, loop
-from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.lock import only_run
-from spade_jax.training.run import Run, choose, open_run, run_of
-from spade_jax.training.same_run import MAY_CHANGE, check_same_data, check_same_run
-from spade_jax.training.screen import make_console, parameter_overview, sharding_table
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.identity import MAY_CHANGE, check_same_data, check_same_run
+from spade_jax.runs.lock import only_run
+from spade_jax.runs.open import Run, choose, open_run, run_of
+from spade_jax.runs.workdir import prepare
+from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
+from spade_jax.training import loop
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import prepare
 
 # What a second start in the same workdir may change, beside what any run may.
 _MAY_CHANGE_TOO = ("eval_only", "init_from", "task.test")

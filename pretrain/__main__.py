@@ -4,8 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import quiet_imports
-from spade_jax.training.command_line import parse, run_status
+from spade_jax.config.file import quiet_imports
+from spade_jax.programs import parse, run_status
 
 DESCRIPTION = """\
 Pre-trains a State sPace AugmenteD transformEr: an encoder-decoder that learns to fill in masked
@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> int:
         with quiet_imports():
             # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
             from pretrain.program import pretrain
-            from spade_jax.training import hosts
+            from spade_jax import hosts
 
         hosts.join(command.hosts)
         return pretrain(command.config, command.workdir)

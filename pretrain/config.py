@@ -5,7 +5,7 @@ from typing import Annotated
 
 from spade_jax.config import ModelConfig, Range, check_fields, require, require_choice
 from spade_jax.data.config import DataConfig
-from spade_jax.training.best import PRETRAINING_METRICS
+from spade_jax.runs.scores import PRETRAINING_METRICS
 from spade_jax.training.config import (
     MAX_BATCH,
     LossConfig,

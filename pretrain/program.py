@@ -11,21 +11,22 @@ from flax import nnx
 
 from pretrain.config import PretrainConfig
 from pretrain.fill_in import print_passages
+from spade_jax import hosts
 from spade_jax.config import require
 from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.flops import train_step_flops
-from spade_jax.training import hosts, loop
-from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.identity import check_same_data, check_same_run
+from spade_jax.runs.lock import only_run
+from spade_jax.runs.workdir import prepare
+from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
+from spade_jax.training import loop
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.lock import only_run
-from spade_jax.training.same_run import check_same_data, check_same_run
-from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import check_model, data_shard, make_mesh
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import prepare
 
 # Batches of training text whose unigram distribution is the baseline.
 UNIGRAM_BATCHES = 50

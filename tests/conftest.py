@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spade_jax.training.topology import forced_cpu
+from spade_jax.aot.topology import forced_cpu
 
 # Most programs here run once and on little: not optimised, they compile in a third of the time.
 # `XLA_FLAGS= make test` optimises them. Processes that tests start inherit these.

@@ -12,10 +12,10 @@ from damage import damages, each_damage, sentence
 from rich.console import Console
 
 from finetune.results import read_results, results_table, write_results
-from spade_jax.training.checkpoints import CheckpointError, Checkpoints
+from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
+from spade_jax.runs.open import open_run
+from spade_jax.runs.workdir import Records, draw_loss, read_metrics
 from spade_jax.training.config import RunError
-from spade_jax.training.run import open_run
-from spade_jax.training.workdir import Records, draw_loss, read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 from small_checkpoints import ABOUT, save, shapes, state_of
@@ -131,7 +131,7 @@ def test_a_checkpoint_with_any_damaged_file_gives_way_to_the_one_before(stored, 
 @pytest.mark.parametrize("name", ["about.json", "checksums.json"])
 def test_small_files_of_a_checkpoint(stored, tmp_path, name):
     """Also where their checksums have been made to fit."""
-    from spade_jax.training.checkpoint_files import checksums
+    from spade_jax.runs.checkpoint_files import checksums
 
     workdir = tmp_path / "run"
     shutil.copytree(stored, workdir)

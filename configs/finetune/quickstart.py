@@ -12,7 +12,7 @@ of the years right, where always writing the most common year has 1%.
 import ml_collections
 
 from finetune.config import FinetuneConfig
-from spade_jax.command_line import to_config_dict
+from spade_jax.config.file import to_config_dict
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from spade_jax.config import require
-from spade_jax.training.command_line import run_status
+from spade_jax.programs import run_status
 from spade_jax.training.config import RunError
 
 EPILOG = "After -- comes the program with its options, such as: pretrain --config=… --workdir=…"

@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from spade_jax.command_line import quiet_imports
 from spade_jax.config import MAX_LENGTH, ConfigError, require
+from spade_jax.config.file import quiet_imports
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.lines import Line, line_tokens, one_line, read_lines
 from spade_jax.files import check_output, open_output
 from spade_jax.parsing import PathOption, as_in, whole_number
-from spade_jax.training.command_line import add_hosts, hosts_config, run_status
+from spade_jax.programs import add_hosts, hosts_config, run_status
 from spade_jax.training.config import MAX_BATCH, MeshConfig, TrainConfig
 
 T = TypeVar("T")
@@ -151,11 +151,12 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
         from rich.console import Console
         from rich.progress import Progress
 
+        from spade_jax import hosts
         from spade_jax.data.vocabulary import load_vocabulary
         from spade_jax.decoding.generate import make_generator
         from spade_jax.models.encoder_decoder import EncoderDecoder
-        from spade_jax.training import hosts, sharding
-        from spade_jax.training.run import open_run
+        from spade_jax.runs.open import open_run
+        from spade_jax.training import sharding
         from spade_jax.training.step import abstract_model
 
     hosts.join(meeting)

@@ -14,17 +14,18 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from spade_jax.training import hosts, sharding
-from spade_jax.training.best import best_step, scores_of, stale, tell_nothing
-from spade_jax.training.checkpoints import Checkpoints
+from spade_jax import hosts
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.identity import looks_at_no_end
+from spade_jax.runs.scores import best_step, scores_of, stale, tell_nothing
+from spade_jax.runs.workdir import Records
+from spade_jax.telemetry.goodput import Goodput
+from spade_jax.telemetry.profile import Profile
+from spade_jax.telemetry.reports import Reports
+from spade_jax.telemetry.screen import ProgressLine
+from spade_jax.training import sharding
 from spade_jax.training.config import TrainConfig
-from spade_jax.training.goodput import Goodput
-from spade_jax.training.profile import Profile
-from spade_jax.training.reports import Reports
-from spade_jax.training.same_run import looks_at_no_end
-from spade_jax.training.screen import ProgressLine
 from spade_jax.training.step import Trainer, TrainState
-from spade_jax.training.workdir import Records
 
 
 class BatchIterator(Protocol):

@@ -107,7 +107,7 @@ def test_parameters_are_those_of_the_train_state(run):
 
     from spade_jax.config import ModelConfig, from_dict
     from spade_jax.models.encoder_decoder import EncoderDecoder
-    from spade_jax.training.checkpoints import CheckpointError, Checkpoints
+    from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
     from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
     from spade_jax.training.sharding import make_mesh
     from spade_jax.training.step import abstract_model, make_trainer

@@ -11,9 +11,9 @@ from finetune.initial import initial_state, plan, resolve_vocabulary
 from spade_jax.config import ConfigError
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.training.checkpoints import CheckpointError
+from spade_jax.runs.checkpoints import CheckpointError
+from spade_jax.runs.open import open_run
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
-from spade_jax.training.run import open_run
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
 

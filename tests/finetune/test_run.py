@@ -19,8 +19,8 @@ from prepared_rte import CLASSES, prepare_rte
 
 from finetune.__main__ import main
 from finetune.evaluation import Evaluator
+from spade_jax.runs.workdir import Records, read_metrics
 from spade_jax.training.config import RunError
-from spade_jax.training.workdir import Records, read_metrics
 
 HERE = Path(__file__).parent
 MOMENTS = (

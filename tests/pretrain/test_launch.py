@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pretrain.launch import cloud_tpu, commands, local, slurm, xpk
-from spade_jax.training.command_line import run_status
+from spade_jax.programs import run_status
 
 MINIATURE = Path(__file__).with_name("miniature.py")
 PROGRAM = ["--", "pretrain", f"--config={MINIATURE}", "--workdir=runs/it is", "--config.samples=0"]

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pretrain.__main__ import main
-from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.lock import only_run
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.lock import only_run
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

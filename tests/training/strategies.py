@@ -15,8 +15,8 @@ from spade_jax.mixers import S4, Window
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.presets import preset
 from spade_jax.partition import MESH_AXES
+from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.training import sharding
-from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.step import make_trainer
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from stand_in import VOCAB, StandIn, batch
 
+from spade_jax.runs.scores import PRETRAINING_METRICS
 from spade_jax.training import sharding
-from spade_jax.training.best import PRETRAINING_METRICS
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.evaluation import evaluate
 from spade_jax.training.step import make_trainer

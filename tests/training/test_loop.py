@@ -10,13 +10,13 @@ import pytest
 from rich.console import Console
 from stand_in import VOCAB, StandIn, batch
 
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.workdir import read_metrics
+from spade_jax.telemetry.reports import TrainingDiverged
 from spade_jax.training import loop, sharding
-from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.reports import TrainingDiverged
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import read_metrics
 
 ADAM = OptimizerConfig(learning_rate=1e-2, warmup_steps=2)
 TRAIN = TrainConfig(

@@ -8,8 +8,8 @@ import optax
 import pytest
 
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import read_config
 from spade_jax.config import ConfigError
+from spade_jax.config.file import read_config
 from spade_jax.training.config import OptimizerConfig
 from spade_jax.training.optimizer import (
     ParameterKind,

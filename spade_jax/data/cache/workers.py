@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
-from spade_jax.command_line import quiet_imports
+from spade_jax.config.file import quiet_imports
 from spade_jax.data.config import DataError
 
 if TYPE_CHECKING:

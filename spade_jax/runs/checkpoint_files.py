@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from spade_jax.files import crc32
+from spade_jax.runs.old_settings import renewed
 from spade_jax.stored import Shape, read_json
 from spade_jax.training.config import RunError
-from spade_jax.training.old_settings import renewed
 
 STATE, POSITION = "state", "position"
 ABOUT, CHECKSUMS = "about.json", "checksums.json"

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spade_jax.training import hlo
-from spade_jax.training.hlo_text import device_groups
+from spade_jax.aot import hlo
+from spade_jax.aot.hlo_text import device_groups
 
 MESH = {"data": 1, "fsdp": 4, "tensor": 1, "sequence": 2}
 

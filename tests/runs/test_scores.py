@@ -5,7 +5,7 @@ import pytest
 
 from spade_jax.config import ConfigError
 from spade_jax.models.presets import preset
-from spade_jax.training.best import (
+from spade_jax.runs.scores import (
     PRETRAINING_METRICS,
     best_step,
     by_goodness,

@@ -5,9 +5,9 @@ import pytest
 from stand_in import StandIn
 
 from spade_jax.config import ConfigError
-from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.identity import check_same_data, check_same_run
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
-from spade_jax.training.same_run import check_same_data, check_same_run
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
 

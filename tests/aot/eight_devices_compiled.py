@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from spade_jax.training import hlo
+from spade_jax.aot import hlo
 from spade_jax.training.config import MeshConfig
 from spade_jax.training.sharding import make_mesh
 

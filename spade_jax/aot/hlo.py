@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from spade_jax.training.hlo_text import (
+from spade_jax.aot.hlo_text import (
     NAME,
     Instruction,
     device_groups,

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from spade_jax import hosts
 from spade_jax.config import ConfigError
 from spade_jax.files import sweep, try_lock, unfinished
-from spade_jax.training import hosts
-from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.runs.checkpoints import Checkpoints
 
 NAME = "run.lock"
 _RENEWED_SECONDS = 15.0

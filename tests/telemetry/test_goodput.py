@@ -1,7 +1,7 @@
 import pytest
 
-from spade_jax.training import goodput
-from spade_jax.training.goodput import CAUSES, Goodput, utilisation
+from spade_jax.telemetry import goodput
+from spade_jax.telemetry.goodput import CAUSES, Goodput, utilisation
 
 
 def test_shares_of_time(monkeypatch):

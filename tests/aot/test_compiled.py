@@ -8,10 +8,10 @@ import pytest
 
 from pretrain import compile as compile_program
 from pretrain.compile import main
+from spade_jax.aot import hlo
+from spade_jax.aot.compiled import Memory, Report, largest_batch
+from spade_jax.aot.topology import GIB, parse_topology
 from spade_jax.config import ConfigError
-from spade_jax.training import hlo
-from spade_jax.training.compiled import Memory, Report, largest_batch
-from spade_jax.training.topology import GIB, parse_topology
 
 ROOT = Path(__file__).parents[2]
 MINIATURE = f"--config={ROOT / 'tests' / 'pretrain' / 'miniature.py'}"

@@ -8,9 +8,9 @@ import pytest
 from small_checkpoints import ABOUT, SETTINGS, save, shapes, state_of
 
 from spade_jax.config import ConfigError
-from spade_jax.training.checkpoints import CheckpointError, Checkpoints
+from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
+from spade_jax.runs.open import open_run
 from spade_jax.training.config import RunError
-from spade_jax.training.run import open_run
 
 SCORES = {"2": 0.5, "4": 0.9, "6": 0.7, "8": float("nan")}
 
@@ -38,7 +38,7 @@ def before(tmp_path_factory):
 
 def seal(checkpoint):
     """Makes the checksums those of the files that are there."""
-    from spade_jax.training.checkpoint_files import checksums
+    from spade_jax.runs.checkpoint_files import checksums
 
     path = checkpoint / "position" / "checksums.json"
     path.write_text(json.dumps(checksums(checkpoint)))

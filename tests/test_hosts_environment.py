@@ -3,8 +3,8 @@
 import jax
 import pytest
 
+from spade_jax import hosts
 from spade_jax.config import ConfigError
-from spade_jax.training import hosts
 from spade_jax.training.config import HostsConfig
 
 NAMES = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "TPU_WORKER_HOSTNAMES")

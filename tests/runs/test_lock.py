@@ -9,16 +9,16 @@ import pytest
 
 from spade_jax.config import ConfigError
 from spade_jax.files import unfinished
-from spade_jax.training import lock
-from spade_jax.training.checkpoints import CheckpointError, Checkpoints
-from spade_jax.training.lock import only_run
-from spade_jax.training.workdir import prepare
+from spade_jax.runs import lock
+from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
+from spade_jax.runs.lock import only_run
+from spade_jax.runs.workdir import prepare
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.lock import only_run
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.lock import only_run
 workdir = Path(sys.argv[1])
 with only_run(workdir, Checkpoints(workdir / "checkpoints", 1), print):
     print("held", flush=True)

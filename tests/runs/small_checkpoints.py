@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spade_jax.models.presets import preset
-from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.training.config import TrainConfig
 from spade_jax.training.step import TrainState
 

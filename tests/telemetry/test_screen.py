@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from rich.console import Console
 
-from spade_jax.training import screen
+from spade_jax.telemetry import screen
 
 PARAMS = {
     "embedding": jax.ShapeDtypeStruct((384, 8), jnp.float32),

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from spade_jax.config import ConfigError, from_dict
-from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.runs.checkpoints import Checkpoints
 
 # Settings that a second start in the same workdir may change: no update depends on them. With
 # another mesh the sums of a batch are taken in another order, and equal to rounding only.

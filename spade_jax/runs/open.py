@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spade_jax.config import ConfigError, ModelConfig, from_dict
-from spade_jax.training.best import by_goodness, scores_of, tell_nothing
-from spade_jax.training.checkpoints import CheckpointError, Checkpoints
+from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
+from spade_jax.runs.scores import by_goodness, scores_of, tell_nothing
+from spade_jax.runs.workdir import read_evaluations
 from spade_jax.training.config import TrainConfig
-from spade_jax.training.workdir import read_evaluations
 
 # What is read here of a run's configuration.
 _DATA = {"vocabulary": str, "extra_ids": int, "input_length": int}

@@ -13,10 +13,11 @@ from flax import nnx
 from jax.sharding import Mesh
 
 from spade_jax import partition
+from spade_jax.aot import hlo
 from spade_jax.config import ModelConfig
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.flops import train_step_flops
-from spade_jax.training import hlo, sharding
+from spade_jax.training import sharding
 from spade_jax.training.config import LossConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.step import Tree, abstract_model, make_trainer
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from spade_jax.training import hosts
+from spade_jax import hosts
 
 
 class Profile:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from spade_jax import command_line
+from spade_jax.config import file as command_line
 from spade_jax.config import require
 from spade_jax.parsing import PathOption, as_in
 from spade_jax.training.config import HostsConfig, RunError
@@ -49,7 +49,7 @@ def run_status(program: Callable[[], int], file: str) -> int:
 
 def _leave(status: int, error: Exception | None = None) -> None:
     """Leaves other processes, if there are any: then the module is there that knows of them."""
-    hosts = sys.modules.get("spade_jax.training.hosts")
+    hosts = sys.modules.get("spade_jax.hosts")
     if hosts is not None:
         hosts.leave(status, error)
 

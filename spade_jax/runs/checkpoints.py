@@ -18,9 +18,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from etils import epath
 
-from spade_jax.stored import Shape
-from spade_jax.training import hosts
-from spade_jax.training.checkpoint_files import (
+from spade_jax import hosts
+from spade_jax.runs.checkpoint_files import (
     ABOUT,
     CHECKSUMS,
     POSITION,
@@ -34,6 +33,7 @@ from spade_jax.training.checkpoint_files import (
     require_step,
     steps_in,
 )
+from spade_jax.stored import Shape
 from spade_jax.training.optimizer import paths
 from spade_jax.training.step import TrainState
 

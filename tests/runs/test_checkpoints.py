@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_checkpoints import shapes, state_of
 
-from spade_jax.training.checkpoints import CheckpointError, Checkpoints
+from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
 
 ABOUT = {"settings": {"train": {"steps": 9}}, "vocabulary": "abc"}
 

@@ -4,8 +4,8 @@ import argparse
 
 import pytest
 
-from spade_jax.command_line import parse_overrides, read_settings
 from spade_jax.config import ConfigError
+from spade_jax.config.file import parse_overrides, read_settings
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from spade_jax.config import ConfigError
 from spade_jax.data._tensorflow import tf
-from spade_jax.training.events import EventWriter
-from spade_jax.training.workdir import Records, prepare, read_metrics
+from spade_jax.runs.workdir import Records, prepare, read_metrics
+from spade_jax.telemetry.events import EventWriter
 
 
 def events(directory):

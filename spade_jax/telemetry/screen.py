@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
-from spade_jax.training import hosts
+from spade_jax import hosts
 from spade_jax.training.optimizer import paths
 
 _PLAIN_LINE_SECONDS = 5.0
