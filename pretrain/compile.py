@@ -17,14 +17,10 @@ from spade_jax.aot.topology import (
     set_environment,
 )
 from spade_jax.config import require
-from spade_jax.config.file import (
-    exit_status,
-    parse_overrides,
-    quiet_imports,
-    read_config,
-)
+from spade_jax.config.file import parse_overrides, read_config
 from spade_jax.files import check_output
 from spade_jax.parsing import PathOption, whole_number
+from spade_jax.programs import exit_status, quiet_imports
 
 DESCRIPTION = """\
 Compiles a training step for a slice of TPUs, or for CPU or GPU devices that are here, and prints

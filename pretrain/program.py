@@ -32,21 +32,26 @@ from spade_jax.training.step import make_trainer
 UNIGRAM_BATCHES = 50
 
 
-def pretrain(config: PretrainConfig, workdir: Path) -> int:
+def pretrain(config: PretrainConfig, workdir: Path, *, print_sharding: bool = False) -> int:
     """Runs to the end, or until a signal; returns the exit status.
+
+    Args:
+      print_sharding: prints where each parameter lies instead, and leaves the workdir alone.
 
     Raises:
       ConfigError: settings that do not fit the machine, the vocabulary, the data or the workdir.
       RunError: a run that cannot go on.
     """
     with contextlib.ExitStack() as stack:
-        return _pretrain(config, workdir, stack)
+        return _pretrain(config, workdir, stack, print_sharding)
 
 
-def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack) -> int:
+def _pretrain(
+    config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack, print_sharding: bool
+) -> int:
     settings = dataclasses.asdict(config)
     # Before anything that differing settings would make fail at one of several processes alone.
-    hosts.check_agreement(settings)
+    hosts.check_agreement({**settings, "--print_sharding": print_sharding})
     console = make_console()
     mesh = make_mesh(config.mesh)
     check_model(config.model, config.data.input_length, mesh)
@@ -62,7 +67,7 @@ def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack
         return EncoderDecoder(config.model, rngs)
 
     trainer = make_trainer(create, config.optimizer, config.loss, config.train, mesh)
-    if config.print_sharding:
+    if print_sharding:
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
     shard = data_shard(mesh)

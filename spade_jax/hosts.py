@@ -17,9 +17,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from spade_jax.config import ConfigError
+from spade_jax.config import ConfigError, RunError
+from spade_jax.config.hosts import MAX_DEVICES, HostsConfig
 from spade_jax.parsing import whole_from_environment
-from spade_jax.training.config import MAX_DEVICES, HostsConfig, RunError
 
 # A process that is not heard of for so long is lost.
 _LOST_SECONDS = 30
@@ -130,7 +130,7 @@ def check_agreement(settings: Mapping[str, Any], what: str = "configuration") ->
 def _code_digest() -> Any:
     """Of all the package's source files, and the versions of what computes."""
     digest = hashlib.sha256(f"{jax.__version__} {sys.version_info[:2]}".encode())
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
         digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     return digest

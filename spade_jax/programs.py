@@ -1,19 +1,22 @@
-"""The command line of the programs that run a model: configuration, workdir, several processes.
+"""What programs share: exit statuses, and the command line of those that run a model.
 
 Nothing here imports JAX or TensorFlow, so that `--help` and wrong settings answer at once.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import logging
+import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from spade_jax.config import file as command_line
-from spade_jax.config import require
+from spade_jax.config import ConfigError, RunError, require
+from spade_jax.config.file import parse_overrides, read_config
+from spade_jax.config.hosts import HostsConfig
 from spade_jax.parsing import PathOption, as_in
-from spade_jax.training.config import HostsConfig, RunError
 
 T = TypeVar("T")
 
@@ -27,24 +30,54 @@ A second start with the same workdir goes on where the first one stopped.
 """
 
 
-def run_status(program: Callable[[], int], file: str) -> int:
-    """As `command_line.exit_status`, with 1 for a run that cannot go on; takes leave of the other
-    processes, if there are any."""
-
-    def run() -> int:
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """For the imports of a program: where something goes wrong, one sentence says so, and the
+    libraries' logs, then and later, would bury it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # TensorFlow writes to the file descriptor, whatever its log level, when it finds no GPU.
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
         try:
-            return program()
-        except RunError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 1
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
 
+
+def exit_status(program: Callable[[], int], file: str) -> int:
+    """What `program` returns; or, with one line that says why, 2 for a wrong setting, 130 for
+    Ctrl-C, else 1. Takes leave of the other processes, if there are any.
+
+    Args:
+      file: what an error of the operating system that names no file is about.
+    """
     try:
-        status = command_line.exit_status(run, file)
+        status = _said(program, file)
     except Exception as error:
         _leave(1, error)
         raise
     _leave(status)
     return status
+
+
+def _said(program: Callable[[], int], file: str) -> int:
+    try:
+        return program()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or file}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command starts again", file=sys.stderr)
+        return 130
 
 
 def _leave(status: int, error: Exception | None = None) -> None:
@@ -56,15 +89,30 @@ def _leave(status: int, error: Exception | None = None) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Command(Generic[T]):
-    """What a command line says."""
+    """What a command line says.
+
+    Attributes:
+      flags: by the names that `parse` was given, whether they are there.
+    """
 
     config: T
     workdir: Path
     hosts: HostsConfig
+    flags: Mapping[str, bool]
 
 
-def parse(argv: Sequence[str], config_class: type[T], program: str, description: str) -> Command[T]:
+def parse(
+    argv: Sequence[str],
+    config_class: type[T],
+    program: str,
+    description: str,
+    flags: Mapping[str, str],
+) -> Command[T]:
     """The configuration and the workdir that a command line names.
+
+    Args:
+      flags: options that are there or not, and what the help says of each: what a program does,
+        where it is no setting of its run.
 
     Raises:
       ConfigError: a file or setting that does not exist, or what `config_class` rejects.
@@ -87,6 +135,8 @@ def parse(argv: Sequence[str], config_class: type[T], program: str, description:
         action=PathOption,
         help="where checkpoints, metrics and the loss curve go; made if it is not there",
     )
+    for name, words in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=words)
     add_hosts(parser)
     known, rest = parser.parse_known_args(argv)
     checkpoints = known.workdir / "checkpoints"
@@ -96,9 +146,10 @@ def parse(argv: Sequence[str], config_class: type[T], program: str, description:
         str(known.workdir),
         "its checkpoints must be a directory, not a file",
     )
-    overrides = command_line.parse_overrides(rest, parser)
-    config = command_line.read_config(known.config, overrides, config_class, program)
-    return Command(config, known.workdir, hosts_config(known))
+    overrides = parse_overrides(rest, parser)
+    config = read_config(known.config, overrides, config_class, program)
+    given = {name: getattr(known, name) for name in flags}
+    return Command(config, known.workdir, hosts_config(known), given)
 
 
 def add_hosts(parser: argparse.ArgumentParser) -> None:

@@ -12,10 +12,10 @@ from damage import damages, each_damage, sentence
 from rich.console import Console
 
 from finetune.results import read_results, results_table, write_results
+from spade_jax.config import RunError
 from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
 from spade_jax.runs.open import open_run
 from spade_jax.runs.workdir import Records, draw_loss, read_metrics
-from spade_jax.training.config import RunError
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 from small_checkpoints import ABOUT, save, shapes, state_of

@@ -5,7 +5,7 @@ import pytest
 
 from spade_jax import hosts
 from spade_jax.config import ConfigError
-from spade_jax.training.config import HostsConfig
+from spade_jax.config.hosts import HostsConfig
 
 NAMES = ("OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "TPU_WORKER_HOSTNAMES")
 

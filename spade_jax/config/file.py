@@ -1,19 +1,15 @@
-"""What command lines share: a configuration file, settings that override it, exit statuses.
+"""Configuration files: Python that makes settings, which command lines override by their names.
 
-Nothing here imports JAX or TensorFlow, so that `--help` and wrong settings answer at once.
+Nothing here imports JAX or TensorFlow, so that wrong settings answer at once.
 """
 
 import argparse
 import ast
-import contextlib
 import dataclasses
 import inspect
-import logging
-import os
 import runpy
-import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,43 +23,6 @@ T = TypeVar("T")
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
     """A dataclass as the `ConfigDict` that `get_config()` of a configuration file returns."""
     return ml_collections.ConfigDict(dataclasses.asdict(config))
-
-
-@contextlib.contextmanager
-def quiet_imports() -> Iterator[None]:
-    """For the imports of a program: where something goes wrong, one sentence says so, and the
-    libraries' logs, then and later, would bury it."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
-    # TensorFlow writes to the file descriptor, whatever its log level, when it finds no GPU.
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-        try:
-            yield
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-
-
-def exit_status(program: Callable[[], int], file: str) -> int:
-    """What `program` returns; or, with one line that says why, 2 for a wrong setting, 130 for
-    Ctrl-C, else 1.
-
-    Args:
-      file: what an error of the operating system that names no file is about.
-    """
-    try:
-        return program()
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error.filename or file}: {error.strerror}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; the same command starts again", file=sys.stderr)
-        return 130
 
 
 def read_config(file: str, overrides: Mapping[str, Any], config_class: type[T], program: str) -> T:

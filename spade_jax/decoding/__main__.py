@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from spade_jax.config import MAX_LENGTH, ConfigError, require
-from spade_jax.config.file import quiet_imports
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.lines import Line, line_tokens, one_line, read_lines
 from spade_jax.files import check_output, open_output
 from spade_jax.parsing import PathOption, as_in, whole_number
-from spade_jax.programs import add_hosts, hosts_config, run_status
+from spade_jax.programs import add_hosts, exit_status, hosts_config, quiet_imports
 from spade_jax.training.config import MAX_BATCH, MeshConfig, TrainConfig
 
 T = TypeVar("T")
@@ -117,7 +116,7 @@ def main(argv: Sequence[str]) -> int:
         decode_lines(options, lines, total=len(lines))
         return 0
 
-    return run_status(program, options.input)
+    return exit_status(program, options.input)
 
 
 def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int | None) -> None:

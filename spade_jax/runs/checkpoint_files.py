@@ -12,10 +12,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+from spade_jax.config import RunError
 from spade_jax.files import crc32
 from spade_jax.runs.old_settings import renewed
 from spade_jax.stored import Shape, read_json
-from spade_jax.training.config import RunError
 
 STATE, POSITION = "state", "position"
 ABOUT, CHECKSUMS = "about.json", "checksums.json"

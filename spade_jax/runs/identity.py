@@ -20,7 +20,6 @@ MAY_CHANGE = (
     "mesh.",
     # The position in the data knows what is in it.
     "data.cache",
-    "print_sharding",
 )
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 # What the optimiser did before parameters said themselves whether they decay: the same.
 _OLD_DECAYS = [[r".*(norm|bias|global_mixer/(a_|b|d|log_dt)).*", 0.0], [".*", None]]
+# What programs do is an option of theirs; once it was a setting.
+_COMMANDS = ("eval_only", "print_sharding")
 
 
 def renewed(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -12,7 +14,7 @@ def renewed(settings: Mapping[str, Any]) -> dict[str, Any]:
 
     Mixers had settings in `model.ssm` and `model.attention.radius`, and no names of their own.
     """
-    settings = dict(settings)
+    settings = {name: value for name, value in settings.items() if name not in _COMMANDS}
     model, optimizer = settings.get("model"), settings.get("optimizer")
     if isinstance(model, Mapping) and isinstance(model.get("ssm"), Mapping):
         model = dict(model)

@@ -17,10 +17,9 @@ from typing import Any, TextIO
 import jax
 
 from spade_jax import files, hosts
-from spade_jax.config import ConfigError
+from spade_jax.config import ConfigError, RunError
 from spade_jax.stored import read_json_lines
 from spade_jax.telemetry.events import EventWriter
-from spade_jax.training.config import RunError
 
 # A line of metrics.jsonl.
 _LINE = {"kind": ("train", "eval"), "step": int, "loss": float, str: float}

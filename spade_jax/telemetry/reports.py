@@ -6,10 +6,11 @@ from collections.abc import Mapping
 import jax
 from jax.sharding import Mesh
 
+from spade_jax.config import RunError
 from spade_jax.runs.workdir import Records
 from spade_jax.telemetry.goodput import Goodput, utilisation
 from spade_jax.telemetry.screen import ProgressLine, Rate
-from spade_jax.training.config import RunError, TrainConfig
+from spade_jax.training.config import TrainConfig
 
 
 class TrainingDiverged(RunError):

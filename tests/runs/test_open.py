@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from small_checkpoints import ABOUT, SETTINGS, save, shapes, state_of
 
-from spade_jax.config import ConfigError
+from spade_jax.config import ConfigError, RunError
 from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
 from spade_jax.runs.open import open_run
-from spade_jax.training.config import RunError
 
 SCORES = {"2": 0.5, "4": 0.9, "6": 0.7, "8": float("nan")}
 
