@@ -19,6 +19,9 @@ from spade_jax.config.schema import ConfigError, from_dict, nearest, shorten, sh
 
 T = TypeVar("T")
 
+# Modules that configuration files import, by the names that they had.
+MOVED_MODULES = {"spade_jax.command_line": "spade_jax.config.file"}
+
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
     """A dataclass as the `ConfigDict` that `get_config()` of a configuration file returns."""
@@ -93,6 +96,9 @@ def _load(path: Path, program: str) -> dict[str, Any]:
             at = f"line {error.lineno}: " if error.lineno else ""
             raise ConfigError(f"{where}: must be a Python file ({at}{error.msg})") from None
         at = f"line {lines[-1]}" if lines else "it"
+        if isinstance(error, ModuleNotFoundError) and error.name in MOVED_MODULES:
+            now = f"which is called {MOVED_MODULES[error.name]} now"
+            raise ConfigError(f"{where}: {at} imports {error.name}, {now}") from None
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"{where}: must make a configuration, but {at} raises {type(error).__name__}"

@@ -1,10 +1,12 @@
 """Configuration files as people write them, and settings that override theirs."""
 
 import argparse
+import importlib
+import sys
 
 import pytest
 
-from spade_jax.config import ConfigError
+from spade_jax.config import ConfigError, file
 from spade_jax.config.file import parse_overrides, read_settings
 
 
@@ -55,6 +57,14 @@ def test_what_is_wrong_with_a_file_is_said_with_its_line(read, text, message):
     assert said.startswith("--config = '")
     assert message in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(("old", "new"), file.MOVED_MODULES.items())
+def test_a_module_that_has_another_name_now(read, old, new, monkeypatch):
+    monkeypatch.setitem(sys.modules, old, None)
+    importlib.import_module(new)
+    with pytest.raises(ConfigError, match=f"line 2 imports {old}, which is called {new} now$"):
+        read(f"x = 1\nfrom {old} import some\n")
 
 
 def test_what_a_file_says_itself_is_passed_on(read):
