@@ -197,7 +197,7 @@ def _finetune(
     for found in looked:
         _describe_losses(found.part, found.losses, console)
     try:
-        outcome = loop.run(
+        outcome = loop.train(
             trainer,
             config.train,
             data,

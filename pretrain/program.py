@@ -123,7 +123,7 @@ def _pretrain(
         f"tokens a step, {config.train.steps} steps; results go to {workdir}"
     )
     try:
-        outcome = loop.run(
+        outcome = loop.train(
             trainer,
             config.train,
             data,

@@ -11,7 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -34,8 +34,22 @@ from spade_jax.runs.checkpoint_files import (
     steps_in,
 )
 from spade_jax.stored import Shape
-from spade_jax.training.optimizer import paths
-from spade_jax.training.step import TrainState
+from spade_jax.trees import paths
+
+
+class State(Protocol):
+    """What a checkpoint holds of the training: arrays in nested dicts and tuples."""
+
+    @property
+    def step(self) -> Any:
+        """Updates done."""
+
+    @property
+    def params(self) -> Any:
+        """Nested dicts of the model's parameters."""
+
+
+AnyState = TypeVar("AnyState", bound=State)
 
 
 class Checkpoints:
@@ -103,7 +117,7 @@ class Checkpoints:
         scores = self.about().get("scores", {})
         return {int(step): value for step, value in scores.items() if is_step(step)}
 
-    def restore(self, shapes: TrainState) -> tuple[TrainState, bytes]:
+    def restore(self, shapes: AnyState) -> tuple[AnyState, bytes]:
         """The newest readable train state, laid out as `shapes` say, and the data's position.
 
         Damaged newer checkpoints are moved to the directory `damaged` beside `directory`.
@@ -182,7 +196,7 @@ class Checkpoints:
     def save(
         self,
         step: int,
-        state: TrainState,
+        state: State,
         get_data_position: Callable[[], bytes],
         about: Mapping[str, Any],
         best: int | None = None,

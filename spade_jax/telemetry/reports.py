@@ -1,41 +1,42 @@
-"""What the loop tells of its updates: on the screen, in the records, and where they go wrong."""
+"""How updates are told, one step behind: on the screen, and to whoever records them."""
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 from jax.sharding import Mesh
 
-from spade_jax.config import RunError
-from spade_jax.runs.workdir import Records
 from spade_jax.telemetry.goodput import Goodput, utilisation
 from spade_jax.telemetry.screen import ProgressLine, Rate
-from spade_jax.training.config import TrainConfig
-
-
-class TrainingDiverged(RunError):
-    """A loss or an update that is not finite: the message says where, and what to try."""
 
 
 class Reports:
     """Tells of each update when the next one is on its way, so that the device never waits.
 
     Args:
+      record: keeps the metrics of a step that is to be logged.
+      check: raises an error where those of a step cannot be; it is given the step of the last
+        checkpoint as well.
+      log_every: steps between two that are logged; the last one, `steps`, always is.
       step_flops: of the model in one update, for its utilisation of the devices, or None.
     """
 
     def __init__(
         self,
         progress: ProgressLine,
-        records: Records,
-        config: TrainConfig,
+        record: Callable[[int, Mapping[str, float]], None],
+        check: Callable[[int, Mapping[str, float], int], None],
+        *,
+        log_every: int,
+        steps: int,
         mesh: Mesh,
         goodput: Goodput,
         step_flops: float | None,
     ):
         self._progress = progress
-        self._records = records
-        self._config = config
+        self._record = record
+        self._check = check
+        self._log_every = log_every
+        self._steps = steps
         self._mesh = mesh
         self._goodput = goodput
         self._step_flops = step_flops
@@ -50,8 +51,7 @@ class Reports:
           tokens: of all processes, padding left out.
           saved_step: of the last checkpoint, or 0.
 
-        Raises:
-          TrainingDiverged: in the update before.
+        Raises what `check` raises of the update before.
         """
         self._tell()
         self._waiting = step, tokens, metrics, saved_step
@@ -59,8 +59,7 @@ class Reports:
     def finish(self) -> None:
         """Tells of the last update; what follows, until the next one, does not count as its time.
 
-        Raises:
-          TrainingDiverged: in this update.
+        Raises what `check` raises of this update.
         """
         self._tell()
         self._progress.pause()
@@ -71,22 +70,10 @@ class Reports:
         step, tokens, on_device, saved_step = self._waiting
         self._waiting = None
         metrics = {name: value.item() for name, value in on_device.items()}
-        for name in ("loss", "grad_norm", "update_norm"):
-            if not math.isfinite(metrics[name]):
-                last = (
-                    f"the last good checkpoint is step {saved_step}"
-                    if saved_step
-                    else "there is no checkpoint yet"
-                )
-                raise TrainingDiverged(
-                    f"step {step}: {name} = {metrics[name]}, loss = {metrics['loss']}: training "
-                    f"stopped; {last}. Try a lower "
-                    "optimizer.learning_rate, a longer optimizer.warmup_steps, a lower "
-                    "optimizer.clip_norm, or model.dtype 'float32'"
-                )
+        self._check(step, metrics, saved_step)
         rate = self._progress.update(step, tokens, metrics)
-        if step % self._config.log_every == 0 or step == self._config.steps:
-            self._records.write("train", step, metrics | self._timing(rate))
+        if step % self._log_every == 0 or step == self._steps:
+            self._record(step, metrics | self._timing(rate))
 
     def _timing(self, rate: Rate | None) -> dict[str, float]:
         """What differs from run to run."""

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from spade_jax import hosts
-from spade_jax.training.optimizer import paths
+from spade_jax.trees import paths
 
 _PLAIN_LINE_SECONDS = 5.0
 

@@ -5,6 +5,7 @@ It knows nothing of what the model learns: programs give it batches, and a funct
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -25,6 +26,7 @@ from spade_jax.telemetry.reports import Reports
 from spade_jax.telemetry.screen import ProgressLine
 from spade_jax.training import sharding
 from spade_jax.training.config import TrainConfig
+from spade_jax.training.divergence import require_finite
 from spade_jax.training.step import Trainer, TrainState
 
 
@@ -80,7 +82,7 @@ class Outcome:
     scores: Mapping[int, float]
 
 
-def run(
+def train(
     trainer: Trainer,
     config: TrainConfig,
     data: Data,
@@ -150,7 +152,16 @@ def run(
     parts = sharding.data_shard(trainer.mesh).count
     measured: Mapping[str, jax.Array] | None = None
     progress = ProgressLine(console, step, config.steps)
-    reports = Reports(progress, records, config, trainer.mesh, goodput, data.step_flops)
+    reports = Reports(
+        progress,
+        functools.partial(records.write, "train"),
+        require_finite,
+        log_every=config.log_every,
+        steps=config.steps,
+        mesh=trainer.mesh,
+        goodput=goodput,
+        step_flops=data.step_flops,
+    )
     profile = Profile(workdir / "tensorboard", config.profile_steps, console)
 
     with hosts.stop_signals() as signals, hosts.losses_named(), contextlib.ExitStack() as stack:

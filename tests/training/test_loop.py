@@ -12,9 +12,9 @@ from stand_in import VOCAB, StandIn, batch
 
 from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.runs.workdir import read_metrics
-from spade_jax.telemetry.reports import TrainingDiverged
 from spade_jax.training import loop, sharding
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.divergence import TrainingDiverged
 from spade_jax.training.evaluation import evaluate
 from spade_jax.training.step import make_trainer
 
@@ -64,7 +64,7 @@ def start(workdir, *, signal_at=None, optimizer=ADAM, train=TRAIN, evaluation=No
     screen = io.StringIO()
     checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
     try:
-        outcome = loop.run(
+        outcome = loop.train(
             trainer,
             train,
             data,

@@ -16,9 +16,9 @@ from spade_jax.training.optimizer import (
     join,
     look_up,
     make_optimizer,
-    paths,
     schedule_shape,
 )
+from spade_jax.trees import paths
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "pretrain"
 PARAMS = {

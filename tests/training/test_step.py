@@ -9,8 +9,8 @@ from stand_in import VOCAB, StandIn, batch
 from spade_jax.config import ConfigError
 from spade_jax.training import sharding
 from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
-from spade_jax.training.optimizer import paths
 from spade_jax.training.step import batch_digest, make_trainer, token_losses
+from spade_jax.trees import paths
 
 ADAM = OptimizerConfig(learning_rate=1e-2, warmup_steps=2)
 PLAIN = LossConfig()
