@@ -47,8 +47,13 @@ def shorten(text: str) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the closest of `known`, or the whole list if none is close."""
     known = sorted(known)
+    return did_you_mean(name, known) or f"; known: {', '.join(known)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the closest of `known`, "" if none is close."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def require(condition: bool, setting: str, value: Any, right: str) -> None:
@@ -63,7 +68,7 @@ def require_choice(setting: str, value: Any, choices: Iterable[str]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(
             f"{setting} = {shown(value)}: must be one of {', '.join(choices)}"
-            + (nearest(value, choices) if isinstance(value, str) else "")
+            + (did_you_mean(value, choices) if isinstance(value, str) else "")
         )
 
 

@@ -22,6 +22,7 @@ def renewed(settings: Mapping[str, Any]) -> dict[str, Any]:
         radius = attention.pop("radius", None)
         window = {"kind": "window"} | ({} if radius is None else {"radius": radius})
         s4 = {"kind": "s4", **model.pop("ssm")}
+        s4.pop("structure", None)  # `init` says it.
         mixers = {"s4": s4, "window": window, "full": {"kind": "full"}}
         settings["model"] = {**model, "attention": attention, "mixers": mixers}
     if isinstance(optimizer, Mapping) and optimizer.get("weight_decays") == _OLD_DECAYS:

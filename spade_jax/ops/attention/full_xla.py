@@ -35,7 +35,7 @@ def attend(
     Queries and results move, of which an encoder-decoder has fewer than keys.
     """
     query_axes, key_axes = (
-        partition.fitting(("batch", "length", "heads", None), array.shape)
+        partition.sharded_axes(("batch", "length", "heads", None), array.shape)
         for array in (query_bqhk, key_bjhk)
     )
     on_shard = functools.partial(
@@ -82,9 +82,9 @@ def _attend_on_shard(
         if query_segment_ids is not None:
             query_segment_ids = lax.all_gather(query_segment_ids, "sequence", axis=1, tiled=True)
     numbers_bhq = number_queries(
-        partition.places(query_axes[0], query_bqhk.shape[0]),
-        partition.places(query_axes[2], query_bqhk.shape[2]),
-        partition.places(None if keys_cut else query_axes[1], query_bqhk.shape[1]),
+        partition.global_indices(query_axes[0], query_bqhk.shape[0]),
+        partition.global_indices(query_axes[2], query_bqhk.shape[2]),
+        partition.global_indices(None if keys_cut else query_axes[1], query_bqhk.shape[1]),
         num_heads=num_heads,
         length=length,
     )
@@ -99,7 +99,7 @@ def _attend_on_shard(
         causal=causal,
         dropout_rate=dropout_rate,
         numbers_bqh=numbers_bhq.swapaxes(1, 2),
-        first_key=partition.places(key_axes[1], key_bjhk.shape[1])[0],
+        first_key=partition.global_indices(key_axes[1], key_bjhk.shape[1])[0],
     )
     if not keys_cut:
         return attended_bqhk

@@ -52,7 +52,7 @@ def attend(
         )
     if segment_ids is None:
         segment_ids = jnp.ones((rows, length), jnp.int32)
-    axes = partition.fitting(("batch", "length", "heads", None), query_blhk.shape)
+    axes = partition.sharded_axes(("batch", "length", "heads", None), query_blhk.shape)
     if length < partition.sequence_shards() * block:
         axes = (axes[0], None, *axes[2:])
     on_shard = functools.partial(
@@ -124,9 +124,9 @@ def _attend_on_shard(
         # Of each block; what is beyond the radius is hidden.
         beyond = (block, 0 if causal else block)
         bias = toeplitz(jnp.pad(bias, ((0, 0), beyond)), block)[None, :, None]
-    rows = partition.places(axes[0], query_blhk.shape[0])
-    heads = partition.places(axes[2], query_blhk.shape[2])
-    first = partition.places(axes[1], length)[0]
+    rows = partition.global_indices(axes[0], query_blhk.shape[0])
+    heads = partition.global_indices(axes[2], query_blhk.shape[2])
+    first = partition.global_indices(axes[1], length)[0]
 
     def attend(arrays: tuple[Array, Array, Array, Array, Array, Array]) -> Array:
         """One span of queries, [b, h, span, k], to the keys around it."""
