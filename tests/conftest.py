@@ -50,6 +50,26 @@ def on_eight_devices():
     return run
 
 
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """The workdir of a pre-training run of two steps."""
+    from pretrain.__main__ import main
+
+    workdir = tmp_path_factory.mktemp("pretrained")
+    arguments = [
+        f"--config={Path(__file__).parent / 'pretrain' / 'miniature.py'}",
+        f"--workdir={workdir}",
+        "--config.train.steps=2",
+        "--config.train.eval_batches=1",
+        "--config.optimizer.warmup_steps=0",
+        # So that it can go on.
+        "--config.optimizer.schedule=constant",
+        "--config.samples=0",
+    ]
+    assert main(arguments) == 0
+    return workdir
+
+
 @pytest.fixture
 def start_processes():
     """Starts runs of two processes in the background, of which none outlives the test."""

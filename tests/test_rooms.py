@@ -26,6 +26,7 @@ ROOMS = (
     "training",
     "aot",
     "decoding",
+    "loading",
     "a program",
 )
 MODULES = {

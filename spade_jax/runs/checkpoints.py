@@ -85,7 +85,8 @@ class Checkpoints:
         if self.damaged and self.newest is None:
             raise CheckpointError(
                 f"{directory}: none of the checkpoints can be read (the newest: "
-                f"{self.damaged[max(self.damaged)]}); start again in another workdir"
+                f"{self.damaged[max(self.damaged)]}); put back a whole copy of one, or start "
+                "again in another workdir"
             )
 
     def problem(self, step: int) -> str | None:

@@ -3,9 +3,11 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from spade_jax.config import ConfigError, ModelConfig, from_dict
-from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
+from spade_jax.runs.checkpoint_files import CheckpointError, steps_in
+from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.runs.scores import by_goodness, scores_of, tell_nothing
 from spade_jax.runs.workdir import read_evaluations
 from spade_jax.training.config import TrainConfig
@@ -73,6 +75,7 @@ class Run:
       workdir: where it is.
       step: of the checkpoint that `choose` gives.
       why: the step, and why this one, for the reader.
+      settings: the whole configuration, as nested dicts and lists.
       model: the model's configuration.
       vocabulary, extra_ids, input_length: settings of the run's data.
       vocabulary_digest: equal for equal vocabularies.
@@ -82,6 +85,7 @@ class Run:
     checkpoints: Checkpoints
     step: int
     why: str
+    settings: Mapping[str, Any]
     model: ModelConfig
     vocabulary: str
     extra_ids: int
@@ -96,14 +100,22 @@ def open_run(workdir: Path, setting: str) -> Run:
       setting: what named the workdir, for the message.
 
     Raises:
-      ConfigError: it has no checkpoints.
+      ConfigError: it is not there, or has no checkpoints.
       CheckpointError: it has some, but none can be read.
     """
+    named = f"{setting} = {str(workdir)!r}"
     checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
     if checkpoints.newest is None:
+        if not workdir.is_dir():
+            raise ConfigError(f"{named}: no such folder; must be the workdir of a run")
+        if steps_in(workdir):
+            raise ConfigError(
+                f"{named}: is a folder of checkpoints; must be the workdir around it, "
+                f"{str(workdir.parent)!r}"
+            )
         raise ConfigError(
-            f"{setting} = {str(workdir)!r}: holds no checkpoint; must be the workdir of a run, in "
-            "which there is a directory `checkpoints`"
+            f"{named}: holds no checkpoint; must be the workdir of a run, in which there is a "
+            "directory `checkpoints`"
         )
     return run_of(checkpoints)
 
@@ -138,6 +150,7 @@ def run_of(checkpoints: Checkpoints) -> Run:
         checkpoints,
         choice.step,
         choice.why,
+        settings,
         model,
         data["vocabulary"],
         data["extra_ids"],

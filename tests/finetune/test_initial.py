@@ -97,5 +97,5 @@ def test_a_run_knows_its_best_step(run, pretrained):
     # Pre-training has no best_metric: the newest checkpoint it is.
     assert run.step == 2
     assert run.input_length == 64
-    with pytest.raises(ConfigError, match=r"init_from = .*checkpoints': holds no checkpoint"):
+    with pytest.raises(ConfigError, match=r"init_from = .*checkpoints': is a folder of chec"):
         open_run(pretrained / "checkpoints", "init_from")

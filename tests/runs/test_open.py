@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+from damage import seal
 from small_checkpoints import ABOUT, SETTINGS, save, shapes, state_of
 
 from spade_jax.config import ConfigError, RunError
@@ -33,14 +34,6 @@ def before(tmp_path_factory):
     lines = [{"kind": "eval", "step": int(n), "loss": 1.0, "score": s} for n, s in SCORES.items()]
     (workdir / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     return workdir
-
-
-def seal(checkpoint):
-    """Makes the checksums those of the files that are there."""
-    from spade_jax.runs.checkpoint_files import checksums
-
-    path = checkpoint / "position" / "checksums.json"
-    path.write_text(json.dumps(checksums(checkpoint)))
 
 
 @pytest.fixture
@@ -223,6 +216,19 @@ def test_a_damaged_metrics_file_is_named_where_it_is_needed(before, known, copy)
     assert opened(workdir)[0] == 4
 
 
-def test_no_checkpoint(tmp_path):
-    with pytest.raises(ConfigError, match=r"init_from = .*: holds no checkpoint"):
-        open_run(tmp_path, "init_from")
+@pytest.mark.parametrize(
+    ("folder", "message"),
+    [
+        ("", "holds no checkpoint; must be the workdir of a run, in which there is a directory"),
+        ("nowhere", "no such folder; must be the workdir of a run"),
+        ("file", "no such folder; must be the workdir of a run"),
+        ("steps", "is a folder of checkpoints; must be the workdir around it, '{tmp_path}'"),
+    ],
+)
+def test_no_checkpoint(tmp_path, folder, message):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "steps" / "12").mkdir(parents=True)
+    with pytest.raises(ConfigError) as refused:
+        open_run(tmp_path / folder, "init_from")
+    expected = f"init_from = '{tmp_path / folder}': {message.format(tmp_path=tmp_path)}"
+    assert str(refused.value).startswith(expected)
