@@ -7,6 +7,7 @@ import argparse
 import ast
 import dataclasses
 import inspect
+import re
 import runpy
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +20,12 @@ from spade_jax.config.schema import ConfigError, from_dict, nearest, shorten, sh
 
 T = TypeVar("T")
 
-# Modules that configuration files import, by the names that they had.
-MOVED_MODULES = {"spade_jax.command_line": "spade_jax.config.file"}
+# What configuration files import, by the names that it had.
+MOVED = {
+    "spade_jax.command_line": "spade_jax.config.file",
+    "spade_jax.config.SSMConfig": "spade_jax.mixers.S4",
+    "spade_jax.config.preset": "spade_jax.models.presets.preset",
+}
 
 
 def to_config_dict(config: Any) -> ml_collections.ConfigDict:
@@ -87,18 +92,15 @@ def _load(path: Path, program: str) -> dict[str, Any]:
     except ConfigError:
         raise
     except (Exception, SystemExit) as error:
-        lines = [
-            line
-            for frame, line in traceback.walk_tb(error.__traceback__)
-            if frame.f_code.co_filename == str(path)
-        ]
+        frames = [*traceback.walk_tb(error.__traceback__)]
+        own = [(frame, line) for frame, line in frames if frame.f_code.co_filename == str(path)]
+        lines = [line for _, line in own]
         if isinstance(error, SyntaxError) and not lines:
             at = f"line {error.lineno}: " if error.lineno else ""
             raise ConfigError(f"{where}: must be a Python file ({at}{error.msg})") from None
         at = f"line {lines[-1]}" if lines else "it"
-        if isinstance(error, ModuleNotFoundError) and error.name in MOVED_MODULES:
-            now = f"which is called {MOVED_MODULES[error.name]} now"
-            raise ConfigError(f"{where}: {at} imports {error.name}, {now}") from None
+        if own and (moved := _moved(error, own[-1][0].f_globals)) is not None:
+            raise ConfigError(f"{where}: {at} {moved}") from None
         reason = " ".join(str(error).split())
         raise ConfigError(
             f"{where}: must make a configuration, but {at} raises {type(error).__name__}"
@@ -110,6 +112,26 @@ def _load(path: Path, program: str) -> dict[str, Any]:
             f"{type(settings).__name__}; to_config_dict() makes one of a dataclass"
         )
     return settings
+
+
+def _moved(error: BaseException, names: Mapping[str, Any]) -> str | None:
+    """What a line uses that has another name now, and which; None if that is not what is wrong.
+
+    Args:
+      names: global ones of the file.
+    """
+    if isinstance(error, ModuleNotFoundError):
+        old = str(error.name)
+        now = MOVED.get(old)
+    elif found := re.match(r"cannot import name '(\w+)' from '([\w.]+)'", str(error)):
+        old = f"{found[2]}.{found[1]}"
+        now = MOVED.get(old)
+    elif found := re.match(r"(\w+)\.__init__\(\) got an .*argument '(\w+)'", str(error)):
+        old = f"{found[1]}.{found[2]}"
+        now = getattr(names.get(found[1]), "MOVED", {}).get(found[2])
+    else:
+        return None
+    return None if now is None else f"uses {old}, which is called {now} now"
 
 
 def _get_config(path: Path, where: str) -> Callable[[], Any]:

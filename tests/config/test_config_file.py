@@ -59,12 +59,42 @@ def test_what_is_wrong_with_a_file_is_said_with_its_line(read, text, message):
     assert "\n" not in said
 
 
-@pytest.mark.parametrize(("old", "new"), file.MOVED_MODULES.items())
-def test_a_module_that_has_another_name_now(read, old, new, monkeypatch):
-    monkeypatch.setitem(sys.modules, old, None)
-    importlib.import_module(new)
-    with pytest.raises(ConfigError, match=f"line 2 imports {old}, which is called {new} now$"):
-        read(f"x = 1\nfrom {old} import some\n")
+@pytest.mark.parametrize(
+    ("line", "old", "new"),
+    [
+        ("from spade_jax.command_line import x", "spade_jax.command_line", "spade_jax.config.file"),
+        (
+            "from spade_jax.config import SSMConfig",
+            "spade_jax.config.SSMConfig",
+            "spade_jax.mixers.S4",
+        ),
+        (
+            "from spade_jax.config import StackConfig, preset",
+            "spade_jax.config.preset",
+            "spade_jax.models.presets.preset",
+        ),
+        ("AttentionConfig(radius=31)", "AttentionConfig.radius", "model.mixers.window.radius"),
+        (
+            "PretrainConfig(print_sharding=True)",
+            "PretrainConfig.print_sharding",
+            "--print_sharding",
+        ),
+    ],
+)
+def test_what_has_another_name_now(read, line, old, new, monkeypatch):
+    monkeypatch.setitem(sys.modules, "spade_jax.command_line", None)
+    imports = (
+        "from pretrain.config import PretrainConfig\nfrom spade_jax.config import AttentionConfig"
+    )
+    with pytest.raises(ConfigError) as refused:
+        read(f"{imports}\n{line}\n")
+    assert str(refused.value).endswith(f": line 3 uses {old}, which is called {new} now")
+
+
+def test_names_of_today_are_there():
+    for name in file.MOVED.values():
+        module, _, attribute = name.rpartition(".")
+        assert attribute in dir(importlib.import_module(module)) or importlib.import_module(name)
 
 
 def test_what_a_file_says_itself_is_passed_on(read):
