@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.arguments import positive
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import parse_overrides, read_config
 from spade_jax.config import ConfigError, ModelConfig
+from spade_jax.config.file import parse_overrides, read_config
 from spade_jax.data.config import DataConfig
 
 
@@ -110,7 +110,7 @@ def measured(
     """
     import numpy as np
 
-    from spade_jax.training.goodput import utilisation
+    from spade_jax.telemetry.goodput import utilisation
     from spade_jax.training.sharding import place
 
     objective, devices = trainer.objective, trainer.mesh.devices

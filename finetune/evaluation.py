@@ -15,9 +15,9 @@ from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import BeamConfig, DecodingConfig
 from spade_jax.decoding.generate import bucket_length, make_generator
 from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
+from spade_jax.telemetry.screen import progress
 from spade_jax.training import sharding
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.screen import progress
 from spade_jax.training.step import Trainer
 
 

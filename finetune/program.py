@@ -12,6 +12,7 @@ from finetune import results
 from finetune.config import FinetuneConfig
 from finetune.evaluation import Evaluator, baseline, combine, measure, metric_names
 from finetune.initial import initial_state, plan, resolve_vocabulary
+from spade_jax import hosts
 from spade_jax.config import require, require_choice
 from spade_jax.data.config import DataError
 from spade_jax.data.pairs import EvaluationSet, Examined, evaluation_sets, examine, train_pairs
@@ -21,18 +22,18 @@ from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.data.writable import Losses, check_labels
 from spade_jax.models.build import builder
 from spade_jax.objectives.seq2seq import Seq2Seq
-from spade_jax.training import hosts, loop
-from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.lock import only_run
-from spade_jax.training.run import Run, choose, open_run, run_of
-from spade_jax.training.same_run import MAY_CHANGE, check_same_data, check_same_run
-from spade_jax.training.screen import make_console, parameter_overview, sharding_table
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.identity import MAY_CHANGE, check_same_data, check_same_run
+from spade_jax.runs.lock import only_run
+from spade_jax.runs.open import Run, choose, open_run, run_of
+from spade_jax.runs.workdir import prepare
+from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
+from spade_jax.training import loop
 from spade_jax.training.sharding import data_shard, make_mesh
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import prepare
 
 # What a second start in the same workdir may change, beside what any run may.
-_MAY_CHANGE_TOO = ("eval_only", "init_from", "task.test")
+_MAY_CHANGE_TOO = ("init_from", "task.test")
 
 
 # What evaluation alone may change besides.
@@ -42,20 +43,34 @@ _EVALUATION = ("decoding.", "task.train", "task.validation", "train.")
 _EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 
-def finetune(config: FinetuneConfig, workdir: Path) -> int:
+def finetune(
+    config: FinetuneConfig, workdir: Path, *, eval_only: bool = False, print_sharding: bool = False
+) -> int:
     """Runs to the end, or until a signal; returns the exit status.
+
+    Args:
+      eval_only: evaluates the run's best parameters, or those of `init_from` where it has none, and
+        trains nothing.
+      print_sharding: prints where each parameter lies instead, and leaves the workdir alone.
 
     Raises:
       ConfigError: settings that do not fit the machine, the checkpoint, the data or the workdir.
       RunError: a run that cannot go on.
     """
     with contextlib.ExitStack() as stack:
-        return _finetune(config, workdir, stack)
+        return _finetune(config, workdir, stack, eval_only, print_sharding)
 
 
-def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack) -> int:
+def _finetune(
+    config: FinetuneConfig,
+    workdir: Path,
+    stack: contextlib.ExitStack,
+    eval_only: bool,
+    print_sharding: bool,
+) -> int:
+    flags = {"--eval_only": eval_only, "--print_sharding": print_sharding}
     # Before anything that differing settings would make fail at one of several processes alone.
-    hosts.check_agreement(dataclasses.asdict(config))
+    hosts.check_agreement({**dataclasses.asdict(config), **flags})
     console = make_console()
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     begun = checkpoints.newest is not None
@@ -96,12 +111,12 @@ def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack
     objective.check(model_config, lengths, mesh)
     trainer = make_trainer(builder(model_config), objective, config.optimizer, config.train, mesh)
     shapes = trainer.state_shapes.params
-    if config.print_sharding:
+    if print_sharding:
         console.print(sharding_table(shapes))
         return 0
     settings = dataclasses.asdict(config)
     shard = data_shard(mesh)
-    may_change = (*MAY_CHANGE, *_MAY_CHANGE_TOO, *(_EVALUATION if config.eval_only else ()))
+    may_change = (*MAY_CHANGE, *_MAY_CHANGE_TOO, *(_EVALUATION if eval_only else ()))
     check_same_run(checkpoints, config, vocabulary.digest, may_change)
     evaluator = Evaluator(
         trainer,
@@ -111,7 +126,7 @@ def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack
         config.task.target_length,
         console,
     )
-    if config.eval_only:
+    if eval_only:
         require(start is not None, "init_from", None, "must name a run to evaluate")
         assert start is not None
         params = start.checkpoints.restore_params(shapes, start.step)
@@ -121,7 +136,7 @@ def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack
         training = examine(config.task) if _has_training(config) else []
         for line in describe_tables(look_through(config.task, _EVALUATED)):
             console.print(line)
-        _finish(config, workdir, evaluator, params, start.step, training, console)
+        _finish(config, workdir, evaluator, params, start.step, training, console, describe=True)
         return 0
 
     origin = None
@@ -174,7 +189,7 @@ def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack
     for found in looked:
         _describe_losses(found.part, found.losses, console)
     try:
-        outcome = loop.run(
+        outcome = loop.train(
             trainer,
             config.train,
             data,
@@ -302,8 +317,14 @@ def _finish(
     step: int,
     training: Sequence[Examined],
     console: Console,
+    *,
+    describe: bool = False,
 ) -> None:
-    """Evaluates all there is; writes predictions, submissions and, last, results.json."""
+    """Evaluates all there is; writes predictions, submissions and, last, results.json.
+
+    Args:
+      describe: says as well what the vocabulary takes from each set.
+    """
     # Before they are read: what changes in between is evaluated anew by the next start.
     made_of = _made_of(config, step)
     require(
@@ -316,7 +337,7 @@ def _finish(
     splits = {}
     for split in _EVALUATED:
         sets = evaluation_sets(config.task, split)
-        for examples in sets if config.eval_only else ():
+        for examples in sets if describe else ():
             _describe_losses(examples.part, examples.losses, console)
         predictions = [evaluator.predict(params, examples) for examples in sets]
         predicted.append((sets, predictions))

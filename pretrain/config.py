@@ -1,7 +1,8 @@
 """The configuration of a pre-training run."""
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from spade_jax.config import ModelConfig, Range, check_fields, require, require_choice
 from spade_jax.data.config import DataConfig
@@ -20,8 +21,9 @@ class PretrainConfig:
 
     Attributes:
       samples: held-out passages that the finished model fills in on the screen.
-      print_sharding: prints where each parameter lies, and trains nothing.
     """
+
+    MOVED: ClassVar[Mapping[str, str]] = {"print_sharding": "--print_sharding"}
 
     model: ModelConfig
     train: TrainConfig
@@ -30,7 +32,6 @@ class PretrainConfig:
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     samples: Annotated[int, Range(0, MAX_BATCH)] = 3
-    print_sharding: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, "")

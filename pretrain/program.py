@@ -10,41 +10,47 @@ import jax
 
 from pretrain.config import PretrainConfig
 from pretrain.fill_in import print_passages
+from spade_jax import hosts
 from spade_jax.config import require
 from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.models.build import builder
 from spade_jax.objectives.seq2seq import Seq2Seq
-from spade_jax.training import hosts, loop
-from spade_jax.training.checkpoints import Checkpoints
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.identity import check_same_data, check_same_run
+from spade_jax.runs.lock import only_run
+from spade_jax.runs.workdir import prepare
+from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
+from spade_jax.training import loop
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.lock import only_run
-from spade_jax.training.same_run import check_same_data, check_same_run
-from spade_jax.training.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training.sharding import data_shard, make_mesh
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import prepare
 
 # Batches of training text whose unigram distribution is the baseline.
 UNIGRAM_BATCHES = 50
 
 
-def pretrain(config: PretrainConfig, workdir: Path) -> int:
+def pretrain(config: PretrainConfig, workdir: Path, *, print_sharding: bool = False) -> int:
     """Runs to the end, or until a signal; returns the exit status.
+
+    Args:
+      print_sharding: prints where each parameter lies instead, and leaves the workdir alone.
 
     Raises:
       ConfigError: settings that do not fit the machine, the vocabulary, the data or the workdir.
       RunError: a run that cannot go on.
     """
     with contextlib.ExitStack() as stack:
-        return _pretrain(config, workdir, stack)
+        return _pretrain(config, workdir, stack, print_sharding)
 
 
-def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack) -> int:
+def _pretrain(
+    config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack, print_sharding: bool
+) -> int:
     settings = dataclasses.asdict(config)
     # Before anything that differing settings would make fail at one of several processes alone.
-    hosts.check_agreement(settings)
+    hosts.check_agreement({**settings, "--print_sharding": print_sharding})
     console = make_console()
     mesh = make_mesh(config.mesh)
     vocabulary = load_vocabulary(config.data)
@@ -58,7 +64,7 @@ def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack
     lengths = config.data.input_length, config.data.decoder_length
     objective.check(config.model, lengths, mesh)
     trainer = make_trainer(builder(config.model), objective, config.optimizer, config.train, mesh)
-    if config.print_sharding:
+    if print_sharding:
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
     shard = data_shard(mesh)
@@ -109,7 +115,7 @@ def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack
         f"tokens a step, {config.train.steps} steps; results go to {workdir}"
     )
     try:
-        outcome = loop.run(
+        outcome = loop.train(
             trainer,
             config.train,
             data,

@@ -25,6 +25,10 @@ class ConfigError(ValueError):
     """A setting that cannot be: the message names it, its value and what would be right."""
 
 
+class RunError(RuntimeError):
+    """A run that cannot go on: the message says where it stands and what to do."""
+
+
 def shown(value: Any) -> str:
     """A value as messages have it: on one line that is not too long, whatever it is."""
     try:

@@ -2,25 +2,21 @@
 
 import argparse
 import contextlib
+import functools
 import io
-import itertools
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from spade_jax.command_line import quiet_imports
 from spade_jax.config import MAX_LENGTH, ConfigError, require
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.lines import Line, line_tokens, one_line, read_lines
 from spade_jax.files import check_output, open_output
 from spade_jax.parsing import PathOption, as_in, whole_number
-from spade_jax.training.command_line import add_hosts, hosts_config, run_status
+from spade_jax.programs import add_hosts, exit_status, hosts_config, quiet_imports
 from spade_jax.training.config import MAX_BATCH, MeshConfig, TrainConfig
-
-T = TypeVar("T")
 
 _DESCRIPTION = """\
 Reads a text file line by line and writes what a trained model makes of each line, one line each.
@@ -117,7 +113,7 @@ def main(argv: Sequence[str]) -> int:
         decode_lines(options, lines, total=len(lines))
         return 0
 
-    return run_status(program, options.input)
+    return exit_status(program, options.input)
 
 
 def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int | None) -> None:
@@ -151,12 +147,12 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
         from rich.console import Console
         from rich.progress import Progress
 
-        from spade_jax.data.vocabulary import load_vocabulary
+        from spade_jax import hosts
         from spade_jax.decoding.generate import make_generator
-        from spade_jax.models.build import builder
-        from spade_jax.training import hosts, sharding
-        from spade_jax.training.run import open_run
-        from spade_jax.training.step import abstract_model
+        from spade_jax.decoding.texts import written
+        from spade_jax.loading import model_of, vocabulary_of
+        from spade_jax.runs.open import open_run
+        from spade_jax.training import sharding
 
     hosts.join(meeting)
     if jax.process_count() > 1:
@@ -180,13 +176,7 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
     run = open_run(options.checkpoint, "--checkpoint")
     if hosts.is_first():
         print(f"{options.checkpoint}: {run.why}", file=sys.stderr)
-    vocabulary = load_vocabulary(run)
-    require(
-        vocabulary.digest == run.vocabulary_digest,
-        "data.vocabulary",
-        run.vocabulary,
-        f"is not what {options.checkpoint} was trained with",
-    )
+    vocabulary = vocabulary_of(run)
     tokenized: Iterable[list[int] | None] = (line_tokens(line, vocabulary) for line in lines)
     if total is not None:
         tokenized = list(tokenized)  # What is wrong with one must not show half-way.
@@ -198,10 +188,9 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
         options.batch_size,
         f"must be a multiple of the {mesh.size} devices",
     )
-    graphdef, shapes, _ = abstract_model(builder(run.model), mesh)
-    params = run.checkpoints.restore_params(shapes, run.step)
+    graph, params = nnx.split(model_of(run, mesh))
     write = make_generator(
-        lambda params: nnx.merge(graphdef, params),
+        lambda params: nnx.merge(graph, params),
         config,
         end_id=vocabulary.eos_id,
         vocab_size=vocabulary.size,
@@ -211,21 +200,28 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
     )
     key = jax.random.key(options.seed) if options.temperature > 0 else None
     cut = 0
+
+    def inputs() -> Iterator[list[int] | None]:
+        nonlocal cut
+        for tokens in tokenized:
+            cut += tokens is not None and len(tokens) >= input_length
+            yield None if tokens is None else vocabulary.ended(tokens, input_length)
+
     console = Console(stderr=True, quiet=not hosts.is_first())
     with (
         _open_output(options.output, hosts.is_first()) as write_text,
         Progress(console=console, transient=True) as progress,
     ):
         task = progress.add_task("decoding", total=total)
-        for number, batch in enumerate(_batches(tokenized, options.batch_size)):
-            inputs = [tokens for tokens in batch if tokens is not None]
-            cut += sum(len(tokens) >= input_length for tokens in inputs)
-            inputs = [vocabulary.ended(tokens, input_length) for tokens in inputs]
-            batch_key = None if key is None else jax.random.fold_in(key, number)
-            outputs = iter(write(params, inputs, batch_key) if inputs else ())
-            # An empty line stays one, so that lines correspond.
-            texts = ["" if t is None else vocabulary.text(next(outputs)) for t in batch]
-            write_text("".join(one_line(text) + "\n" for text in texts))
+        outputs = written(
+            functools.partial(write, params),
+            inputs(),
+            vocabulary,
+            batch_size=options.batch_size,
+            key=key,
+        )
+        for batch in outputs:
+            write_text("".join(one_line(text) + "\n" for text in batch))
             progress.advance(task, len(batch))
     if cut and hosts.is_first():
         print(f"{cut} inputs were cut off at {input_length} tokens", file=sys.stderr)
@@ -256,12 +252,6 @@ def _open_output(file: str | None, first: bool) -> Iterator[Callable[[str], None
                 raise OSError(error.errno, error.strerror, name) from None
 
         yield write
-
-
-def _batches(lines: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(lines)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from spade_jax.training import hosts, sharding
+from spade_jax import hosts
+from spade_jax.training import sharding
 from spade_jax.training.step import Trainer
 
 Batches = Iterable[Mapping[str, np.ndarray]]

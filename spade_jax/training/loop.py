@@ -6,6 +6,7 @@ function that evaluates.
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,17 +16,19 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from spade_jax.training import hosts, sharding
-from spade_jax.training.best import best_step, scores_of, stale, tell_nothing
-from spade_jax.training.checkpoints import Checkpoints
+from spade_jax import hosts
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.identity import looks_at_no_end
+from spade_jax.runs.scores import best_step, scores_of, stale, tell_nothing
+from spade_jax.runs.workdir import Records
+from spade_jax.telemetry.goodput import Goodput
+from spade_jax.telemetry.profile import Profile
+from spade_jax.telemetry.reports import Reports
+from spade_jax.telemetry.screen import ProgressLine
+from spade_jax.training import sharding
 from spade_jax.training.config import TrainConfig
-from spade_jax.training.goodput import Goodput
-from spade_jax.training.profile import Profile
-from spade_jax.training.reports import Reports
-from spade_jax.training.same_run import looks_at_no_end
-from spade_jax.training.screen import ProgressLine
+from spade_jax.training.divergence import require_finite
 from spade_jax.training.step import Trainer, TrainState
-from spade_jax.training.workdir import Records
 
 
 class BatchIterator(Protocol):
@@ -80,7 +83,7 @@ class Outcome:
     scores: Mapping[int, float]
 
 
-def run(
+def train(
     trainer: Trainer,
     config: TrainConfig,
     data: Data,
@@ -150,7 +153,16 @@ def run(
     parts = sharding.data_shard(trainer.mesh).count
     measured: Mapping[str, jax.Array] | None = None
     progress = ProgressLine(console, step, config.steps)
-    reports = Reports(progress, records, config, trainer.mesh, goodput, data.step_flops)
+    reports = Reports(
+        progress,
+        functools.partial(records.write, "train"),
+        require_finite,
+        log_every=config.log_every,
+        steps=config.steps,
+        mesh=trainer.mesh,
+        goodput=goodput,
+        step_flops=data.step_flops,
+    )
     profile = Profile(workdir / "tensorboard", config.profile_steps, console)
 
     with hosts.stop_signals() as signals, hosts.losses_named(), contextlib.ExitStack() as stack:

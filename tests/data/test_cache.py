@@ -29,7 +29,7 @@ from spade_jax.data.cache import build
 from spade_jax.data.cache.__main__ import main
 from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, SourceConfig
 from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
-from spade_jax.training.workdir import read_metrics
+from spade_jax.runs.workdir import read_metrics
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]

@@ -37,6 +37,8 @@ ROOT = HERE.parents[1]
         (["--config.task.labels=('no', 'maybe')"], "line 1: column 'label': 'yes' is no label"),
         (["--config.task.train=nowhere.tsv"], "task.train = 'nowhere.tsv': no such file"),
         (["--config.task.test=nowhere.tsv"], "task.test = 'nowhere.tsv': no such file"),
+        (["--config.eval_only=True"], "config.eval_only: is called --eval_only now"),
+        (["--config.print_sharding"], "config.print_sharding: is called --print_sharding now"),
         (["--config.train.eval_batches=2"], "train.eval_batches = 2: must be None: eval_examples"),
         (["--config.train.batch_size=64"], "25 training examples, but a batch of 64"),
         (["--config.new_parameters=('(',)"], "new_parameters = '(': must be a regular expr"),
@@ -113,7 +115,7 @@ def test_a_task_without_training_examples(arguments, tmp_path, capsys):
     bare.write_text("from finetune.recipes import glue\nget_config = lambda: glue('mnli', 10)\n")
     options = [f"--config={bare}", "--config.task.name=ax", f"--workdir={tmp_path / 'run'}"]
     assert main([*options, arguments[1]]) == 2
-    assert "task.name = 'ax': has no training examples; set eval_only" in capsys.readouterr().err
+    assert "task.name = 'ax': has no training examples; give --eval_only" in capsys.readouterr().err
 
 
 def test_labels_that_the_vocabulary_cannot_write(arguments, tmp_path, capsys):

@@ -9,19 +9,19 @@ from next_token import NextToken, TextConfig
 from rich.console import Console
 
 from benchmarks.train_step import measured
+from spade_jax.aot.compiled import compile_step
 from spade_jax.config import AttentionConfig, ConfigError, ModelConfig, StackConfig
 from spade_jax.mixers import Window
 from spade_jax.models.build import builder
 from spade_jax.models.presets import preset
 from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.workdir import read_metrics
 from spade_jax.training import loop
-from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.compiled import compile_step
 from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.evaluation import evaluate
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import read_metrics
 
 ROWS, LENGTH = 8, 12
 MODEL = TextConfig(
@@ -78,7 +78,7 @@ def run(workdir, steps=TRAIN.steps):
     checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
     console = Console(file=io.StringIO())
     try:
-        outcome = loop.run(
+        outcome = loop.train(
             own, config, data, checkpoints, workdir=workdir, settings={}, console=console
         )
     finally:

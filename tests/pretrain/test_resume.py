@@ -13,7 +13,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from spade_jax.training.workdir import read_metrics
+from spade_jax.runs.workdir import read_metrics
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "miniature.py"

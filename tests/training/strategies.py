@@ -17,8 +17,8 @@ from spade_jax.models.presets import preset
 from spade_jax.objectives.config import LossConfig
 from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.partition import MESH_AXES
+from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.training import sharding
-from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.step import make_trainer
 

@@ -11,13 +11,13 @@ from rich.console import Console
 from stand_in import VOCAB, StandIn, batch
 
 from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.workdir import read_metrics
 from spade_jax.training import loop, sharding
-from spade_jax.training.checkpoints import Checkpoints
 from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.divergence import TrainingDiverged
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.reports import TrainingDiverged
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import read_metrics
 
 ADAM = OptimizerConfig(learning_rate=1e-2, warmup_steps=2)
 TRAIN = TrainConfig(
@@ -59,7 +59,7 @@ def start(workdir, *, signal_at=None, optimizer=ADAM, train=TRAIN, evaluation=No
     screen = io.StringIO()
     checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
     try:
-        outcome = loop.run(
+        outcome = loop.train(
             trainer,
             train,
             data,

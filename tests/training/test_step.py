@@ -11,8 +11,8 @@ from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.objectives.tokens import token_losses
 from spade_jax.training import sharding
 from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
-from spade_jax.training.optimizer import paths
 from spade_jax.training.step import make_trainer
+from spade_jax.trees import paths
 
 ADAM = OptimizerConfig(learning_rate=1e-2, warmup_steps=2)
 PLAIN = LossConfig()
