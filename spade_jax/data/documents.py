@@ -81,6 +81,8 @@ def read_lines(path: str, whole: bool) -> Iterator[bytes]:
             else:
                 for line in stream:
                     yield line.rstrip(b"\r\n")
+    except GeneratorExit:
+        raise  # When Python ends, the modules that the clauses below name are gone.
     except EOFError:
         raise DataError(f"{path}: is truncated; must be a whole gzip file") from None
     except (gzip.BadGzipFile, zlib.error) as error:
