@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import math
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -24,8 +26,8 @@ from spade_jax.runs.workdir import prepare
 from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training import loop
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.sharding import data_shard, make_mesh
-from spade_jax.training.step import make_trainer
+from spade_jax.training.sharding import DataShard, data_shard, make_mesh
+from spade_jax.training.step import Trainer, make_trainer
 
 # Batches of training text whose unigram distribution is the baseline.
 UNIGRAM_BATCHES = 50
@@ -76,37 +78,24 @@ def _pretrain(
         console.print(warning)
     prepare(workdir)
     stack.enter_context(only_run(workdir, checkpoints, console.print))
-    validation = validation_batches(
-        config.data,
-        trainer.eval_batch_size // shard.count,
-        shard_index=shard.index,
-        num_shards=shard.count,
-        limit=config.train.eval_batches,
-    )
-    train = train_batches(
-        config.data,
-        config.train.batch_size // shard.count,
-        shard_index=shard.index,
-        num_shards=shard.count,
-    )
+    train, evaluation = _batches(config, trainer, shard)
     # Whole batches, for what each process computes by itself.
-    every = validation_batches(
+    held_out = validation_batches(
         config.data, trainer.eval_batch_size, limit=config.train.eval_batches
     )
     baseline = unigram_cross_entropy(
         islice(train_batches(config.data, config.train.batch_size), UNIGRAM_BATCHES),
-        every,
+        held_out,
         vocabulary.size,
     )
     data = loop.Data(
         train=train,
-        evaluate=lambda params: evaluate(trainer, params, validation),
+        evaluate=evaluation,
         vocabulary_digest=vocabulary.digest,
         contents=contents,
         baseline=baseline,
         step_flops=objective.flops(config.model, config.train.batch_size, lengths),
     )
-
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     console.print(
         f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
@@ -129,7 +118,7 @@ def _pretrain(
     if outcome.was_finished or not outcome.finished:
         return 0
     if config.samples:
-        batch = next(iter(every))
+        batch = next(iter(held_out))
         print_passages(trainer, outcome.state.params, batch, vocabulary, config.samples, console)
     assert outcome.evaluation is not None  # A run that finishes here ends with one.
     loss = outcome.evaluation["loss"]
@@ -140,3 +129,23 @@ def _pretrain(
     )
     console.print(f"loss curve: {workdir / 'loss.png'}")
     return 0
+
+
+def _batches(
+    config: PretrainConfig, trainer: Trainer, shard: DataShard
+) -> tuple[loop.BatchIterator, Callable[[Any], dict[str, float]]]:
+    """What this process trains on, and what evaluates parameters on its part of the rest."""
+    validation = validation_batches(
+        config.data,
+        trainer.eval_batch_size // shard.count,
+        shard_index=shard.index,
+        num_shards=shard.count,
+        limit=config.train.eval_batches,
+    )
+    train = train_batches(
+        config.data,
+        config.train.batch_size // shard.count,
+        shard_index=shard.index,
+        num_shards=shard.count,
+    )
+    return train, lambda params: evaluate(trainer, params, validation)

@@ -1,5 +1,7 @@
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,3 +63,20 @@ def test_definitions_need_no_framework():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def imports_of(room: str) -> set[str]:
+    """The modules of spade_jax outside of a room that it imports."""
+    files = (Path(__file__).parents[2] / "spade_jax" / room).rglob("*.py")
+    names = re.compile(r"^ *from spade_jax(?:\.([\w.]+))? import (\w+)", re.MULTILINE)
+    found = {module or name for file in files for module, name in names.findall(file.read_text())}
+    return {module for module in found if module.partition(".")[0] != room}
+
+
+def test_data_knows_the_batches_alone_and_objectives_no_data():
+    rooms = {module.partition(".")[0] for module in imports_of("objectives")}
+    assert rooms <= {"config", "models", "partition"}
+    modules = {module for module in imports_of("data") if not module.startswith("config")}
+    batches = {module for module in modules if module.startswith("objectives.")}
+    assert batches == {"objectives.seq2seq_batch"}
+    assert modules - batches <= {"command_line", "files", "parsing", "stored"}

@@ -229,6 +229,7 @@ def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
 
     class Other:
         size = 359
+        token_bytes = None
         digest = "f" * 64
 
     workdir, arguments = finished
