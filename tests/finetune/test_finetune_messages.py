@@ -8,7 +8,7 @@ import pytest
 from pieces import train_pieces
 
 from finetune.__main__ import main
-from finetune.program import describe_tables
+from finetune.describe import describe_tables
 from spade_jax.data.parts import look_through
 from spade_jax.data.task_config import TaskConfig
 
