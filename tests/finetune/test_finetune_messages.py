@@ -8,7 +8,7 @@ import pytest
 from pieces import train_pieces
 
 from finetune.__main__ import main
-from finetune.program import describe_tables
+from finetune.describe import describe_tables
 from spade_jax.data.parts import look_through
 from spade_jax.data.task_config import TaskConfig
 
@@ -20,7 +20,10 @@ ROOT = HERE.parents[1]
     ("changes", "message"),
     [
         (["--config.task.name=rtee"], "task.name = 'rtee': no such task; did you mean 'rte'?"),
-        (["--config.init_from=nowhere"], "init_from = 'nowhere': no such folder; must be the workdir"),
+        (
+            ["--config.init_from=nowhere"],
+            "init_from = 'nowhere': no such folder; must be the workdir",
+        ),
         (["--config.init_from=''"], "init_from = '': must be a workdir, or None"),
         (["--config.init_from=None"], "init_from = None: must name the workdir of a pre-training"),
         (["--config.train.best_metric=accurracy"], "did you mean 'accuracy'?"),

@@ -122,12 +122,7 @@ def _attend_on_shard(
             numbers_bhl = number_queries(
                 rows, heads, positions, num_heads=num_heads, length=sequence_length
             )
-            keep = kept(
-                dropout_key,
-                dropout_rate,
-                queries=numbers_bhl.reshape(*numbers_bhl.shape[:2], -1, block, 1),
-                keys=positions.reshape(-1, block, 1) + relative[None].astype(np.int32),
-            )
+            keep = _kept_in_blocks(dropout_key, dropout_rate, numbers_bhl, positions, relative)
         attended_bhnqk, _ = softmax_attention(
             _blocks(query, block, block),
             _blocks(key, block, keys),
@@ -167,6 +162,24 @@ def _relative_positions(radius: int, causal: bool) -> np.ndarray:
     block = radius + 1
     keys = np.arange(-block, block if causal else 2 * block)
     return keys[None, :] - np.arange(block)[:, None]
+
+
+def _kept_in_blocks(
+    dropout_key: Array,
+    dropout_rate: float,
+    numbers_bhl: Array,
+    positions: Array,
+    relative: np.ndarray,
+) -> Array:
+    """`kept`, of a span's queries, [l], with these numbers and positions, in blocks, and of the
+    keys that each block reads."""
+    block = relative.shape[0]
+    return kept(
+        dropout_key,
+        dropout_rate,
+        queries=numbers_bhl.reshape(*numbers_bhl.shape[:2], -1, block, 1),
+        keys=positions.reshape(-1, block, 1) + relative[None].astype(np.int32),
+    )
 
 
 def _bias_of_block(bias: Array, block: int, causal: bool) -> Array:
