@@ -20,7 +20,7 @@ ROOT = HERE.parents[1]
     ("changes", "message"),
     [
         (["--config.task.name=rtee"], "task.name = 'rtee': no such task; did you mean 'rte'?"),
-        (["--config.init_from=nowhere"], "init_from = 'nowhere': holds no checkpoint; must be"),
+        (["--config.init_from=nowhere"], "init_from = 'nowhere': no such folder; must be the work"),
         (["--config.init_from=''"], "init_from = '': must be a workdir, or None"),
         (["--config.init_from=None"], "init_from = None: must name the workdir of a pre-training"),
         (["--config.train.best_metric=accurracy"], "did you mean 'accuracy'?"),

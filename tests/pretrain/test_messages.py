@@ -230,6 +230,7 @@ def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
     class Other:
         size = 359
         digest = "f" * 64
+        token_bytes = None
 
     workdir, arguments = finished
     before = contents(workdir)
