@@ -12,9 +12,9 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from spade_jax.aot.topology import parse_topology
 from spade_jax.config import ConfigError
 from spade_jax.files import check_output
-from spade_jax.training.topology import parse_topology
 
 # 16, 64 and 256 chips.
 SLICES = ("v5e:4x4", "v5p:2x2x4", "v5e:8x8", "v5p:4x4x4", "v5e:16x16", "v5p:4x8x8")

@@ -12,8 +12,8 @@ from typing import Any
 
 from benchmarks.arguments import positive
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import parse_overrides, read_config
-from spade_jax.config import ConfigError
+from spade_jax.config import ConfigError, ModelConfig
+from spade_jax.config.file import parse_overrides, read_config
 from spade_jax.data.config import DataConfig
 
 
@@ -52,22 +52,20 @@ def main(argv: Sequence[str]) -> int:
     options, config = parse(argv)
     # Only here, so that --help needs no JAX.
     import jax.numpy as jnp
-    import numpy as np
     from rich.console import Console
     from rich.table import Table
 
     from benchmarks import timing
-    from spade_jax.models.encoder_decoder import EncoderDecoder
-    from spade_jax.models.flops import train_step_flops
-    from spade_jax.training.goodput import utilisation
-    from spade_jax.training.sharding import check_batch, make_mesh, place
+    from spade_jax.models.build import builder
+    from spade_jax.objectives.seq2seq import Seq2Seq
+    from spade_jax.training.sharding import check_batch, make_mesh
     from spade_jax.training.step import make_trainer
 
     model, train = config.model, config.train
-    lengths = options.lengths or [config.data.input_length]
+    inputs = options.lengths or [config.data.input_length]
     batch_sizes = {
         length: options.tokens // length if options.tokens else train.batch_size
-        for length in lengths
+        for length in inputs
     }
     try:
         mesh = make_mesh(config.mesh)
@@ -84,55 +82,60 @@ def main(argv: Sequence[str]) -> int:
     assert matmul.median is not None
     peak = 2 * side**3 / matmul.median
 
-    kind = mesh.devices.flat[0].device_kind
     table = Table(
-        title=f"{options.config}, {model.dtype}, on {mesh.size} x {kind}; "
+        title=f"{options.config}, {model.dtype}, on {mesh.size} x "
+        f"{mesh.devices.flat[0].device_kind}; "
         f"a matmul of {side} x {side} reaches {peak / 1e9:,.0f} GFLOP/s",
         caption=timing.machine(),
     )
     headings = ("batch", "ms", "tokens/s", "peak MiB", "GFLOP/s", "/ matmul", "MFU")
     for heading in headings:
         table.add_column(heading, justify="right")
-    trainer = make_trainer(
-        lambda rngs: EncoderDecoder(model, rngs),
-        config.optimizer,
-        config.loss,
-        train,
-        mesh,
-    )
-    rng = np.random.default_rng(0)
+    trainer = make_trainer(builder(model), Seq2Seq(config.loss), config.optimizer, train, mesh)
     for length, rows in batch_sizes.items():
         targets = options.target_length or decoder_length(config.data, length)
-        shapes = {
-            "encoder_input_tokens": length,
-            "decoder_input_tokens": targets,
-            "decoder_target_tokens": targets,
-        }
-        batch = {
-            name: rng.integers(3, model.vocab_size, (rows, size), dtype=np.int32)
-            for name, size in shapes.items()
-        }
-        batch["decoder_loss_weights"] = np.ones((rows, targets), np.int32)
-        placed = place(batch, trainer.mesh)
-        step: Any = trainer.train_step
-        step = step.lower(trainer.state_shapes, placed).compile()
-        seconds = np.median(update_times(step, trainer.init(), placed, options.repeats))
-        flops = train_step_flops(model, rows, length, targets)
-        tokens = rows * (length + targets)
-        mfu = utilisation(flops / seconds, mesh.size, kind)
-        memory = step.memory_analysis()
-        used = memory.temp_size_in_bytes + memory.argument_size_in_bytes
-        table.add_row(
-            f"{rows:,} x ({length:,} + {targets:,})",
-            f"{1e3 * seconds:,.1f}",
-            f"{tokens / seconds:,.0f}",
-            f"{used / 2**20:,.0f}",
-            f"{flops / seconds / 1e9:,.1f}",
-            f"{flops / seconds / peak / mesh.size:.0%}",
-            "unknown" if mfu is None else f"{mfu:.1%}",
-        )
+        table.add_row(*measured(trainer, model, rows, (length, targets), peak, options.repeats))
     Console().print(table)
     return 0
+
+
+def measured(
+    trainer: Any, model: ModelConfig, rows: int, lengths: tuple[int, ...], peak: float, repeats: int
+) -> list[str]:
+    """The cells of a row of the table: an update of batches of so many rows.
+
+    Args:
+      lengths: of the sequences of a row.
+      peak: FLOP/s that a matmul reaches.
+    """
+    import numpy as np
+
+    from spade_jax.telemetry.goodput import utilisation
+    from spade_jax.training.sharding import place
+
+    objective, devices = trainer.objective, trainer.mesh.devices
+    rng = np.random.default_rng(0)
+    # Tokens of no special meaning, and above 0 whatever else is told of them.
+    batch = {
+        name: rng.integers(3, model.vocab_size, array.shape, dtype=array.dtype)
+        for name, array in objective.batch.types(rows, lengths).items()
+    }
+    placed = place(batch, trainer.mesh)
+    step = trainer.train_step.lower(trainer.state_shapes, placed).compile()
+    seconds = np.median(update_times(step, trainer.init(), placed, repeats))
+    flops = objective.flops(model, rows, lengths)
+    mfu = utilisation(flops / seconds, devices.size, devices.flat[0].device_kind)
+    memory = step.memory_analysis()
+    used = memory.temp_size_in_bytes + memory.argument_size_in_bytes
+    return [
+        f"{rows:,} x ({' + '.join(f'{length:,}' for length in lengths)})",
+        f"{1e3 * seconds:,.1f}",
+        f"{objective.batch.of(batch).num_tokens / seconds:,.0f}",
+        f"{used / 2**20:,.0f}",
+        f"{flops / seconds / 1e9:,.1f}",
+        f"{flops / seconds / peak / devices.size:.0%}",
+        "unknown" if mfu is None else f"{mfu:.1%}",
+    ]
 
 
 def decoder_length(config: DataConfig, input_length: int) -> int:

@@ -1,7 +1,8 @@
 """The configuration of a fine-tuning run."""
 
 import dataclasses
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from spade_jax.config import (
     MAX_COUNT,
@@ -14,7 +15,8 @@ from spade_jax.config import (
 )
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.decoding.config import BeamConfig
-from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.objectives.config import LossConfig
+from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +35,12 @@ class FinetuneConfig:
       decoding: how predictions are written, of at most `task.target_length` tokens.
       eval_examples: of each evaluation set, the most that are evaluated during training; the end
         evaluates all.
-      eval_only: evaluates the run's best parameters, or those of `init_from` where it has none,
-        and trains nothing.
-      print_sharding: prints where each parameter lies, and trains nothing.
     """
+
+    MOVED: ClassVar[Mapping[str, str]] = {
+        "eval_only": "--eval_only",
+        "print_sharding": "--print_sharding",
+    }
 
     train: TrainConfig
     task: TaskConfig
@@ -50,8 +54,6 @@ class FinetuneConfig:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     decoding: BeamConfig = dataclasses.field(default_factory=BeamConfig)
     eval_examples: Annotated[int, Range(1, MAX_COUNT, "for all")] | None = None
-    eval_only: bool = False
-    print_sharding: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, "")
@@ -62,18 +64,6 @@ class FinetuneConfig:
             self.init_from,
             "must name the workdir of a pre-training run (or set model, to begin at random)",
         )
-        require(
-            self.eval_only or not self.task.local or bool(self.task.patterns("train")),
-            "task.train",
-            self.task.train,
-            "must name a table to train on, or set eval_only",
-        )
-        require(
-            self.eval_only or any("train" in task.splits for task in self.task.tasks),
-            "task.name",
-            self.task.name,
-            "has no training examples; set eval_only, and init_from to a run that can predict it",
-        )
         for pattern in self.new_parameters:
             require_pattern("new_parameters", pattern)
         require(
@@ -81,4 +71,19 @@ class FinetuneConfig:
             "train.eval_batches",
             self.train.eval_batches,
             "must be None: eval_examples says how many examples are evaluated in training",
+        )
+
+    def require_training(self) -> None:
+        """Raises ConfigError where there is nothing to train on, and evaluation is all there is."""
+        require(
+            not self.task.local or bool(self.task.patterns("train")),
+            "task.train",
+            self.task.train,
+            "must name a table to train on, or come with --eval_only",
+        )
+        require(
+            any("train" in task.splits for task in self.task.tasks),
+            "task.name",
+            self.task.name,
+            "has no training examples; give --eval_only, and an init_from that can predict it",
         )

@@ -15,9 +15,10 @@ from spade_jax.data.text_to_text.inspection import Examined
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import BeamConfig, DecodingConfig
 from spade_jax.decoding.generate import bucket_length, make_generator
+from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
+from spade_jax.telemetry.screen import progress
 from spade_jax.training import sharding
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.screen import progress
 from spade_jax.training.step import Trainer
 
 
@@ -70,10 +71,7 @@ class Evaluator:
 
     def loss(self, params: Any, examples: EvaluationSet) -> float:
         """Nats per target token, given the tokens before."""
-        result = evaluate(
-            self._trainer, params, self._padded(examples), self._vocabulary.token_bytes
-        )
-        return result["loss"]
+        return evaluate(self._trainer, params, self._padded(examples))["loss"]
 
     def metrics(self, params: Any, sets: Sequence[EvaluationSet]) -> dict[str, float]:
         """Loss, each set's metrics, and their mean as `score`; see `combine`."""
@@ -107,12 +105,7 @@ class Evaluator:
             for i, row in enumerate(rows):
                 inputs[i, : len(examples.inputs[row])] = examples.inputs[row]
                 targets[i, : len(examples.targets[row])] = examples.targets[row]
-            batch = {
-                "encoder_input_tokens": inputs,
-                "decoder_input_tokens": np.pad(targets, ((0, 0), (1, 0)))[:, :-1],
-                "decoder_target_tokens": targets,
-                "decoder_loss_weights": (targets != 0).astype(np.int32),
-            }
+            batch = Seq2SeqBatch.unpacked(inputs, targets).named()
             yield {name: self._shard.of(rows) for name, rows in batch.items()}
 
 

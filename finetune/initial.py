@@ -10,10 +10,10 @@ from rich.table import Table
 
 from spade_jax.config import ConfigError
 from spade_jax.data.config import DataConfig
-from spade_jax.training.checkpoints import CheckpointError
-from spade_jax.training.optimizer import paths
-from spade_jax.training.run import Run
+from spade_jax.runs.checkpoints import CheckpointError
+from spade_jax.runs.open import Run
 from spade_jax.training.step import TrainState
+from spade_jax.trees import paths
 
 
 @dataclasses.dataclass(frozen=True)

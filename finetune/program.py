@@ -2,63 +2,76 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flax import nnx
 from rich.console import Console
 
 from finetune import results
 from finetune.config import FinetuneConfig
-from finetune.evaluation import Evaluator, baseline, combine, measure, metric_names
-from finetune.initial import initial_state, plan, resolve_vocabulary
-from spade_jax.config import require, require_choice
-from spade_jax.data.config import DataError
+from finetune.describe import describe_losses, describe_sets, describe_tables
+from finetune.evaluation import Evaluator, metric_names
+from finetune.finish import EVALUATED, finish, has_training, made_of
+from finetune.initial import Plan, initial_state, plan, resolve_vocabulary
+from spade_jax import hosts
+from spade_jax.config import ModelConfig, require, require_choice
+from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet, evaluation_sets
 from spade_jax.data.text_to_text.inspection import Examined, Looked, examine, look_through
-from spade_jax.data.text_to_text.splits import Part, check_splits, digest_parts, parts
-from spade_jax.data.text_to_text.task import SPLITS, Split
+from spade_jax.data.text_to_text.splits import check_splits, digest_parts
+from spade_jax.data.text_to_text.task import Split
 from spade_jax.data.text_to_text.training_batches import train_pairs
-from spade_jax.data.text_to_text.vocabulary_coverage import Losses, check_labels
-from spade_jax.data.vocabulary import load_vocabulary
-from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.models.flops import train_step_flops
-from spade_jax.training import hosts, loop
-from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.lock import only_run
-from spade_jax.training.run import Run, choose, open_run, run_of
-from spade_jax.training.same_run import MAY_CHANGE, check_same_data, check_same_run
-from spade_jax.training.screen import make_console, parameter_overview, sharding_table
-from spade_jax.training.sharding import check_model, data_shard, make_mesh
-from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import prepare
+from spade_jax.data.text_to_text.vocabulary_coverage import check_labels
+from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
+from spade_jax.models.build import builder
+from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.identity import MAY_CHANGE, check_same_data, check_same_run
+from spade_jax.runs.lock import only_run
+from spade_jax.runs.open import Run, choose, open_run, run_of
+from spade_jax.runs.workdir import prepare
+from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
+from spade_jax.training import loop
+from spade_jax.training.sharding import data_shard, make_mesh
+from spade_jax.training.step import Trainer, make_trainer
 
 # What a second start in the same workdir may change, beside what any run may.
-_MAY_CHANGE_TOO = ("eval_only", "init_from", "task.test")
-
+_MAY_CHANGE_TOO = ("init_from", "task.test")
 
 # What evaluation alone may change besides.
 _EVALUATION = ("decoding.", "task.train", "task.validation", "train.")
 
-# What is evaluated at the end.
-_EVALUATED: tuple[Split, ...] = ("validation", "test")
 
-
-def finetune(config: FinetuneConfig, workdir: Path) -> int:
+def finetune(
+    config: FinetuneConfig, workdir: Path, *, eval_only: bool = False, print_sharding: bool = False
+) -> int:
     """Runs to the end, or until a signal; returns the exit status.
+
+    Args:
+      eval_only: evaluates the run's best parameters, or those of `init_from` where it has none, and
+        trains nothing.
+      print_sharding: prints where each parameter lies instead, and leaves the workdir alone.
 
     Raises:
       ConfigError: settings that do not fit the machine, the checkpoint, the data or the workdir.
       RunError: a run that cannot go on.
     """
     with contextlib.ExitStack() as stack:
-        return _finetune(config, workdir, stack)
+        return _finetune(config, workdir, stack, eval_only, print_sharding)
 
 
-def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack) -> int:
+def _finetune(
+    config: FinetuneConfig,
+    workdir: Path,
+    stack: contextlib.ExitStack,
+    eval_only: bool,
+    print_sharding: bool,
+) -> int:
+    """`finetune`; the stack holds the workdir's lock."""
+    flags = {"--eval_only": eval_only, "--print_sharding": print_sharding}
     # Before anything that differing settings would make fail at one of several processes alone.
-    hosts.check_agreement(dataclasses.asdict(config))
+    hosts.check_agreement({**dataclasses.asdict(config), **flags})
     console = make_console()
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     begun = checkpoints.newest is not None
@@ -68,9 +81,55 @@ def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack
     elif config.init_from is not None:
         start = open_run(Path(config.init_from), "init_from")
     config = _resolve(config, start)
-    model_config = config.model
-    assert model_config is not None
     vocabulary = load_vocabulary(config.task)
+    _check_vocabulary(config, vocabulary, start)
+    trainer = _make_trainer(config)
+    if print_sharding:
+        console.print(sharding_table(trainer.state_shapes.params))
+        return 0
+    may_change = (*MAY_CHANGE, *_MAY_CHANGE_TOO, *(_EVALUATION if eval_only else ()))
+    check_same_run(checkpoints, config, vocabulary.digest, may_change)
+    evaluator = Evaluator(
+        trainer,
+        config.decoding,
+        vocabulary,
+        config.task.input_length,
+        config.task.target_length,
+        console,
+    )
+    if eval_only:
+        require(start is not None, "init_from", None, "must name a run to evaluate")
+        assert start is not None
+        params = start.checkpoints.restore_params(trainer.state_shapes.params, start.step)
+        prepare(workdir)
+        stack.enter_context(only_run(workdir, checkpoints, console.print))
+        _evaluate_only(config, workdir, start, params, evaluator, console)
+        return 0
+    origin = None
+    if start is not None and not begun:
+        origin = plan(start, trainer.state_shapes.params, config.new_parameters)
+        trainer = _beginning_with(start, origin, trainer)
+    contents = _contents(config)
+    hosts.check_agreement(contents, "data")
+    if (warning := check_same_data(checkpoints, contents)) is not None:
+        console.print(warning)
+    prepare(workdir)
+    stack.enter_context(only_run(workdir, checkpoints, console.print))
+    results.read_results(workdir)  # A damaged one is said before anything is trained.
+    sets = _read_sets(config, console)
+    data = _loop_data(config, trainer, evaluator, sets, vocabulary.digest, contents)
+    if origin is not None and start is not None:
+        console.print(f"Beginning with the parameters of {start.workdir}, {start.why}.")
+        console.print(origin.table())
+    console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
+    sets.describe(config.task, console)
+    _train(config, workdir, trainer, data, checkpoints, evaluator, sets.training, console)
+    return 0
+
+
+def _check_vocabulary(config: FinetuneConfig, vocabulary: Vocabulary, start: Run | None) -> None:
+    """Raises ConfigError for a vocabulary that the checkpoint, the model or the task cannot use."""
+    model_config = _model_of(config)
     if start is not None:
         require(
             start.vocabulary_digest == vocabulary.digest,
@@ -91,57 +150,73 @@ def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack
         f"must be at most {vocabulary.size}, the size of the vocabulary",
     )
     check_labels(config.task.tasks, vocabulary, config.task.target_length)
-    model_config.require_lengths(config.task.input_length, config.task.target_length)
 
+
+def _make_trainer(config: FinetuneConfig) -> Trainer:
+    """The model, bound to this machine's devices.
+
+    Raises:
+      ConfigError: lengths or a mesh that do not fit the model or the machine.
+    """
+    model_config, lengths = _model_of(config), _lengths(config)
+    model_config.require_lengths(*lengths)
     mesh = make_mesh(config.mesh)
-    check_model(model_config, config.task.input_length, mesh)
+    objective = Seq2Seq(config.loss)
+    objective.check(model_config, lengths, mesh)
+    return make_trainer(builder(model_config), objective, config.optimizer, config.train, mesh)
 
-    def create(rngs: nnx.Rngs) -> EncoderDecoder:
-        return EncoderDecoder(model_config, rngs)
 
-    trainer = make_trainer(create, config.optimizer, config.loss, config.train, mesh)
-    shapes = trainer.state_shapes.params
-    if config.print_sharding:
-        console.print(sharding_table(shapes))
-        return 0
-    settings = dataclasses.asdict(config)
-    shard = data_shard(mesh)
-    may_change = (*MAY_CHANGE, *_MAY_CHANGE_TOO, *(_EVALUATION if config.eval_only else ()))
-    check_same_run(checkpoints, config, vocabulary.digest, may_change)
-    evaluator = Evaluator(
-        trainer,
-        config.decoding,
-        vocabulary,
-        config.task.input_length,
-        config.task.target_length,
-        console,
-    )
-    if config.eval_only:
-        require(start is not None, "init_from", None, "must name a run to evaluate")
-        assert start is not None
-        params = start.checkpoints.restore_params(shapes, start.step)
-        prepare(workdir)
-        stack.enter_context(only_run(workdir, checkpoints, console.print))
-        console.print(f"Evaluating the parameters of {start.workdir}, {start.why}.")
-        training = examine(config.task) if _has_training(config) else []
-        for line in describe_tables(look_through(config.task, _EVALUATED)):
+def _beginning_with(start: Run, origin: Plan, trainer: Trainer) -> Trainer:
+    """The trainer, whose first state has the parameters of another run."""
+    shapes, fresh = trainer.state_shapes.params, trainer.init
+    return dataclasses.replace(trainer, init=lambda: initial_state(start, origin, shapes, fresh))
+
+
+def _evaluate_only(
+    config: FinetuneConfig,
+    workdir: Path,
+    start: Run,
+    params: Any,
+    evaluator: Evaluator,
+    console: Console,
+) -> None:
+    """Evaluates the parameters of a run, and trains nothing."""
+    console.print(f"Evaluating the parameters of {start.workdir}, {start.why}.")
+    training = examine(config.task) if has_training(config) else []
+    for line in describe_tables(look_through(config.task, EVALUATED)):
+        console.print(line)
+    finish(config, workdir, evaluator, params, start.step, training, console, describe=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sets:
+    """What is known of the data before training.
+
+    Attributes:
+      looked: what is in local tables.
+      training: the parts of the training data.
+      validation: what is evaluated on the way.
+    """
+
+    looked: Sequence[Looked]
+    training: Sequence[Examined]
+    validation: Sequence[EvaluationSet]
+
+    def describe(self, task: TaskConfig, console: Console) -> None:
+        """Tells of all of them."""
+        describe_sets(task, self.training, self.validation, console)
+        for line in describe_tables(self.looked):
             console.print(line)
-        _finish(config, workdir, evaluator, params, start.step, training, console)
-        return 0
+        for found in self.looked:
+            describe_losses(found.part, found.losses, console)
 
-    origin = None
-    if start is not None and not begun:
-        origin, fresh = plan(start, shapes, config.new_parameters), trainer.init
-        trainer = dataclasses.replace(
-            trainer, init=lambda: initial_state(start, origin, shapes, fresh)
-        )
-    contents = _contents(config)
-    hosts.check_agreement(contents, "data")
-    if (warning := check_same_data(checkpoints, contents)) is not None:
-        console.print(warning)
-    prepare(workdir)
-    stack.enter_context(only_run(workdir, checkpoints, console.print))
-    results.read_results(workdir)  # A damaged one is said before anything is trained.
+
+def _read_sets(config: FinetuneConfig, console: Console) -> _Sets:
+    """Looks through all data, that of the end as well.
+
+    Raises:
+      ConfigError: there is no validation set, or none with the metric that decides.
+    """
     with console.status("reading the data"):
         # What is wrong with the test set must not show at the end only.
         check_splits(config.task)
@@ -156,68 +231,84 @@ def _finetune(config: FinetuneConfig, workdir: Path, stack: contextlib.ExitStack
     )
     if config.train.best_metric is not None:
         require_choice("train.best_metric", config.train.best_metric, metric_names(validation))
-    data = loop.Data(
+    return _Sets(looked, training, validation)
+
+
+def _loop_data(
+    config: FinetuneConfig,
+    trainer: Trainer,
+    evaluator: Evaluator,
+    sets: _Sets,
+    vocabulary_digest: str,
+    contents: Mapping[str, Mapping[str, str]],
+) -> loop.Data:
+    """The data as the loop takes it: this process's part of the training batches."""
+    shard = data_shard(trainer.mesh)
+    return loop.Data(
         train=train_pairs(
             config.task,
             config.train.batch_size // shard.count,
-            [part.examples for part in training],
+            [part.examples for part in sets.training],
             shard_index=shard.index,
             num_shards=shard.count,
         ),
-        evaluate=lambda params: evaluator.metrics(params, validation),
-        vocabulary_digest=vocabulary.digest,
+        evaluate=lambda params: evaluator.metrics(params, sets.validation),
+        vocabulary_digest=vocabulary_digest,
         contents=contents,
-        step_flops=train_step_flops(
-            model_config,
-            config.train.batch_size,
-            config.task.input_length,
-            config.task.target_length,
+        step_flops=trainer.objective.flops(
+            _model_of(config), config.train.batch_size, _lengths(config)
         ),
     )
-    if origin is not None and start is not None:
-        console.print(f"Beginning with the parameters of {start.workdir}, {start.why}.")
-        console.print(origin.table())
-    console.print(parameter_overview(shapes, trainer.trainable))
-    _describe(config, training, validation, console)
-    for line in describe_tables(looked):
-        console.print(line)
-    for found in looked:
-        _describe_losses(found.part, found.losses, console)
+
+
+def _train(
+    config: FinetuneConfig,
+    workdir: Path,
+    trainer: Trainer,
+    data: loop.Data,
+    checkpoints: Checkpoints,
+    evaluator: Evaluator,
+    training: Sequence[Examined],
+    console: Console,
+) -> None:
+    """Trains, and evaluates the best parameters where that is not done yet."""
     try:
-        outcome = loop.run(
+        outcome = loop.train(
             trainer,
             config.train,
             data,
             checkpoints,
             workdir=workdir,
-            settings=settings,
+            settings=dataclasses.asdict(config),
             console=console,
         )
         if not outcome.finished:
-            return 0
+            return
         choice = choose(checkpoints, outcome.scores, config.train, at_hand=outcome.step)
         step = choice.step
         done = results.read_results(workdir)
-        made_of = _made_of(config, step)
-        if done is not None and made_of.items() <= done.items():
+        basis = made_of(config, step)
+        if done is not None and basis.items() <= done.items():
             console.print(results.results_table(done))
-            return 0
+            return
         params = outcome.state.params
         if step != outcome.step:
-            params = checkpoints.restore_params(shapes, step)
+            params = checkpoints.restore_params(trainer.state_shapes.params, step)
         console.print(f"Evaluating the parameters of {choice.why}.")
-        _finish(config, workdir, evaluator, params, step, training, console)
-        return 0
+        finish(config, workdir, evaluator, params, step, training, console)
     finally:
         checkpoints.close()
 
 
-def _has_training(config: FinetuneConfig) -> bool:
-    """Whether evaluation alone finds training data, which only its baseline needs."""
-    try:
-        return bool(parts(config.task, "train"))
-    except DataError:
-        return False
+def _model_of(config: FinetuneConfig) -> ModelConfig:
+    """The model of a configuration that is resolved."""
+    assert config.model is not None
+    return config.model
+
+
+def _lengths(config: FinetuneConfig) -> tuple[int, int]:
+    """The most tokens of an input and of a target."""
+    return config.task.input_length, config.task.target_length
 
 
 def _resolve(config: FinetuneConfig, start: Run | None) -> FinetuneConfig:
@@ -227,56 +318,6 @@ def _resolve(config: FinetuneConfig, start: Run | None) -> FinetuneConfig:
     changes: dict[str, Any] = {"dropout_rate": config.dropout_rate, "dtype": config.dtype}
     model = dataclasses.replace(model, **{k: v for k, v in changes.items() if v is not None})
     return dataclasses.replace(config, model=model, task=resolve_vocabulary(config.task, start))
-
-
-def _describe(
-    config: FinetuneConfig,
-    training: Sequence[Examined],
-    validation: Sequence[EvaluationSet],
-    console: Console,
-) -> None:
-    """How much data there is, and how much of it is cut off."""
-    task = config.task
-    for found in training:
-        of = "" if found.looked_at == found.examples else f" of {found.looked_at:,} of them"
-        console.print(
-            f"{found.part.name}: {found.examples:,} training examples;{of} {found.cut_inputs:,} "
-            f"inputs are cut off at {task.input_length} tokens, {found.cut_targets:,} targets at "
-            f"{task.target_length}"
-        )
-        _describe_losses(found.part, found.losses, console)
-    for examples in validation:
-        console.print(
-            f"{examples.part.name}: {len(examples.pairs):,} validation examples; "
-            f"{examples.cut_inputs:,} inputs are cut off, {examples.cut_targets:,} targets are "
-            "longer than a prediction can be"
-        )
-        _describe_losses(examples.part, examples.losses, console)
-
-
-def _describe_losses(part: Part, losses: Losses, console: Console) -> None:
-    """What the vocabulary takes from a set."""
-    for sentence in losses.sentences():
-        # Texts of people: what looks like markup in them is none.
-        console.print(f"{part.name}, {part.split}: {sentence}", markup=False, highlight=False)
-
-
-def describe_tables(looked: Sequence[Looked]) -> Iterator[str]:
-    """What of local tables a person should know: rows left out, and rows of several sets."""
-    for found in looked:
-        name = f"{found.part.name}, {found.part.split}"
-        if found.broken:
-            more = f" and {len(found.broken) - 3:,} more" if len(found.broken) > 3 else ""
-            yield (
-                f"{name}: {len(found.broken):,} rows have fewer columns than the header and are "
-                f"left out, as TFDS leaves them out ({'; '.join(found.broken[:3])}{more})"
-            )
-        for before, count in found.repeated.items():
-            if count:
-                yield (
-                    f"{name}: the inputs of {count:,} of {found.rows:,} rows are, letter by "
-                    f"letter, those of rows of task.{before} as well"
-                )
 
 
 def _contents(config: FinetuneConfig) -> dict[str, dict[str, str]]:
@@ -289,80 +330,4 @@ def _contents(config: FinetuneConfig) -> dict[str, dict[str, str]]:
             for name, value in part.items()
         }
         for split in splits
-    }
-
-
-def _made_of(config: FinetuneConfig, step: int) -> dict[str, Any]:
-    """What results depend on, as results.json has it: where that differs, they are stale."""
-    # Of the training data only the baselines are made.
-    splits = SPLITS if _has_training(config) else _EVALUATED
-    return {
-        "task": config.task.name,
-        "step": step,
-        "decoding": dataclasses.asdict(config.decoding),
-        "sources": {split: digest_parts(config.task, split) for split in splits},
-    }
-
-
-def _finish(
-    config: FinetuneConfig,
-    workdir: Path,
-    evaluator: Evaluator,
-    params: Any,
-    step: int,
-    training: Sequence[Examined],
-    console: Console,
-) -> None:
-    """Evaluates all there is; writes predictions, submissions and, last, results.json."""
-    # Before they are read: what changes in between is evaluated anew by the next start.
-    made_of = _made_of(config, step)
-    require(
-        any(made_of["sources"][split] for split in _EVALUATED),
-        "task.validation",
-        config.task.validation,
-        "must name a table to evaluate",
-    )
-    predicted: list[tuple[Sequence[EvaluationSet], Sequence[Sequence[str]]]] = []
-    splits = {}
-    for split in _EVALUATED:
-        sets = evaluation_sets(config.task, split)
-        for examples in sets if config.eval_only else ():
-            _describe_losses(examples.part, examples.losses, console)
-        predictions = [evaluator.predict(params, examples) for examples in sets]
-        predicted.append((sets, predictions))
-        labelled = {examples.part.name for examples in sets if examples.labelled}
-        if labelled:
-            own = [p for s, p in zip(sets, predictions) if s.part.name in labelled]
-            sets = [s for s in sets if s.part.name in labelled]
-            splits[split] = _measured(evaluator, params, sets, own, training)
-    summary = made_of | {"splits": splits}
-    # An earlier results.json stays until all is there that replaces what it tells of.
-    files = [path for each in predicted for path in results.write_split(workdir, *each)]
-    results.write_results(workdir, summary)
-    if splits:
-        console.print(results.results_table(summary))
-    console.print(f"written: {', '.join(map(str, files))} and {workdir / 'results.json'}")
-
-
-def _measured(
-    evaluator: Evaluator,
-    params: Any,
-    sets: Sequence[EvaluationSet],
-    predictions: Sequence[Sequence[str]],
-    training: Sequence[Examined],
-) -> Mapping[str, Any]:
-    """One split's entry in results.json: the model's metrics and the baseline's."""
-    by_task = {found.part.task.name: found for found in training}
-    known = [examples for examples in sets if examples.part.task.name in by_task]
-    guesses = [baseline(examples, by_task[examples.part.task.name]) for examples in known]
-    guessed = [measure(examples, texts) for examples, (_, texts) in zip(known, guesses)]
-    return {
-        "metrics": evaluator.measure(params, sets, predictions),
-        "examples": sum(len(examples.pairs) for examples in sets),
-        "cut_inputs": sum(examples.cut_inputs for examples in sets),
-        "changed_targets": sum(examples.losses.changed_targets.count for examples in sets),
-        "baseline": {
-            "method": " or ".join(dict.fromkeys(method for method, _ in guesses)) or "none",
-            "metrics": combine(guessed, known) if known else {},
-        },
     }

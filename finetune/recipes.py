@@ -9,7 +9,7 @@ import dataclasses
 import ml_collections
 
 from finetune.config import FinetuneConfig
-from spade_jax.command_line import to_config_dict
+from spade_jax.config.file import to_config_dict
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.decoding.config import BeamConfig
 from spade_jax.training.config import OptimizerConfig, TrainConfig

@@ -7,11 +7,11 @@ from typing import Any
 
 from rich.table import Table
 
+from spade_jax.config import RunError
 from spade_jax.data.metrics import finite_number
 from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet
+from spade_jax.runs.workdir import replace_file
 from spade_jax.stored import read_json
-from spade_jax.training.config import RunError
-from spade_jax.training.workdir import replace_file
 
 # The leaderboard takes label words of these tasks, class numbers of the others.
 _SUBMITTED_AS_WORDS = ("mnli", "ax", "qnli", "rte")

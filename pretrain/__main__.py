@@ -4,29 +4,29 @@ import sys
 from collections.abc import Sequence
 
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import quiet_imports
-from spade_jax.training.command_line import parse, run_status
+from spade_jax.programs import exit_status, parse, quiet_imports
 
 DESCRIPTION = """\
 Pre-trains a State sPace AugmenteD transformEr: an encoder-decoder that learns to fill in masked
 spans of text. Prints its progress and, at the end, how it fills in passages that it has not seen.
 """
+FLAGS = {"print_sharding": "print where each parameter lies, and train nothing"}
 
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 1 for a run that cannot go on, 2 for a wrong setting."""
 
     def program() -> int:
-        command = parse(argv, PretrainConfig, "pretrain", DESCRIPTION)
+        command = parse(argv, PretrainConfig, "pretrain", DESCRIPTION, FLAGS)
         with quiet_imports():
             # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
             from pretrain.program import pretrain
-            from spade_jax.training import hosts
+            from spade_jax import hosts
 
         hosts.join(command.hosts)
-        return pretrain(command.config, command.workdir)
+        return pretrain(command.config, command.workdir, **command.flags)
 
-    return run_status(program, "the workdir")
+    return exit_status(program, "the workdir")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import (
-    exit_status,
-    parse_overrides,
-    quiet_imports,
-    read_config,
-)
-from spade_jax.config import require
-from spade_jax.files import check_output
-from spade_jax.parsing import PathOption, whole_number
-from spade_jax.training.topology import (
+from spade_jax.aot.topology import (
     GIB,
     MAX_SLICES,
     Topology,
@@ -25,6 +16,11 @@ from spade_jax.training.topology import (
     parse_topology,
     set_environment,
 )
+from spade_jax.config import require
+from spade_jax.config.file import parse_overrides, read_config
+from spade_jax.files import check_output
+from spade_jax.parsing import PathOption, whole_number
+from spade_jax.programs import exit_status, quiet_imports
 
 DESCRIPTION = """\
 Compiles a training step for a slice of TPUs, or for CPU or GPU devices that are here, and prints
@@ -46,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
             check_output(options.json, "--json")
         set_environment(topology)
         with quiet_imports():
-            from spade_jax.training import compiled  # noqa: F401
+            from spade_jax.aot import compiled  # noqa: F401
         # Out of that: XLA and libtpu end the process where they do not know a flag, and say why.
         _compile(options, config, topology, devices(topology))
         return 0
@@ -106,7 +102,8 @@ def _compile(
     from rich.console import Console
 
     from spade_jax import partition
-    from spade_jax.training import compiled
+    from spade_jax.aot import compiled
+    from spade_jax.objectives.seq2seq import Seq2Seq
     from spade_jax.training.sharding import make_mesh
 
     console = Console()
@@ -115,8 +112,8 @@ def _compile(
     def report(batch_size: int) -> compiled.Report:
         return compiled.compile_step(
             config.model,
+            Seq2Seq(config.loss),
             config.optimizer,
-            config.loss,
             dataclasses.replace(config.train, batch_size=batch_size),
             (config.data.input_length, config.data.decoder_length),
             mesh,
@@ -194,7 +191,7 @@ def _show(
 ) -> None:
     from rich.table import Table
 
-    from spade_jax.training.screen import format_bytes
+    from spade_jax.telemetry.screen import format_bytes
 
     spread = ", ".join(f"{name} {size}" for name, size in mesh.items() if size > 1) or "one device"
     where = str(topology) if topology.slices == 1 else f"{topology.slices} slices of {topology}"

@@ -1,14 +1,14 @@
 """The configuration of a pre-training run."""
 
 import dataclasses
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from spade_jax.config import ModelConfig, Range, check_fields, require, require_choice
 from spade_jax.data.config import DataConfig
-from spade_jax.training.best import PRETRAINING_METRICS
+from spade_jax.objectives.config import TOKEN_METRICS, LossConfig
 from spade_jax.training.config import (
     MAX_BATCH,
-    LossConfig,
     MeshConfig,
     OptimizerConfig,
     TrainConfig,
@@ -21,8 +21,9 @@ class PretrainConfig:
 
     Attributes:
       samples: held-out passages that the finished model fills in on the screen.
-      print_sharding: prints where each parameter lies, and trains nothing.
     """
+
+    MOVED: ClassVar[Mapping[str, str]] = {"print_sharding": "--print_sharding"}
 
     model: ModelConfig
     train: TrainConfig
@@ -31,7 +32,6 @@ class PretrainConfig:
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     samples: Annotated[int, Range(0, MAX_BATCH)] = 3
-    print_sharding: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self, "")
@@ -42,5 +42,5 @@ class PretrainConfig:
             f"must be at most train.batch_size = {self.train.batch_size}",
         )
         if self.train.best_metric is not None:
-            require_choice("train.best_metric", self.train.best_metric, PRETRAINING_METRICS)
+            require_choice("train.best_metric", self.train.best_metric, TOKEN_METRICS)
         self.model.require_lengths(self.data.input_length, self.data.decoder_length)

@@ -11,6 +11,7 @@ from spade_jax.data.masked_text import filled_passage, masked_passage
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
+from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
 from spade_jax.training import sharding
 from spade_jax.training.step import Trainer
 
@@ -48,7 +49,8 @@ def print_passages(
     console: Console,
 ) -> None:
     """Prints the first `count` passages of a batch: masked, in truth, and as the model has them."""
-    inputs, targets = batch["encoder_input_tokens"], batch["decoder_target_tokens"]
+    passages = Seq2SeqBatch.of(batch)
+    inputs, targets = passages.inputs, passages.targets
     filled = fill_in(trainer, params, inputs[:count], targets.shape[1], vocabulary.eos_id)
     for number, (tokens, target, answer) in enumerate(zip(inputs, targets, filled), start=1):
         console.print(f"\nHeld-out passage {number}")

@@ -3,68 +3,65 @@
 import contextlib
 import dataclasses
 import math
+from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
 
 import jax
-from flax import nnx
+from jax.sharding import Mesh
+from rich.console import Console
 
 from pretrain.config import PretrainConfig
 from pretrain.fill_in import print_passages
+from spade_jax import hosts
 from spade_jax.config import require
 from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
 from spade_jax.data.unigram import unigram_cross_entropy
-from spade_jax.data.vocabulary import load_vocabulary
-from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.models.flops import train_step_flops
-from spade_jax.training import hosts, loop
-from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.evaluation import evaluate
-from spade_jax.training.lock import only_run
-from spade_jax.training.same_run import check_same_data, check_same_run
-from spade_jax.training.screen import make_console, parameter_overview, sharding_table
-from spade_jax.training.sharding import check_model, data_shard, make_mesh
-from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import prepare
+from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
+from spade_jax.models.build import builder
+from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.identity import check_same_data, check_same_run
+from spade_jax.runs.lock import only_run
+from spade_jax.runs.workdir import prepare
+from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
+from spade_jax.training import loop
+from spade_jax.training.evaluation import Batches, evaluate
+from spade_jax.training.sharding import data_shard, make_mesh
+from spade_jax.training.step import Trainer, make_trainer
 
 # Batches of training text whose unigram distribution is the baseline.
 UNIGRAM_BATCHES = 50
 
 
-def pretrain(config: PretrainConfig, workdir: Path) -> int:
+def pretrain(config: PretrainConfig, workdir: Path, *, print_sharding: bool = False) -> int:
     """Runs to the end, or until a signal; returns the exit status.
+
+    Args:
+      print_sharding: prints where each parameter lies instead, and leaves the workdir alone.
 
     Raises:
       ConfigError: settings that do not fit the machine, the vocabulary, the data or the workdir.
       RunError: a run that cannot go on.
     """
     with contextlib.ExitStack() as stack:
-        return _pretrain(config, workdir, stack)
+        return _pretrain(config, workdir, stack, print_sharding)
 
 
-def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack) -> int:
+def _pretrain(
+    config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack, print_sharding: bool
+) -> int:
+    """`pretrain`; the stack holds the workdir's lock."""
     settings = dataclasses.asdict(config)
     # Before anything that differing settings would make fail at one of several processes alone.
-    hosts.check_agreement(settings)
+    hosts.check_agreement({**settings, "--print_sharding": print_sharding})
     console = make_console()
     mesh = make_mesh(config.mesh)
-    check_model(config.model, config.data.input_length, mesh)
     vocabulary = load_vocabulary(config.data)
-    require(
-        vocabulary.size <= config.model.vocab_size,
-        "model.vocab_size",
-        config.model.vocab_size,
-        f"must be at least {vocabulary.size}, the size of data.vocabulary",
-    )
-
-    def create(rngs: nnx.Rngs) -> EncoderDecoder:
-        return EncoderDecoder(config.model, rngs)
-
-    trainer = make_trainer(create, config.optimizer, config.loss, config.train, mesh)
-    if config.print_sharding:
+    trainer = _make_trainer(config, vocabulary, mesh)
+    if print_sharding:
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
-    shard = data_shard(mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     check_same_run(checkpoints, config, vocabulary.digest)
     contents = digest_data(config.data)
@@ -73,6 +70,62 @@ def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack
         console.print(warning)
     prepare(workdir)
     stack.enter_context(only_run(workdir, checkpoints, console.print))
+    data, held_out = _read_data(config, trainer, vocabulary, contents)
+    console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
+    console.print(
+        f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
+        f"{jax.process_count()} process(es), "
+        f"{config.train.batch_size} x ({config.data.input_length} + {config.data.decoder_length}) "
+        f"tokens a step, {config.train.steps} steps; results go to {workdir}"
+    )
+    try:
+        outcome = loop.train(
+            trainer,
+            config.train,
+            data,
+            checkpoints,
+            workdir=workdir,
+            settings=settings,
+            console=console,
+        )
+    finally:
+        checkpoints.close()
+    if outcome.was_finished or not outcome.finished:
+        return 0
+    if config.samples:
+        batch = next(iter(held_out))
+        print_passages(trainer, outcome.state.params, batch, vocabulary, config.samples, console)
+    assert outcome.evaluation is not None  # A run that finishes here ends with one.
+    assert data.baseline is not None
+    _print_result(outcome.evaluation["loss"], data.baseline, workdir, console)
+    return 0
+
+
+def _make_trainer(config: PretrainConfig, vocabulary: Vocabulary, mesh: Mesh) -> Trainer:
+    """The model, bound to the devices.
+
+    Raises:
+      ConfigError: a vocabulary, lengths or a mesh that do not fit the model.
+    """
+    require(
+        vocabulary.size <= config.model.vocab_size,
+        "model.vocab_size",
+        config.model.vocab_size,
+        f"must be at least {vocabulary.size}, the size of data.vocabulary",
+    )
+    objective = Seq2Seq(config.loss, vocabulary.token_bytes)
+    objective.check(config.model, _lengths(config), mesh)
+    return make_trainer(builder(config.model), objective, config.optimizer, config.train, mesh)
+
+
+def _read_data(
+    config: PretrainConfig,
+    trainer: Trainer,
+    vocabulary: Vocabulary,
+    contents: Mapping[str, Mapping[str, str]],
+) -> tuple[loop.Data, Batches]:
+    """This process's part of the data as the loop takes it, and all that is held out."""
+    shard = data_shard(trainer.mesh)
     validation = validation_batches(
         config.data,
         trainer.eval_batch_size // shard.count,
@@ -97,48 +150,25 @@ def _pretrain(config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack
     )
     data = loop.Data(
         train=train,
-        evaluate=lambda params: evaluate(trainer, params, validation, vocabulary.token_bytes),
+        evaluate=lambda params: evaluate(trainer, params, validation),
         vocabulary_digest=vocabulary.digest,
         contents=contents,
         baseline=baseline,
-        step_flops=train_step_flops(
-            config.model,
-            config.train.batch_size,
-            config.data.input_length,
-            config.data.decoder_length,
-        ),
+        step_flops=trainer.objective.flops(config.model, config.train.batch_size, _lengths(config)),
     )
+    return data, every
 
-    console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
-    console.print(
-        f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
-        f"{jax.process_count()} process(es), "
-        f"{config.train.batch_size} x ({config.data.input_length} + {config.data.decoder_length}) "
-        f"tokens a step, {config.train.steps} steps; results go to {workdir}"
-    )
-    try:
-        outcome = loop.run(
-            trainer,
-            config.train,
-            data,
-            checkpoints,
-            workdir=workdir,
-            settings=settings,
-            console=console,
-        )
-    finally:
-        checkpoints.close()
-    if outcome.was_finished or not outcome.finished:
-        return 0
-    if config.samples:
-        batch = next(iter(every))
-        print_passages(trainer, outcome.state.params, batch, vocabulary, config.samples, console)
-    assert outcome.evaluation is not None  # A run that finishes here ends with one.
-    loss = outcome.evaluation["loss"]
+
+def _lengths(config: PretrainConfig) -> tuple[int, int]:
+    """The tokens that an encoder and a decoder read of an example."""
+    return config.data.input_length, config.data.decoder_length
+
+
+def _print_result(loss: float, baseline: float, workdir: Path, console: Console) -> None:
+    """What the model has learned beyond how often each token comes."""
     console.print(
         f"validation loss {loss:.3f} nats per target token (perplexity {math.exp(loss):.2f}); "
         f"the unigram distribution of the training text has {baseline:.3f} "
         f"({math.exp(baseline):.2f})"
     )
     console.print(f"loss curve: {workdir / 'loss.png'}")
-    return 0

@@ -100,7 +100,7 @@ def sequence_shards() -> int:
     return 1 if mesh is None else shards("length", mesh)
 
 
-def fitting(
+def sharded_axes(
     axes: Sequence[str | None], shape: Sequence[int], unit: int = 1
 ) -> tuple[str | None, ...]:
     """The axes, with None for those that the ambient mesh does not cut, or not evenly.
@@ -124,7 +124,7 @@ def constrain(x: jax.Array, *axes: str | None) -> jax.Array:
     """x, laid out on the ambient mesh by the names of its axes, as far as these divide."""
     if ambient_mesh() is None:
         return x
-    return jax.lax.with_sharding_constraint(x, partition_spec(fitting(axes, x.shape)))
+    return jax.lax.with_sharding_constraint(x, partition_spec(sharded_axes(axes, x.shape)))
 
 
 def on_each_device(
@@ -150,7 +150,7 @@ def on_each_device(
     )
 
 
-def places(axis: str | None, count: int) -> jax.Array:
+def global_indices(axis: str | None, count: int) -> jax.Array:
     """Inside `on_each_device`: where the `count` entries of a device's piece lie in the whole of a
     named axis, int32 [count]. None names one that is not cut."""
     own = jnp.arange(count, dtype=jnp.int32)

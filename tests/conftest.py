@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spade_jax.training.topology import forced_cpu
+from spade_jax.aot.topology import forced_cpu
 
 # Most programs here run once and on little: not optimised, they compile in a third of the time.
 # `XLA_FLAGS= make test` optimises them. Processes that tests start inherit these.
@@ -48,6 +48,26 @@ def on_eight_devices():
         return json.loads(done.stdout)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def pretrained(tmp_path_factory):
+    """The workdir of a pre-training run of two steps."""
+    from pretrain.__main__ import main
+
+    workdir = tmp_path_factory.mktemp("pretrained")
+    arguments = [
+        f"--config={Path(__file__).parent / 'pretrain' / 'miniature.py'}",
+        f"--workdir={workdir}",
+        "--config.train.steps=2",
+        "--config.train.eval_batches=1",
+        "--config.optimizer.warmup_steps=0",
+        # So that it can go on.
+        "--config.optimizer.schedule=constant",
+        "--config.samples=0",
+    ]
+    assert main(arguments) == 0
+    return workdir
 
 
 @pytest.fixture

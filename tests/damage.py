@@ -83,3 +83,11 @@ def sentence(read: Callable[[], Any], expected: type[Exception]) -> str | None:
 
 def _tree(folder: Path) -> dict[Path, bytes]:
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def seal(checkpoint: Path) -> None:
+    """Makes a checkpoint's checksums those of the files that are there."""
+    from spade_jax.runs.checkpoint_files import checksums
+
+    path = checkpoint / "position" / "checksums.json"
+    path.write_text(json.dumps(checksums(checkpoint)))

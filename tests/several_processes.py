@@ -4,7 +4,7 @@ import subprocess
 import sys
 import time
 
-from spade_jax.training.workdir import read_metrics
+from spade_jax.runs.workdir import read_metrics
 
 
 def command(program, *options, processes=2):

@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 import pytest
-from damage import damages, each_damage, sentence
+from damage import damages, each_damage, seal, sentence
 from rich.console import Console
 
 from finetune.results import read_results, results_table, write_results
-from spade_jax.training.checkpoints import CheckpointError, Checkpoints
-from spade_jax.training.config import RunError
-from spade_jax.training.run import open_run
-from spade_jax.training.workdir import Records, draw_loss, read_metrics
+from spade_jax.config import RunError
+from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
+from spade_jax.runs.open import open_run
+from spade_jax.runs.workdir import Records, draw_loss, read_metrics
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 from small_checkpoints import ABOUT, save, shapes, state_of
@@ -131,16 +131,13 @@ def test_a_checkpoint_with_any_damaged_file_gives_way_to_the_one_before(stored, 
 @pytest.mark.parametrize("name", ["about.json", "checksums.json"])
 def test_small_files_of_a_checkpoint(stored, tmp_path, name):
     """Also where their checksums have been made to fit."""
-    from spade_jax.training.checkpoint_files import checksums
-
     workdir = tmp_path / "run"
     shutil.copytree(stored, workdir)
     path = workdir / "checkpoints" / "4" / "position" / name
-    sums = path.with_name("checksums.json")
 
     def read():
-        if path != sums:
-            sums.write_text(json.dumps(checksums(workdir / "checkpoints" / "4")))
+        if name != "checksums.json":
+            seal(workdir / "checkpoints" / "4")
         run = open_run(workdir, "init_from")
         assert run.step in (3, 4)
 

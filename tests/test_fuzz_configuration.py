@@ -15,11 +15,11 @@ import pytest
 
 from finetune.config import FinetuneConfig
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import read_settings
+from spade_jax import programs
 from spade_jax.config import ConfigError, MixerConfig, from_dict
+from spade_jax.config.file import read_settings
+from spade_jax.config.hosts import HostsConfig
 from spade_jax.decoding.config import DecodingConfig
-from spade_jax.training import command_line
-from spade_jax.training.config import HostsConfig
 
 ROOT = Path(__file__).parents[1]
 BASES = {
@@ -162,7 +162,7 @@ def test_arguments_of_a_command_line_are_right_or_named(tmp_path, monkeypatch):
                 option,
             ]
             try:
-                command = command_line.parse(arguments, PretrainConfig, "pretrain", "")
+                command = programs.parse(arguments, PretrainConfig, "pretrain", "", {})
             except ConfigError as error:
                 said = str(error)
                 assert any(part in said for part in path if isinstance(part, str))

@@ -11,7 +11,7 @@ docs/finetuning.md. The time it takes and the score to expect depend on the data
 import ml_collections
 
 from finetune.config import FinetuneConfig
-from spade_jax.command_line import to_config_dict
+from spade_jax.config.file import to_config_dict
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 

@@ -5,14 +5,15 @@
 Begins with the pre-training quickstart's checkpoint. Passages of about a line from the State of the
 Union in, a year out: the encoder must mark the year's digits, wherever they stand, and the decoder
 copy them one after the other. A model this small and shortly trained can learn that, for it needs
-no knowledge of words. It takes three to four minutes on two CPU cores, and ends with 95% or more
-of the years right, where always writing the most common year has 1%.
+no knowledge of words. It takes three to four minutes on two CPU cores, and ended with 82% to 97%
+of the years right on the machines tried, where always writing the most common year has 1%: it
+learns this late, and rounding decides when.
 """
 
 import ml_collections
 
 from finetune.config import FinetuneConfig
-from spade_jax.command_line import to_config_dict
+from spade_jax.config.file import to_config_dict
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 

@@ -11,10 +11,11 @@ For accelerators. It has not been run to its end yet, so no time and no score st
 import ml_collections
 
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import to_config_dict
+from spade_jax.config.file import to_config_dict
 from spade_jax.data.config import DataConfig, SourceConfig
 from spade_jax.models.presets import preset
-from spade_jax.training.config import LossConfig, OptimizerConfig, TrainConfig
+from spade_jax.objectives.config import LossConfig
+from spade_jax.training.config import OptimizerConfig, TrainConfig
 
 
 def get_config() -> ml_collections.ConfigDict:

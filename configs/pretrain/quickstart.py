@@ -9,8 +9,8 @@ target token, where guessing by frequency has 3.48.
 import ml_collections
 
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import to_config_dict
 from spade_jax.config import AttentionConfig, StackConfig
+from spade_jax.config.file import to_config_dict
 from spade_jax.data.config import DataConfig, DenoiserConfig
 from spade_jax.models.presets import preset
 from spade_jax.training.config import OptimizerConfig, TrainConfig

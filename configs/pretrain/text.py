@@ -13,7 +13,7 @@ it takes and the loss to expect depend on the text; one accelerator is meant.
 import ml_collections
 
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import to_config_dict
+from spade_jax.config.file import to_config_dict
 from spade_jax.data.config import DataConfig, DenoiserConfig, SourceConfig
 from spade_jax.models.presets import preset
 from spade_jax.training.config import OptimizerConfig, TrainConfig

@@ -8,9 +8,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from spade_jax.config import require
-from spade_jax.training.command_line import run_status
-from spade_jax.training.config import RunError
+from spade_jax.config import RunError, require
+from spade_jax.programs import exit_status
 
 EPILOG = "After -- comes the program with its options, such as: pretrain --config=… --workdir=…"
 # With the options that each needs.
@@ -80,4 +79,4 @@ def run(command: Sequence[str], dry_run: bool, environment: Mapping[str, str] | 
 
 def main(launch: Callable[[Sequence[str]], int]) -> None:
     """Ends this process with what `launch` returns of the command line."""
-    sys.exit(run_status(lambda: launch(sys.argv[1:]), "the launch script"))
+    sys.exit(exit_status(lambda: launch(sys.argv[1:]), "the launch script"))

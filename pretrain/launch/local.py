@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import IO
 
 from pretrain.launch import commands
+from spade_jax.aot.topology import MAX_HOST_DEVICES, forced_cpu
 from spade_jax.parsing import whole_number
-from spade_jax.training.topology import MAX_HOST_DEVICES, forced_cpu
 
 # After the first process ends with an error, the others get SIGTERM, and SIGKILL so much later.
 _GRACE_SECONDS = 20.0

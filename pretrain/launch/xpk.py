@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Sequence
 
 from pretrain.launch import commands
+from spade_jax.aot.topology import MAX_SLICES
 from spade_jax.parsing import whole_number
-from spade_jax.training.topology import MAX_SLICES
 
 
 def launch(argv: Sequence[str]) -> int:

@@ -67,6 +67,9 @@ class MixerConfig:
           shards: into how many pieces the mesh cuts a named axis, such as "length" or "heads".
         """
 
+    def check_implementation(self, model: "ModelConfig") -> None:
+        """Raises ConfigError where an implementation is named that none of its operations has."""
+
     def relative_reach(self, length: int) -> int | None:
         """How many places to either side the mixer needs the stack's relative biases for; None:
         it takes none."""

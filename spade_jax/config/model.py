@@ -71,11 +71,10 @@ class StackConfig:
     max_positions: Annotated[int, Range(1, MAX_LENGTH)] | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, "model stack ")
-        parse_pattern(self.layers, "model stack layers")
+        check_fields(self, "model.encoder or model.decoder, ")
         require(
             (self.positions == "learned") == (self.max_positions is not None),
-            "model stack max_positions",
+            "model.encoder or model.decoder, max_positions",
             self.max_positions,
             'must be set for positions "learned", and only then',
         )
@@ -177,6 +176,7 @@ class ModelConfig:
         """Those that are set, and the kinds that patterns name besides."""
         mixers = Mixers(self.mixers)
         for setting, stack in (("encoder", self.encoder), ("decoder", self.decoder)):
+            parse_pattern(stack.layers, f"model.{setting}.layers")
             for name in (name for spec in stack.layer_specs for name in spec.mixers):
                 if name not in mixers and name not in MixerConfig.KINDS:
                     known = (*mixers, *MixerConfig.KINDS)

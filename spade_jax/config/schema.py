@@ -25,6 +25,10 @@ class ConfigError(ValueError):
     """A setting that cannot be: the message names it, its value and what would be right."""
 
 
+class RunError(RuntimeError):
+    """A run that cannot go on: the message says where it stands and what to do."""
+
+
 def shown(value: Any) -> str:
     """A value as messages have it: on one line that is not too long, whatever it is."""
     try:
@@ -43,8 +47,13 @@ def shorten(text: str) -> str:
 def nearest(name: str, known: Iterable[str]) -> str:
     """`"; did you mean 'x'?"` for the closest of `known`, or the whole list if none is close."""
     known = sorted(known)
+    return did_you_mean(name, known) or f"; known: {', '.join(known)}"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`"; did you mean 'x'?"` for the closest of `known`, "" if none is close."""
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def require(condition: bool, setting: str, value: Any, right: str) -> None:
@@ -59,7 +68,7 @@ def require_choice(setting: str, value: Any, choices: Iterable[str]) -> None:
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(
             f"{setting} = {shown(value)}: must be one of {', '.join(choices)}"
-            + (nearest(value, choices) if isinstance(value, str) else "")
+            + (did_you_mean(value, choices) if isinstance(value, str) else "")
         )
 
 

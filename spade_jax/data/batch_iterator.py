@@ -13,7 +13,7 @@ import numpy as np
 import seqio
 
 from spade_jax.data._tensorflow import NumpyIterator, tf
-from spade_jax.data.batches import Batch, require_same_data
+from spade_jax.data.batches import Arrays, require_same_data
 from spade_jax.data.config import DataError
 
 _MANIFEST = "position.json"
@@ -84,7 +84,7 @@ class BatchIterator:
     def __iter__(self) -> "BatchIterator":
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Arrays:
         return {name: values[self._rows] for name, values in next(self._iterator).items()}
 
     def get_state(self) -> bytes:

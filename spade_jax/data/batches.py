@@ -9,7 +9,8 @@ import numpy as np
 from spade_jax.config import require
 from spade_jax.data.config import DataError
 
-Batch = dict[str, np.ndarray]
+# A batch by the names of its arrays, which `objectives` defines.
+Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ position in it; that files stay open in between is only a matter of speed.
 
 import collections
 import threading
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,8 +107,6 @@ class DocumentReader:
         self._open: collections.OrderedDict[tuple[str, int], Iterator[bytes]] = (
             collections.OrderedDict()
         )
-        # Not when modules are gone already, at the end of Python.
-        weakref.finalize(self, self._open.clear)
         self._lock = threading.Lock()
 
     def documents(self, path: tf.Tensor, shard: int, num_shards: int) -> tf.data.Dataset:

@@ -1,8 +1,7 @@
 """Batches for training, whose position can be saved, and for validation, the same every time.
 
-Batches are dictionaries of int32 arrays under seqio's names: `encoder_input_tokens` [b, l],
-`decoder_input_tokens`, `decoder_target_tokens` and `decoder_loss_weights` [b, decoder_length].
-Decoder inputs are the targets shifted right behind a 0; weights are 1 but on padding.
+Batches are dictionaries of numpy arrays, as `objectives.seq2seq_batch` defines them: `input_length`
+inputs and `decoder_length` targets in each row, which all count but for padding.
 """
 
 import itertools
@@ -13,7 +12,7 @@ import seqio
 from spade_jax.config import require
 from spade_jax.data._tensorflow import NumpyIterator, tf
 from spade_jax.data.batch_iterator import BatchIterator, iterate
-from spade_jax.data.batches import MORE_TEXT, Batch, HostRows, require_a_batch
+from spade_jax.data.batches import MORE_TEXT, Arrays, HostRows, require_a_batch
 from spade_jax.data.cache.batches import CachedBatches, CachedValidation, cached_train_batches
 from spade_jax.data.cache.manifest import open_cache
 from spade_jax.data.config import DataConfig, DataError
@@ -154,7 +153,7 @@ class ValidationBatches:
             dataset = dataset.concatenate(more)
         self._dataset = _converted(dataset, config).batch(host.batch_of_all_hosts)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Arrays]:
         batches = NumpyIterator(self._dataset, self._where)
         for batch in itertools.islice(batches, self._limit):
             yield {name: self._host.of(values) for name, values in batch.items()}

@@ -38,6 +38,8 @@ def _opened(path: str) -> Iterator[Any]:
     try:
         with epath.Path(path).open("rb") as file:
             yield gzip.GzipFile(fileobj=file) if path.endswith(".gz") else file
+    except GeneratorExit:
+        raise  # When Python ends, the modules that the clauses below name are gone.
     except EOFError:
         raise DataError(f"{path}: is truncated; must be a whole gzip file") from None
     except (gzip.BadGzipFile, zlib.error) as error:

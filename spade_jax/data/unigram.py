@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
+
 
 def unigram_cross_entropy(
     train: Iterable[dict[str, np.ndarray]],
@@ -31,6 +33,6 @@ def _target_counts(batches: Iterable[dict[str, np.ndarray]], vocabulary_size: in
     """How often each token is a target: float64 [v]."""
     counts = np.zeros(vocabulary_size)
     for batch in batches:
-        targets = batch["decoder_target_tokens"][batch["decoder_loss_weights"] > 0]
+        targets = Seq2SeqBatch.of(batch).counted_targets
         counts += np.bincount(targets, minlength=vocabulary_size)
     return counts

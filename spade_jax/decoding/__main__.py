@@ -1,26 +1,18 @@
 """Writes one line of output for each line of input: `python -m spade_jax.decoding --help`."""
 
 import argparse
-import contextlib
-import io
-import itertools
-import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from spade_jax.command_line import quiet_imports
-from spade_jax.config import MAX_LENGTH, ConfigError, require
+from spade_jax.config import MAX_LENGTH, ConfigError
 from spade_jax.decoding.config import DecodingConfig
-from spade_jax.decoding.lines import Line, line_tokens, one_line, read_lines
-from spade_jax.files import check_output, open_output
+from spade_jax.decoding.lines import Line, read_lines
+from spade_jax.files import check_output
 from spade_jax.parsing import PathOption, as_in, whole_number
-from spade_jax.training.command_line import add_hosts, hosts_config, run_status
-from spade_jax.training.config import MAX_BATCH, MeshConfig, TrainConfig
-
-T = TypeVar("T")
+from spade_jax.programs import add_hosts, exit_status, hosts_config, quiet_imports
+from spade_jax.training.config import MAX_BATCH, TrainConfig
 
 _DESCRIPTION = """\
 Reads a text file line by line and writes what a trained model makes of each line, one line each.
@@ -117,7 +109,7 @@ def main(argv: Sequence[str]) -> int:
         decode_lines(options, lines, total=len(lines))
         return 0
 
-    return run_status(program, options.input)
+    return exit_status(program, options.input)
 
 
 def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int | None) -> None:
@@ -146,123 +138,11 @@ def decode_lines(options: argparse.Namespace, lines: Iterable[Line], total: int 
     meeting = hosts_config(options)
     # Only here, so that --help and wrong settings need no JAX and no TensorFlow.
     with quiet_imports():
-        import jax
-        from flax import nnx
-        from rich.console import Console
-        from rich.progress import Progress
-
-        from spade_jax.data.vocabulary import load_vocabulary
-        from spade_jax.decoding.generate import make_generator
-        from spade_jax.models.encoder_decoder import EncoderDecoder
-        from spade_jax.training import hosts, sharding
-        from spade_jax.training.run import open_run
-        from spade_jax.training.step import abstract_model
+        from spade_jax import hosts
+        from spade_jax.decoding.program import decode
 
     hosts.join(meeting)
-    if jax.process_count() > 1:
-        hosts.end_at_sigterm()
-        require(
-            options.input != "-",
-            "--input",
-            options.input,
-            f"must be a file that all {jax.process_count()} processes read",
-        )
-        require(
-            options.output is not None,
-            "--output",
-            options.output,
-            "must be a file where several processes decode: their libraries, too, write to the "
-            "standard output",
-        )
-        lines = list(lines)
-        settings = {name: str(value) for name, value in vars(options).items() if name != "process"}
-        hosts.check_agreement({**settings, "lines": lines})
-    run = open_run(options.checkpoint, "--checkpoint")
-    if hosts.is_first():
-        print(f"{options.checkpoint}: {run.why}", file=sys.stderr)
-    model_config = run.model
-    vocabulary = load_vocabulary(run)
-    require(
-        vocabulary.digest == run.vocabulary_digest,
-        "data.vocabulary",
-        run.vocabulary,
-        f"is not what {options.checkpoint} was trained with",
-    )
-    tokenized: Iterable[list[int] | None] = (line_tokens(line, vocabulary) for line in lines)
-    if total is not None:
-        tokenized = list(tokenized)  # What is wrong with one must not show half-way.
-    input_length = options.input_length or run.input_length
-    mesh = sharding.make_mesh(MeshConfig())
-    require(
-        options.batch_size % mesh.size == 0,
-        "--batch_size",
-        options.batch_size,
-        f"must be a multiple of the {mesh.size} devices",
-    )
-    graphdef, shapes, _ = abstract_model(lambda rngs: EncoderDecoder(model_config, rngs), mesh)
-    params = run.checkpoints.restore_params(shapes, run.step)
-    write = make_generator(
-        lambda params: nnx.merge(graphdef, params),
-        config,
-        end_id=vocabulary.eos_id,
-        vocab_size=vocabulary.size,
-        batch_size=options.batch_size,
-        input_length=input_length,
-        mesh=mesh,
-    )
-    key = jax.random.key(options.seed) if options.temperature > 0 else None
-    cut = 0
-    console = Console(stderr=True, quiet=not hosts.is_first())
-    with (
-        _open_output(options.output, hosts.is_first()) as write_text,
-        Progress(console=console, transient=True) as progress,
-    ):
-        task = progress.add_task("decoding", total=total)
-        for number, batch in enumerate(_batches(tokenized, options.batch_size)):
-            inputs = [tokens for tokens in batch if tokens is not None]
-            cut += sum(len(tokens) >= input_length for tokens in inputs)
-            inputs = [vocabulary.ended(tokens, input_length) for tokens in inputs]
-            batch_key = None if key is None else jax.random.fold_in(key, number)
-            outputs = iter(write(params, inputs, batch_key) if inputs else ())
-            # An empty line stays one, so that lines correspond.
-            texts = ["" if t is None else vocabulary.text(next(outputs)) for t in batch]
-            write_text("".join(one_line(text) + "\n" for text in texts))
-            progress.advance(task, len(batch))
-    if cut and hosts.is_first():
-        print(f"{cut} inputs were cut off at {input_length} tokens", file=sys.stderr)
-
-
-@contextlib.contextmanager
-def _open_output(file: str | None, first: bool) -> Iterator[Callable[[str], None]]:
-    """What writes outputs, into a file that is there when all are: of several processes only those
-    of the first one stay. Its errors name the output."""
-    if not first:
-        yield lambda text: None
-        return
-    with contextlib.ExitStack() as stack:
-        output = sys.stdout if file is None else stack.enter_context(open_output(Path(file)))
-        if file is None and isinstance(output, io.TextIOWrapper):
-            output.reconfigure(encoding="utf-8")
-
-        def write(text: str) -> None:
-            try:
-                output.write(text)
-                output.flush()
-            except OSError as error:
-                if file is None:
-                    # Python would try, and complain, once more at its end.
-                    with contextlib.suppress(OSError):
-                        os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())
-                name = file or "the standard output"
-                raise OSError(error.errno, error.strerror, name) from None
-
-        yield write
-
-
-def _batches(lines: Iterable[T], size: int) -> Iterator[list[T]]:
-    iterator = iter(lines)
-    while batch := list(itertools.islice(iterator, size)):
-        yield batch
+    decode(options, config, lines, total)
 
 
 if __name__ == "__main__":

@@ -61,15 +61,7 @@ def beam_search(
       ConfigError: fewer than 1 beam or more than the vocabulary has tokens, a length below 1, a
         negative alpha.
     """
-    require(beams >= 1, "decoding.beams", beams, "must be at least 1")
-    require(
-        beams <= vocab_size,
-        "decoding.beams",
-        beams,
-        f"must be at most {vocab_size}, the size of the vocabulary",
-    )
-    require(length >= 1, "decoding.length", length, "must be at least 1")
-    require(alpha >= 0.0, "decoding.length_penalty", alpha, "must be at least 0")
+    _check(beams, vocab_size, length, alpha)
 
     def can_improve(state: _State) -> jax.Array:
         # Probabilities only fall; the greatest penalty divides the least loss.
@@ -109,22 +101,37 @@ def beam_search(
         cache = map_rows(lambda array: jnp.take(array, rows, axis=0), cache)
         return _State(state.position + 1, tokens, log_probability, ended_tokens, ended_score, cache)
 
-    # At first all hypotheses of a row are one and the same: only one of them counts.
+    state = jax.lax.while_loop(can_improve, extend, _begin(cache, batch, beams, length))
+    any_ended = state.ended_score[:, :1] > _NOTHING
+    return (
+        jnp.where(any_ended[..., None], state.ended_tokens, state.tokens),
+        jnp.where(any_ended, state.ended_score, _scores(state.log_probability, length, alpha)),
+    )
+
+
+def _check(beams: int, vocab_size: int, length: int, alpha: float) -> None:
+    require(beams >= 1, "decoding.beams", beams, "must be at least 1")
+    require(
+        beams <= vocab_size,
+        "decoding.beams",
+        beams,
+        f"must be at most {vocab_size}, the size of the vocabulary",
+    )
+    require(length >= 1, "decoding.length", length, "must be at least 1")
+    require(alpha >= 0.0, "decoding.length_penalty", alpha, "must be at least 0")
+
+
+def _begin(cache: Any, batch: int, beams: int, length: int) -> _State:
+    """At first all hypotheses of a row are one and the same: only one of them counts."""
     first = jnp.where(jnp.arange(beams) == 0, 0.0, _NOTHING)
     no_tokens = jnp.zeros((batch, beams, length), jnp.int32)
-    state = _State(
+    return _State(
         position=jnp.int32(0),
         tokens=no_tokens,
         log_probability=jnp.broadcast_to(first, (batch, beams)),
         ended_tokens=no_tokens,
         ended_score=jnp.full((batch, beams), _NOTHING),
         cache=cache,
-    )
-    state = jax.lax.while_loop(can_improve, extend, state)
-    any_ended = state.ended_score[:, :1] > _NOTHING
-    return (
-        jnp.where(any_ended[..., None], state.ended_tokens, state.tokens),
-        jnp.where(any_ended, state.ended_score, _scores(state.log_probability, length, alpha)),
     )
 
 

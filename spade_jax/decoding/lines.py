@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
+from spade_jax.config import RunError
 from spade_jax.data.config import DataError
 from spade_jax.data.utf8 import decode_utf8
-from spade_jax.training.config import RunError
 
 if TYPE_CHECKING:
     from spade_jax.data.vocabulary import Vocabulary

@@ -1,13 +1,12 @@
 """How a model is trained, as frozen dataclasses that know no framework, with their checks."""
 
 import dataclasses
-import re
 from typing import Annotated, Literal
 
 from spade_jax.config import MAX_COUNT, Count, Range, Seed, check_fields, require, require_pattern
+from spade_jax.config.hosts import MAX_DEVICES
 
 MAX_BATCH = 2**20
-MAX_DEVICES = 2**20
 
 # What float32 holds; what is sane depends on the model.
 MAX_RATE = 1e30
@@ -15,10 +14,6 @@ Rate = Annotated[float, Range(0, MAX_RATE, "for the model's own")]
 RateTable = tuple[tuple[str, Rate | None], ...]
 GroupRates = tuple[tuple[str, Rate], ...]
 Beta = Annotated[float, Range(0, 1, below=True)]
-
-
-class RunError(RuntimeError):
-    """A run that cannot go on: the message says where it stands and what to do."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,22 +72,6 @@ class OptimizerConfig:
         for name in ("learning_rates", "weight_decays"):
             for pattern, _ in getattr(self, name):
                 require_pattern(f"optimizer.{name}", pattern)
-
-
-@dataclasses.dataclass(frozen=True)
-class LossConfig:
-    """The cross entropy of the target tokens.
-
-    Attributes:
-      z_loss: weight of log(Z) ** 2, which keeps the softmax normaliser Z near 1.
-      label_smoothing: probability moved from the target to all other tokens evenly.
-    """
-
-    z_loss: Annotated[float, Range(0, 1000)] = 0.0
-    label_smoothing: Annotated[float, Range(0, 1, below=True)] = 0.0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "loss.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,48 +163,3 @@ class MeshConfig:
             -1,
             "must be numbers but for one, which takes what the others leave",
         )
-
-
-@dataclasses.dataclass(frozen=True)
-class HostsConfig:
-    """Whether this process is one of several; no part of the configuration, which all share.
-
-    Attributes:
-      distributed: ask the environment, whatever it looks like.
-      coordinator: HOST:PORT of process 0; None asks the environment, if that is a cluster's.
-      processes: how many there are.
-      process: which one this is, from 0.
-      timeout: seconds to wait for the others at the start.
-    """
-
-    distributed: bool = False
-    coordinator: str | None = None
-    processes: Annotated[int, Range(1, MAX_DEVICES)] | None = None
-    process: Annotated[int, Range(0, MAX_DEVICES - 1)] | None = None
-    timeout: Annotated[float, Range(1e-3, 1e6)] = 300.0
-
-    def __post_init__(self) -> None:
-        check_fields(self, "--")
-        together = (self.coordinator, self.processes, self.process)
-        require(
-            all(value is None for value in together) or None not in together,
-            "--coordinator",
-            self.coordinator,
-            "must come with --processes and --process, or none of the three",
-        )
-        if self.coordinator is not None:
-            assert self.processes is not None
-            assert self.process is not None
-            host, _, port = self.coordinator.rpartition(":")
-            require(
-                bool(host) and re.fullmatch("[0-9]{1,5}", port) is not None and int(port) < 2**16,
-                "--coordinator",
-                self.coordinator,
-                "must be HOST:PORT",
-            )
-            require(
-                self.process < self.processes,
-                "--process",
-                self.process,
-                f"must be from 0 to {self.processes - 1}",
-            )

@@ -1,10 +1,12 @@
 """The loop: trains, evaluates, saves, stops when told to, and goes on where it stopped.
 
-It knows nothing of what the model learns: programs give it batches, and a function that evaluates.
+It knows nothing of what the model learns: programs give it an objective's trainer, batches, and a
+function that evaluates.
 """
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,17 +16,19 @@ import jax
 import numpy as np
 from rich.console import Console
 
-from spade_jax.training import hosts, sharding
-from spade_jax.training.best import best_step, scores_of, stale, tell_nothing
-from spade_jax.training.checkpoints import Checkpoints
+from spade_jax import hosts
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.identity import looks_at_no_end
+from spade_jax.runs.scores import best_step, scores_of, stale, tell_nothing
+from spade_jax.runs.workdir import Records
+from spade_jax.telemetry.goodput import Goodput
+from spade_jax.telemetry.profile import Profile
+from spade_jax.telemetry.reports import Reports
+from spade_jax.telemetry.screen import ProgressLine
+from spade_jax.training import sharding
 from spade_jax.training.config import TrainConfig
-from spade_jax.training.goodput import Goodput
-from spade_jax.training.profile import Profile
-from spade_jax.training.reports import Reports
-from spade_jax.training.same_run import looks_at_no_end
-from spade_jax.training.screen import ProgressLine
+from spade_jax.training.divergence import require_finite
 from spade_jax.training.step import Trainer, TrainState
-from spade_jax.training.workdir import Records
 
 
 class BatchIterator(Protocol):
@@ -79,7 +83,7 @@ class Outcome:
     scores: Mapping[int, float]
 
 
-def run(
+def train(
     trainer: Trainer,
     config: TrainConfig,
     data: Data,
@@ -112,117 +116,179 @@ def run(
       CheckpointError: a checkpoint that cannot be read or written.
       RunError: a file of the workdir that is damaged.
     """
-    about = {
-        "settings": settings,
-        "vocabulary": data.vocabulary_digest,
-        "data": data.contents,
-    }
-    goodput = Goodput()
-    with goodput.lost_to("start"):
-        if checkpoints.newest is None:
-            step, state, scores = 0, trainer.init(), dict[int, float]()
-        else:
-            for damage in checkpoints.damaged.values():
-                console.print(f"Damaged checkpoint moved aside: {damage}.")
-            step = checkpoints.newest
-            state, position = checkpoints.restore(trainer.state_shapes)
-            scores = checkpoints.scores()
-            data.train.set_state(position)
-            console.print(f"Going on from the checkpoint of step {step}.")
-    records = Records(workdir, step, settings)
-    scores |= scores_of(records.evaluations, config)
-
-    def outcome(finished: bool, was_finished: bool) -> Outcome:
-        evaluation = records.evaluations.get(step)
-        return Outcome(state, step, finished, was_finished, evaluation, scores)
-
-    if step in records.evaluations and (step >= config.steps or stale(scores, config)):
-        records.close()
+    loop = _Loop(trainer, config, data, checkpoints, workdir, settings, console)
+    if loop.finished:
+        loop.records.close()
         console.print(
-            f"This run is finished, at step {step}. For more, raise train.steps"
+            f"This run is finished, at step {loop.step}. For more, raise train.steps"
             f"{'' if looks_at_no_end(settings) else ' in a new workdir'}."
         )
-        return outcome(finished=True, was_finished=True)
+        return loop.outcome(finished=True, was_finished=True)
+    stopped = loop.go()
+    if stopped:
+        console.print(
+            f"Stopped and saved at step {loop.step}; the same command goes on from there."
+        )
+    return loop.outcome(finished=not stopped, was_finished=False)
 
-    saved_step = first_step = step
-    # Each process counts the tokens of its own rows.
-    parts = sharding.data_shard(trainer.mesh).count
-    measured: Mapping[str, jax.Array] | None = None
-    progress = ProgressLine(console, step, config.steps)
-    reports = Reports(progress, records, config, trainer.mesh, goodput, data.step_flops)
-    profile = Profile(workdir / "tensorboard", config.profile_steps, console)
 
-    with hosts.stop_signals() as signals, hosts.losses_named(), contextlib.ExitStack() as stack:
-        stack.callback(records.close)
-        stack.callback(progress.close)
-        # Of a trace in whose middle something goes wrong, what there is.
-        stack.callback(profile.stop)
-        while True:
-            stop = signals.at(step)
-            last = step >= config.steps
-            evaluating = (
-                (last or step % config.eval_every == 0)
-                and step > 0
-                and step not in records.evaluations
-                and not stop
+class _Loop:
+    """The loop at work; arguments are as of `train`.
+
+    Attributes:
+      step: updates done.
+      state: the train state after them.
+      scores: values of `TrainConfig.best_metric` by step, up to this one.
+      records: what the workdir holds of the run.
+    """
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        config: TrainConfig,
+        data: Data,
+        checkpoints: Checkpoints,
+        workdir: Path,
+        settings: Mapping[str, Any],
+        console: Console,
+    ):
+        """Begins the run, or goes back to where its newest checkpoint stands."""
+        self._trainer, self._config, self._data = trainer, config, data
+        self._checkpoints, self._workdir, self._console = checkpoints, workdir, console
+        self._about = {
+            "settings": settings,
+            "vocabulary": data.vocabulary_digest,
+            "data": data.contents,
+        }
+        self._goodput = Goodput()
+        with self._goodput.lost_to("start"):
+            self.step, self.state, self.scores = self._begin()
+        self.records = Records(workdir, self.step, settings)
+        self.scores |= scores_of(self.records.evaluations, config)
+        self._saved_step = self._first_step = self.step
+        self._measured: Mapping[str, jax.Array] | None = None
+
+    def _begin(self) -> tuple[int, TrainState, dict[int, float]]:
+        """The first step's, or the newest checkpoint's, step, state and scores."""
+        if self._checkpoints.newest is None:
+            return 0, self._trainer.init(), {}
+        for damage in self._checkpoints.damaged.values():
+            self._console.print(f"Damaged checkpoint moved aside: {damage}.")
+        step = self._checkpoints.newest
+        state, position = self._checkpoints.restore(self._trainer.state_shapes)
+        scores = self._checkpoints.scores()
+        self._data.train.set_state(position)
+        self._console.print(f"Going on from the checkpoint of step {step}.")
+        return step, state, scores
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run is at its end, and evaluated there."""
+        ends = self.step >= self._config.steps or stale(self.scores, self._config)
+        return ends and self.step in self.records.evaluations
+
+    def outcome(self, *, finished: bool, was_finished: bool) -> Outcome:
+        evaluation = self.records.evaluations.get(self.step)
+        return Outcome(self.state, self.step, finished, was_finished, evaluation, self.scores)
+
+    def go(self) -> bool:
+        """Goes round to the end of the run, or until a signal; returns whether one came."""
+        config, mesh = self._config, self._trainer.mesh
+        self._parts = sharding.data_shard(mesh).count
+        progress = ProgressLine(self._console, self.step, config.steps)
+        self._reports = Reports(
+            progress,
+            functools.partial(self.records.write, "train"),
+            require_finite,
+            log_every=config.log_every,
+            steps=config.steps,
+            mesh=self._trainer.mesh,
+            goodput=self._goodput,
+            step_flops=self._data.step_flops,
+        )
+        self._profile = Profile(self._workdir / "tensorboard", config.profile_steps, self._console)
+        with hosts.stop_signals() as signals, hosts.losses_named(), contextlib.ExitStack() as stack:
+            stack.callback(self.records.close)
+            stack.callback(progress.close)
+            # Of a trace in whose middle something goes wrong, what there is.
+            stack.callback(self._profile.stop)
+            while not self._do_what_is_due(stop=signals.at(self.step)):
+                self._update()
+            self._checkpoints.wait()
+            # Also where the signal came with the last evaluation: who called this has more to do.
+            return signals.received
+
+    def _do_what_is_due(self, stop: bool) -> bool:
+        """Evaluates and saves where that is due and not done yet; returns whether the loop ends."""
+        config, step = self._config, self.step
+        last = step >= config.steps
+        evaluating = (
+            (last or step % config.eval_every == 0)
+            and step > 0
+            and step not in self.records.evaluations
+            and not stop
+        )
+        saving = last or step % config.checkpoint_every == 0 or stop
+        profiled = self._profile.running and (stop or self._profile.ends_after(step))
+        if evaluating or saving or profiled:
+            self._reports.finish()
+        if profiled:
+            with self._goodput.lost_to("profile"):
+                self._profile.stop()
+        if evaluating:
+            self._evaluate()
+            last = last or stale(self.scores, config)
+            saving = saving or last or step == best_step(self.scores, config)
+        if saving and step != self._saved_step:
+            self._save()
+        return last or stop
+
+    def _evaluate(self) -> None:
+        config, step = self._config, self.step
+        begin = time.monotonic()
+        with self._goodput.lost_to("evaluation"):
+            metrics = self._data.evaluate(self.state.params)
+        seconds = time.monotonic() - begin
+        self.records.write("eval", step, {**metrics, "seconds": seconds})
+        self.records.draw(self._data.baseline)
+        values = "  ".join(
+            f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float)
+        )
+        self._console.print(f"step {step}/{config.steps}  validation  {values}")
+        self.scores |= scores_of({step: metrics}, config)
+        if len(self.scores) == 2 and tell_nothing(self.scores):
+            self._console.print(
+                f"{config.best_metric} is {self.scores[step]:.3f} at both evaluations: as long "
+                "as it is the same at all, it decides neither which step is the best nor "
+                "when the run ends."
             )
-            saving = last or step % config.checkpoint_every == 0 or stop
-            profiled = profile.running and (stop or profile.ends_after(step))
-            if evaluating or saving or profiled:
-                reports.finish()
-            if profiled:
-                with goodput.lost_to("profile"):
-                    profile.stop()
-            if evaluating:
-                begin = time.monotonic()
-                with goodput.lost_to("evaluation"):
-                    metrics = data.evaluate(state.params)
-                seconds = time.monotonic() - begin
-                records.write("eval", step, {**metrics, "seconds": seconds})
-                records.draw(data.baseline)
-                values = "  ".join(
-                    f"{name} {value:.3f}"
-                    for name, value in metrics.items()
-                    if isinstance(value, float)
-                )
-                console.print(f"step {step}/{config.steps}  validation  {values}")
-                scores |= scores_of({step: metrics}, config)
-                if len(scores) == 2 and tell_nothing(scores):
-                    console.print(
-                        f"{config.best_metric} is {scores[step]:.3f} at both evaluations: as long "
-                        "as it is the same at all, it decides neither which step is the best nor "
-                        "when the run ends."
-                    )
-                last = last or stale(scores, config)
-                saving = saving or last or step == best_step(scores, config)
-            if saving and step != saved_step:
-                known = {"scores": {str(n): score for n, score in scores.items()}}
-                best = best_step(scores, config)
-                with goodput.lost_to("checkpoint"):
-                    checkpoints.save(step, state, data.train.get_state, about | known, best)
-                saved_step = step
-            if last or stop:
-                break
-            if profile.begins_with(step + 1):
-                reports.finish()
-                with goodput.lost_to("profile"):
-                    profile.start()
-            # Step n is on its way before the metrics of n - 1 are read: the device never waits.
-            with jax.profiler.StepTraceAnnotation("train", step_num=step + 1):
-                idle = measured is None or measured["loss"].is_ready()  # type: ignore[attr-defined]
-                with goodput.lost_to("data") if idle else contextlib.nullcontext():
-                    batch = next(data.train)
-                counted = (batch["encoder_input_tokens"], batch["decoder_target_tokens"])
-                tokens = parts * sum(int(np.count_nonzero(part)) for part in counted)
-                placed = sharding.place(batch, trainer.mesh)
-                compiling = step == first_step
-                with goodput.lost_to("compile") if compiling else contextlib.nullcontext():
-                    state, measured = trainer.train_step(state, placed)
-                step += 1
-                reports.add(step, tokens, measured, saved_step)
-        checkpoints.wait()
-        # Also where the signal came with the last evaluation: who called this has more to do.
-        stop = signals.received
-    if stop:
-        console.print(f"Stopped and saved at step {step}; the same command goes on from there.")
-    return outcome(finished=not stop, was_finished=False)
+
+    def _save(self) -> None:
+        known = {"scores": {str(step): score for step, score in self.scores.items()}}
+        best = best_step(self.scores, self._config)
+        with self._goodput.lost_to("checkpoint"):
+            self._checkpoints.save(
+                self.step, self.state, self._data.train.get_state, self._about | known, best
+            )
+        self._saved_step = self.step
+
+    def _update(self) -> None:
+        """One step, which is on its way before the metrics of the one before are read: the device
+        never waits."""
+        goodput, measured = self._goodput, self._measured
+        if self._profile.begins_with(self.step + 1):
+            self._reports.finish()
+            with goodput.lost_to("profile"):
+                self._profile.start()
+        with jax.profiler.StepTraceAnnotation("train", step_num=self.step + 1):
+            idle = measured is None or measured["loss"].is_ready()  # type: ignore[attr-defined]
+            with goodput.lost_to("data") if idle else contextlib.nullcontext():
+                batch = next(self._data.train)
+            # Each process counts the tokens of its own rows.
+            tokens = self._parts * self._trainer.objective.batch.of(batch).num_tokens
+            placed = sharding.place(batch, self._trainer.mesh)
+            compiling = self.step == self._first_step
+            with goodput.lost_to("compile") if compiling else contextlib.nullcontext():
+                self.state, self._measured = self._trainer.train_step(self.state, placed)
+            self.step += 1
+            self._reports.add(self.step, tokens, self._measured, self._saved_step)

@@ -11,13 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from spade_jax.config import ConfigError, require
 from spade_jax.training.config import OptimizerConfig, RateTable
-
-Tree = Any
-
-
-def paths(parameters: Tree) -> dict[str, Any]:
-    """Leaves of nested dicts by their path, such as "encoder/layers/0/norm/scale"."""
-    return {"/".join(map(str, path)): leaf for path, leaf in flatten_dict(parameters).items()}
+from spade_jax.trees import Tree, paths
 
 
 class ParameterKind(NamedTuple):

@@ -15,7 +15,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from spade_jax import partition
-from spade_jax.config import ConfigError, ModelConfig, require
+from spade_jax.config import ConfigError, require
 from spade_jax.training.config import MeshConfig, TrainConfig
 
 Tree = Any
@@ -82,20 +82,6 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
         f"must be a multiple of {config.microbatches} microbatches x {shards} shards of the batch, "
         f"mesh.data {mesh.shape['data']} x mesh.fsdp {mesh.shape['fsdp']}",
     )
-
-
-def check_model(config: ModelConfig, input_length: int, mesh: Mesh) -> None:
-    """Raises ConfigError unless the mesh can share out the model, and inputs of this length.
-
-    The decoder's sequences are filled up to what the mesh can cut.
-    """
-
-    def shards(axis: str) -> int:
-        return partition.shards(axis, mesh)
-
-    for spec in config.encoder.layer_specs:
-        for name in spec.mixers:
-            config.mixers[name].check_mesh(config, input_length, causal=False, shards=shards)
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

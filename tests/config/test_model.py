@@ -2,8 +2,8 @@ import dataclasses
 
 import pytest
 
-from spade_jax.command_line import to_config_dict
 from spade_jax.config import ConfigError, ModelConfig, StackConfig, from_dict
+from spade_jax.config.file import to_config_dict
 from spade_jax.mixers import S4, Full, Window
 from spade_jax.models.presets import preset
 

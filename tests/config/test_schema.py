@@ -9,6 +9,7 @@ import pytest
 
 import finetune.config
 import pretrain.config
+import spade_jax.config.hosts
 import spade_jax.config.model
 import spade_jax.data.config
 import spade_jax.data.task_config
@@ -29,6 +30,7 @@ from spade_jax.config.schema import field_hints
 from spade_jax.mixers import S4
 
 MODULES = (
+    spade_jax.config.hosts,
     spade_jax.config.model,
     spade_jax.mixers,
     spade_jax.data.config,

@@ -1,16 +1,18 @@
 """The unigram distribution by hand."""
 
+import dataclasses
+
 import numpy as np
 
 from spade_jax.data.unigram import unigram_cross_entropy
+from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
 
 
 def test_unigram_cross_entropy():
     def batch(targets, weights):
-        return {
-            "decoder_target_tokens": np.array(targets),
-            "decoder_loss_weights": np.array(weights),
-        }
+        targets = np.array(targets)
+        counted = Seq2SeqBatch.unpacked(np.ones_like(targets), targets)
+        return dataclasses.replace(counted, weights=np.array(weights)).named()
 
     train = [batch([[1, 1, 2, 0]], [[1, 1, 1, 0]]), batch([[3]], [[1]])]
     validation = [batch([[1, 2]], [[1, 1]]), batch([[0, 0]], [[1, 0]])]

@@ -10,7 +10,7 @@ from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import make_generator
 from spade_jax.mixers import S4, Window
-from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.build import builder
 from spade_jax.training import sharding
 from spade_jax.training.config import MeshConfig
 from spade_jax.training.step import abstract_model
@@ -26,12 +26,12 @@ config = ModelConfig(
     attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
 )
 mesh = sharding.make_mesh(MeshConfig(data=2, fsdp=4))
-graph, shapes, _ = abstract_model(lambda rngs: EncoderDecoder(config, rngs), mesh)
-params = nnx.to_pure_dict(nnx.state(EncoderDecoder(config, nnx.Rngs(2))))
+graph, shapes, _ = abstract_model(builder(config), mesh)
+params = nnx.to_pure_dict(nnx.state(builder(config)(nnx.Rngs(2))))
 params = jax.tree.map(np.asarray, params)
 placed = jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, shapes)
 cut = sharding.make_mesh(MeshConfig(data=1, fsdp=2, tensor=2, sequence=2))
-_, cut_shapes, _ = abstract_model(lambda rngs: EncoderDecoder(config, rngs), cut)
+_, cut_shapes, _ = abstract_model(builder(config), cut)
 moved = jax.tree.map(lambda array, shape: jax.device_put(array, shape.sharding), params, cut_shapes)
 
 random = np.random.default_rng(0)

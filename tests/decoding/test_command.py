@@ -7,16 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
 from several_processes import command
 
-from pretrain.__main__ import main as pretrain
 from spade_jax.decoding.__main__ import main
 
-CONFIG = Path(__file__).parents[1] / "pretrain" / "miniature.py"
 LINES = ["The state of the <extra_id_0> is", "", "strong", "We ask the Congress", "é" * 70]
 
 
@@ -25,19 +22,9 @@ def typed(data: bytes) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BytesIO(data), encoding="utf-8")
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("run")
-    arguments = [
-        f"--config={CONFIG}",
-        f"--workdir={workdir}",
-        "--config.train.steps=2",
-        "--config.train.eval_batches=1",
-        "--config.optimizer.warmup_steps=0",
-        "--config.samples=0",
-    ]
-    assert pretrain(arguments) == 0
-    return workdir
+@pytest.fixture
+def run(pretrained):
+    return pretrained
 
 
 def test_a_line_for_each_line_whatever_the_batches(run, tmp_path, capsys, monkeypatch):
@@ -106,9 +93,11 @@ def test_parameters_are_those_of_the_train_state(run):
     from flax import nnx
 
     from spade_jax.config import ModelConfig, from_dict
-    from spade_jax.models.encoder_decoder import EncoderDecoder
-    from spade_jax.training.checkpoints import CheckpointError, Checkpoints
-    from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+    from spade_jax.models.build import builder
+    from spade_jax.objectives.config import LossConfig
+    from spade_jax.objectives.seq2seq import Seq2Seq
+    from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
+    from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
     from spade_jax.training.sharding import make_mesh
     from spade_jax.training.step import abstract_model, make_trainer
 
@@ -117,14 +106,11 @@ def test_parameters_are_those_of_the_train_state(run):
     config = from_dict(ModelConfig, settings["model"])
     mesh = make_mesh(MeshConfig())
 
-    def create(rngs: nnx.Rngs) -> EncoderDecoder:
-        return EncoderDecoder(config, rngs)
-
-    params = checkpoints.restore_params(abstract_model(create, mesh)[1])
+    params = checkpoints.restore_params(abstract_model(builder(config), mesh)[1])
     trainer = make_trainer(
-        create,
+        builder(config),
+        Seq2Seq(from_dict(LossConfig, settings["loss"])),
         from_dict(OptimizerConfig, settings["optimizer"]),
-        from_dict(LossConfig, settings["loss"]),
         from_dict(TrainConfig, settings["train"]),
         mesh,
     )
@@ -136,7 +122,7 @@ def test_parameters_are_those_of_the_train_state(run):
         np.testing.assert_array_equal(flat(params)[path], array, err_msg=str(path))
 
     other = from_dict(ModelConfig, {**settings["model"], "d_ff": 48})
-    shapes = abstract_model(lambda rngs: EncoderDecoder(other, rngs), mesh)[1]
+    shapes = abstract_model(builder(other), mesh)[1]
     with pytest.raises(CheckpointError, match=r"feed_forward/.*: \(.*32.*\), must be \(.*48"):
         checkpoints.restore_params(shapes)
 

@@ -4,10 +4,10 @@ import io
 
 import pytest
 
+from spade_jax.config import RunError
 from spade_jax.data.config import DataConfig, DataError
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.decoding.lines import Line, line_tokens, one_line, read_lines
-from spade_jax.training.config import RunError
 
 
 def texts(data: bytes) -> list[str]:

@@ -1,4 +1,4 @@
-"""A pre-trained checkpoint, and tables to fine-tune on."""
+"""Tables to fine-tune on, and the command line of a run on them."""
 
 import json
 from pathlib import Path
@@ -6,24 +6,6 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-
-
-@pytest.fixture(scope="session")
-def pretrained(tmp_path_factory):
-    """The workdir of a pre-training run of two steps."""
-    from pretrain.__main__ import main
-
-    workdir = tmp_path_factory.mktemp("pretrained")
-    arguments = [
-        f"--config={HERE.parent / 'pretrain' / 'miniature.py'}",
-        f"--workdir={workdir}",
-        "--config.train.steps=2",
-        "--config.train.eval_batches=1",
-        "--config.optimizer.warmup_steps=0",
-        "--config.samples=0",
-    ]
-    assert main(arguments) == 0
-    return workdir
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from finetune import results
 from finetune.__main__ import main
 from finetune.evaluation import Evaluator
 from spade_jax import files
-from spade_jax.training import checkpoints, workdir
+from spade_jax.runs import checkpoints, workdir
 
 moment = sys.argv[1]
 evaluations = 0

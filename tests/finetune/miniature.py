@@ -1,7 +1,7 @@
 """The smallest fine-tuning run with everything in it; files come from the command line."""
 
 from finetune.config import FinetuneConfig
-from spade_jax.command_line import to_config_dict
+from spade_jax.config.file import to_config_dict
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 

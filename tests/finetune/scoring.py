@@ -11,8 +11,9 @@ from spade_jax.data.text_to_text.evaluation_sets import evaluation_sets
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.decoding.config import BeamConfig
 from spade_jax.mixers import S4, Window
-from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.models.build import builder
+from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
 
@@ -56,9 +57,9 @@ def task(path):
 def evaluation_of(sets, batch_size, decoding):
     """Metrics and predictions of the random model."""
     trainer = make_trainer(
-        lambda rngs: EncoderDecoder(MODEL, rngs),
+        builder(MODEL),
+        Seq2Seq(),
         OptimizerConfig(warmup_steps=1),
-        LossConfig(),
         TrainConfig(steps=9, batch_size=batch_size),
         make_mesh(MeshConfig()),
     )

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from several_processes import command
 
-from spade_jax.training.workdir import read_metrics
+from spade_jax.runs.workdir import read_metrics
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import pytest
 from pieces import train_pieces
 
 from finetune.__main__ import main
-from finetune.program import describe_tables
+from finetune.describe import describe_tables
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.text_to_text.inspection import look_through
 
@@ -20,7 +20,10 @@ ROOT = HERE.parents[1]
     ("changes", "message"),
     [
         (["--config.task.name=rtee"], "task.name = 'rtee': no such task; did you mean 'rte'?"),
-        (["--config.init_from=nowhere"], "init_from = 'nowhere': holds no checkpoint; must be"),
+        (
+            ["--config.init_from=nowhere"],
+            "init_from = 'nowhere': no such folder; must be the workdir",
+        ),
         (["--config.init_from=''"], "init_from = '': must be a workdir, or None"),
         (["--config.init_from=None"], "init_from = None: must name the workdir of a pre-training"),
         (["--config.train.best_metric=accurracy"], "did you mean 'accuracy'?"),
@@ -37,6 +40,8 @@ ROOT = HERE.parents[1]
         (["--config.task.labels=('no', 'maybe')"], "line 1: column 'label': 'yes' is no label"),
         (["--config.task.train=nowhere.tsv"], "task.train = 'nowhere.tsv': no such file"),
         (["--config.task.test=nowhere.tsv"], "task.test = 'nowhere.tsv': no such file"),
+        (["--config.eval_only=True"], "config.eval_only: is called --eval_only now"),
+        (["--config.print_sharding"], "config.print_sharding: is called --print_sharding now"),
         (["--config.train.eval_batches=2"], "train.eval_batches = 2: must be None: eval_examples"),
         (["--config.train.batch_size=64"], "25 training examples, but a batch of 64"),
         (["--config.new_parameters=('(',)"], "new_parameters = '(': must be a regular expr"),
@@ -113,7 +118,7 @@ def test_a_task_without_training_examples(arguments, tmp_path, capsys):
     bare.write_text("from finetune.recipes import glue\nget_config = lambda: glue('mnli', 10)\n")
     options = [f"--config={bare}", "--config.task.name=ax", f"--workdir={tmp_path / 'run'}"]
     assert main([*options, arguments[1]]) == 2
-    assert "task.name = 'ax': has no training examples; set eval_only" in capsys.readouterr().err
+    assert "task.name = 'ax': has no training examples; give --eval_only" in capsys.readouterr().err
 
 
 def test_labels_that_the_vocabulary_cannot_write(arguments, tmp_path, capsys):

@@ -10,10 +10,11 @@ from rich.console import Console
 from finetune.initial import initial_state, plan, resolve_vocabulary
 from spade_jax.config import ConfigError
 from spade_jax.data.task_config import TaskConfig
-from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.training.checkpoints import CheckpointError
-from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
-from spade_jax.training.run import open_run
+from spade_jax.models.build import builder
+from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.runs.checkpoints import CheckpointError
+from spade_jax.runs.open import open_run
+from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
 
@@ -25,9 +26,9 @@ def run(pretrained):
 
 def trainer_of(model):
     return make_trainer(
-        lambda rngs: EncoderDecoder(model, rngs),
+        builder(model),
+        Seq2Seq(),
         OptimizerConfig(warmup_steps=1),
-        LossConfig(),
         TrainConfig(steps=9, batch_size=4, seed=5),
         make_mesh(MeshConfig()),
     )
@@ -97,5 +98,5 @@ def test_a_run_knows_its_best_step(run, pretrained):
     # Pre-training has no best_metric: the newest checkpoint it is.
     assert run.step == 2
     assert run.input_length == 64
-    with pytest.raises(ConfigError, match=r"init_from = .*checkpoints': holds no checkpoint"):
+    with pytest.raises(ConfigError, match=r"init_from = .*checkpoints': is a folder of chec"):
         open_run(pretrained / "checkpoints", "init_from")

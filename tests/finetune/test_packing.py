@@ -12,8 +12,9 @@ from scoring import MODEL
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.text_to_text.training_batches import train_pairs
 from spade_jax.models.encoder_decoder import EncoderDecoder
-from spade_jax.training.config import LossConfig
-from spade_jax.training.step import token_sums
+from spade_jax.objectives.config import LossConfig
+from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
 
 LEARNED = {"positions": "learned", "max_positions": 64}
 MODELS = {
@@ -49,10 +50,11 @@ def test_packed_and_unpacked_examples_give_the_same_loss_and_gradients(tmp_path,
     assert segments.max() >= 6
     other["decoder_loss_weights"] = other["decoder_loss_weights"] * (segments <= 6)
     graph, state = nnx.split(EncoderDecoder(MODELS[positions], nnx.Rngs(0)))
+    objective = Seq2Seq(LossConfig(z_loss=1e-3))
 
     def loss_and_gradients(batch):
         def loss(state):
-            return token_sums(nnx.merge(graph, state), batch, LossConfig(z_loss=1e-3), None).loss
+            return objective(nnx.merge(graph, state), Seq2SeqBatch.of(batch), None).loss
 
         return jax.jit(jax.value_and_grad(loss))(state)
 

@@ -19,8 +19,8 @@ from prepared_rte import CLASSES, prepare_rte
 
 from finetune.__main__ import main
 from finetune.evaluation import Evaluator
-from spade_jax.training.config import RunError
-from spade_jax.training.workdir import Records, read_metrics
+from spade_jax.config import RunError
+from spade_jax.runs.workdir import Records, read_metrics
 
 HERE = Path(__file__).parent
 MOMENTS = (
@@ -127,7 +127,7 @@ def test_a_finished_run_says_so_and_can_be_evaluated_again(whole, arguments, cap
     said = capsys.readouterr().out
     assert "This run is finished, at step 12." in said
     assert "most common target" in said
-    assert main([*arguments, f"--workdir={workdir}", "--config.eval_only=True"]) == 0
+    assert main([*arguments, f"--workdir={workdir}", "--eval_only"]) == 0
     assert "accuracy" in capsys.readouterr().out
     again = json.loads((workdir / "results.json").read_text())
     before = json.loads(files[workdir / "results.json"])
@@ -208,7 +208,7 @@ def test_it_ends_early_and_with_its_best_parameters(arguments, tmp_path, monkeyp
 
 
 def test_evaluation_alone_in_a_workdir_of_its_own(whole, arguments, tmp_path, capsys):
-    options = [f"--config.init_from={whole[0]}", "--config.eval_only=True"]
+    options = [f"--config.init_from={whole[0]}", "--eval_only"]
     assert main([*arguments, *options, f"--workdir={tmp_path}"]) == 0
     best = json.loads((whole[0] / "results.json").read_text())
     assert json.loads((tmp_path / "results.json").read_text()) == best
@@ -248,7 +248,7 @@ def test_results_stay_until_there_are_better_ones(whole, arguments, tmp_path, mo
 
     with monkeypatch.context() as patch:
         patch.setattr(Evaluator, "predict", fail)
-        assert main([*arguments, "--config.eval_only=True", f"--workdir={workdir}"]) == 1
+        assert main([*arguments, "--eval_only", f"--workdir={workdir}"]) == 1
     assert {path: path.read_bytes() for path in workdir.iterdir() if path.is_file()} == before
     # One that is damaged is said, and left.
     (workdir / "results.json").write_text("{}")
@@ -339,7 +339,7 @@ def test_evaluation_alone_with_other_settings_is_not_taken_for_the_end(
     workdir = tmp_path / "copy"
     shutil.copytree(whole[0], workdir)
     before = json.loads((workdir / "results.json").read_text())
-    other = ["--config.eval_only=True", "--config.decoding.beams=2"]
+    other = ["--eval_only", "--config.decoding.beams=2"]
     assert main([*arguments, *other, f"--workdir={workdir}"]) == 0
     assert json.loads((workdir / "results.json").read_text())["decoding"]["beams"] == 2
     assert main([*arguments, f"--workdir={workdir}"]) == 0

@@ -33,7 +33,7 @@ def model(pattern, **changes):
             "decoder": StackConfig(pattern),
             "mixers": {
                 "s4": S4(state_size=8, chunk_length=4),
-                "s4d": S4(structure="diagonal", init="diag-lin", state_size=8, chunk_length=4),
+                "s4d": S4(init="diag-lin", state_size=8, chunk_length=4),
                 "window": Window(5),
                 "narrow": Window(2),
             },

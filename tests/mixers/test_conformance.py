@@ -10,7 +10,15 @@ from flax import nnx
 from stacks import PATTERNS, inputs, model, stack
 
 from spade_jax.config import StackConfig
+from spade_jax.models.build import builder
 from spade_jax.models.flops import stack_flops
+from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
+from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.optimizer import ParameterKind
+from spade_jax.training.sharding import make_mesh
+from spade_jax.training.step import abstract_model, make_trainer
+from spade_jax.trees import paths
 
 CAUSAL = pytest.mark.parametrize("causal", [False, True], ids=["both-ways", "causal"])
 EVERY = pytest.mark.parametrize("pattern", PATTERNS)
@@ -155,3 +163,31 @@ def test_operations_are_counted(pattern):
     twice = StackConfig(f"2*({pattern})")
     assert stack_flops(config, twice, 64, causal=True) == 2 * once
     assert stack_flops(config, config.encoder, 64, causal=False) >= once
+
+
+def test_a_mixer_of_ones_own_trains_in_encoder_and_decoder():
+    """And its parameters say of themselves what the optimiser must know."""
+    config = model("moving_average+window", decoder=StackConfig("moving_average, full"))
+    mesh = make_mesh(MeshConfig())
+    kinds = abstract_model(builder(config), mesh).kinds
+    decay = "encoder/layers_0/global_mixer/logit", "decoder/layers_0/local_mixer/logit"
+    for name in decay:
+        assert kinds[name] == ParameterKind(decays=False, group="ssm")
+        assert kinds[name.replace("logit", "gate/kernel")] == ParameterKind()
+    trainer = make_trainer(
+        builder(config),
+        Seq2Seq(),
+        OptimizerConfig(learning_rate=1e-2, schedule="constant", warmup_steps=1),
+        TrainConfig(steps=9, batch_size=4),
+        mesh,
+    )
+    tokens = np.random.default_rng(0).integers(1, 24, (4, 21), dtype=np.int32)
+    batch = Seq2SeqBatch.unpacked(tokens[:, :13], tokens[:, 13:]).named()
+    state, losses = trainer.init(), []
+    before = jax.tree.map(np.asarray, state.params)
+    for _ in range(4):
+        state, metrics = trainer.train_step(state, batch)
+        losses.append(float(metrics["loss"]))
+    assert losses[-1] < losses[0] - 0.05
+    for name in decay:
+        assert not np.array_equal(paths(state.params)[name], paths(before)[name])

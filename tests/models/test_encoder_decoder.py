@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from spade_jax.aot import hlo
 from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
 from spade_jax.mixers import S4, Window
 from spade_jax.mixers.base import Context
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.presets import preset
-from spade_jax.training import hlo
 
 VOCAB = 24
 CONFIG = ModelConfig(

@@ -112,7 +112,7 @@ def test_token_by_token_is_at_once(decoder):
         ("s4+window:stack", {}),
         ("s4+window:concat", {"max_kernel_length": 5}),
         ("s4+window:concat", {"max_kernel_length": TARGETS}),
-        ("s4+window:concat", {"structure": "diagonal", "init": "diag-lin"}),
+        ("s4+window:concat", {"init": "diag-lin"}),
         ("s4+window:concat", {"discretization": "zoh"}),
     ],
 )

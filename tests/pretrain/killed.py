@@ -6,7 +6,7 @@ import sys
 
 from pretrain import program
 from pretrain.__main__ import main
-from spade_jax.training import checkpoints, workdir
+from spade_jax.runs import checkpoints, workdir
 
 moment = sys.argv[1]
 

@@ -1,8 +1,8 @@
 """The smallest run with everything in it: a second or two once it is compiled."""
 
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import to_config_dict
 from spade_jax.config import AttentionConfig, StackConfig
+from spade_jax.config.file import to_config_dict
 from spade_jax.data.config import DataConfig
 from spade_jax.mixers import S4, Window
 from spade_jax.models.presets import preset

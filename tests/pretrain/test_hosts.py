@@ -12,9 +12,9 @@ import pytest
 from several_processes import command
 
 from spade_jax.config import ConfigError
+from spade_jax.config.hosts import HostsConfig
 from spade_jax.data.cache.__main__ import main as build
-from spade_jax.training.config import HostsConfig
-from spade_jax.training.workdir import read_metrics
+from spade_jax.runs.workdir import read_metrics
 
 MINIATURE = Path(__file__).with_name("miniature.py")
 LONG = ["--config.train.steps=5000", "--config.train.checkpoint_every=10"]

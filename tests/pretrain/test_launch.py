@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pretrain.launch import cloud_tpu, commands, local, slurm, xpk
-from spade_jax.training.command_line import run_status
+from spade_jax.programs import exit_status
 
 MINIATURE = Path(__file__).with_name("miniature.py")
 PROGRAM = ["--", "pretrain", f"--config={MINIATURE}", "--workdir=runs/it is", "--config.samples=0"]
@@ -80,7 +80,7 @@ def test_slurm(capsys):
     ],
 )
 def test_wrong_inputs(launch, arguments, program, message, capsys):
-    assert run_status(lambda: launch([*arguments, *program]), "it") == 2
+    assert exit_status(lambda: launch([*arguments, *program]), "it") == 2
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
@@ -88,5 +88,5 @@ def test_wrong_inputs(launch, arguments, program, message, capsys):
 
 def test_a_command_that_is_not_installed(capsys, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
-    assert run_status(lambda: commands.run(["sbatch"], dry_run=False), "it") == 1
+    assert exit_status(lambda: commands.run(["sbatch"], dry_run=False), "it") == 1
     assert "error: sbatch: is not installed here; must be on the PATH" in capsys.readouterr().err

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from pretrain.__main__ import main
-from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.lock import only_run
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.lock import only_run
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -43,6 +43,11 @@ MINIATURE = f"--config={HERE / 'miniature.py'}"
             [MINIATURE, "--config.model.ssm.state_size=8"],
             2,
             "config.model.ssm: is called model.mixers.s4 now",
+        ),
+        (
+            [MINIATURE, "--config.print_sharding"],
+            2,
+            "config.print_sharding: is called --print_sharding now",
         ),
         ([MINIATURE, "--config.model.mixers.s4.state_size=5"], 2, "model.mixers.s4.state_size = 5"),
         ([MINIATURE, "--config.model.mixers.s4.num_copies=5"], 2, "model.mixers.s4.num_copies = 5"),
@@ -225,6 +230,7 @@ def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
     class Other:
         size = 359
         digest = "f" * 64
+        token_bytes = None
 
     workdir, arguments = finished
     before = contents(workdir)
@@ -235,7 +241,7 @@ def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
 
 
 def test_where_parameters_lie_is_printed_and_nothing_trained(tmp_path, capsys):
-    assert main([MINIATURE, f"--workdir={tmp_path / 'run'}", "--config.print_sharding"]) == 0
+    assert main([MINIATURE, f"--workdir={tmp_path / 'run'}", "--print_sharding"]) == 0
     said = capsys.readouterr().out
     assert "Parameters on 1 devices: data 1 x fsdp 1 x tensor 1 x sequence 1" in said
     assert re.search(r"embedding +│ 384 x 16 +│ tensor x fsdp +│ +24.00 KiB", said), said

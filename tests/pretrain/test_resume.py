@@ -16,7 +16,7 @@ import pytest
 
 from pretrain.__main__ import main as pretrain
 from spade_jax.data.cache.__main__ import main as build
-from spade_jax.training.workdir import read_metrics
+from spade_jax.runs.workdir import read_metrics
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "miniature.py"

@@ -10,11 +10,13 @@ from stand_in import VOCAB, StandIn, batch
 
 from spade_jax.config import AttentionConfig, StackConfig
 from spade_jax.mixers import S4, Window
-from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.build import builder
 from spade_jax.models.presets import preset
+from spade_jax.objectives.config import LossConfig
+from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.partition import MESH_AXES
 from spade_jax.training import sharding
-from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.step import make_trainer
 
 SPADE = preset(
@@ -28,14 +30,14 @@ SPADE = preset(
     attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
     dropout_rate=0.1,
 )
-MODELS = {"stand-in": StandIn, "spade": lambda rngs: EncoderDecoder(SPADE, rngs)}
+MODELS = {"stand-in": StandIn, "spade": builder(SPADE)}
 
 
 def train(mesh):
     trainer = make_trainer(
         MODELS[model],
+        Seq2Seq(LossConfig(z_loss=1e-3)),
         OptimizerConfig(name=optimizer, learning_rate=1e-2, warmup_steps=2),
-        LossConfig(z_loss=1e-3),
         TrainConfig(steps=10, batch_size=16, microbatches=2),
         mesh,
     )

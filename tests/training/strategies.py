@@ -12,12 +12,14 @@ from stand_in import VOCAB, batch
 
 from spade_jax.config import AttentionConfig, StackConfig
 from spade_jax.mixers import S4, Window
-from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.build import builder
 from spade_jax.models.presets import preset
+from spade_jax.objectives.config import LossConfig
+from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.partition import MESH_AXES
+from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.training import sharding
-from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.step import make_trainer
 
 # Four shards of four tokens: as long as a block of the window, and as a chunk.
@@ -38,10 +40,10 @@ CONFIG = preset(
 
 def make(mesh):
     return make_trainer(
-        lambda rngs: EncoderDecoder(CONFIG, rngs),
+        builder(CONFIG),
+        Seq2Seq(LossConfig(z_loss=1e-3)),
         # SGD's first moment of AdamW is 0.1 times the first gradient.
         OptimizerConfig(learning_rate=1e-3, warmup_steps=2, clip_norm=None),
-        LossConfig(z_loss=1e-3),
         TrainConfig(steps=10, batch_size=ROWS, microbatches=2),
         mesh,
     )

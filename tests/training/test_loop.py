@@ -10,13 +10,14 @@ import pytest
 from rich.console import Console
 from stand_in import VOCAB, StandIn, batch
 
+from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.workdir import read_metrics
 from spade_jax.training import loop, sharding
-from spade_jax.training.checkpoints import Checkpoints
-from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.training.divergence import TrainingDiverged
 from spade_jax.training.evaluation import evaluate
-from spade_jax.training.reports import TrainingDiverged
 from spade_jax.training.step import make_trainer
-from spade_jax.training.workdir import read_metrics
 
 ADAM = OptimizerConfig(learning_rate=1e-2, warmup_steps=2)
 TRAIN = TrainConfig(
@@ -46,17 +47,11 @@ class Counter:
 
 def start(workdir, *, signal_at=None, optimizer=ADAM, train=TRAIN, evaluation=None):
     """One start of a run in `workdir`; returns the outcome and what it said."""
-    trainer = make_trainer(
-        StandIn, optimizer, LossConfig(), train, sharding.make_mesh(MeshConfig())
-    )
+    objective = Seq2Seq(token_bytes=np.ones(VOCAB, np.int32))
+    trainer = make_trainer(StandIn, objective, optimizer, train, sharding.make_mesh(MeshConfig()))
     data = loop.Data(
         train=Counter(signal_at),
-        evaluate=evaluation
-        or (
-            lambda params: evaluate(
-                trainer, params, [batch(100), batch(101)], np.ones(VOCAB, np.int32)
-            )
-        ),
+        evaluate=evaluation or (lambda params: evaluate(trainer, params, [batch(100), batch(101)])),
         vocabulary_digest="abc",
         baseline=2.5,
     )
@@ -64,7 +59,7 @@ def start(workdir, *, signal_at=None, optimizer=ADAM, train=TRAIN, evaluation=No
     screen = io.StringIO()
     checkpoints = Checkpoints(workdir / "checkpoints", train.keep)
     try:
-        outcome = loop.run(
+        outcome = loop.train(
             trainer,
             train,
             data,

@@ -8,17 +8,17 @@ import optax
 import pytest
 
 from pretrain.config import PretrainConfig
-from spade_jax.command_line import read_config
 from spade_jax.config import ConfigError
+from spade_jax.config.file import read_config
 from spade_jax.training.config import OptimizerConfig
 from spade_jax.training.optimizer import (
     ParameterKind,
     join,
     look_up,
     make_optimizer,
-    paths,
     schedule_shape,
 )
+from spade_jax.trees import paths
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "pretrain"
 PARAMS = {

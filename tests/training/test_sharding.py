@@ -10,14 +10,11 @@ import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from spade_jax.config import ConfigError, StackConfig
-from spade_jax.mixers import Window
-from spade_jax.models.presets import preset
+from spade_jax.config import ConfigError
 from spade_jax.partition import MESH_AXES
 from spade_jax.training.config import MeshConfig, TrainConfig
 from spade_jax.training.sharding import (
     check_batch,
-    check_model,
     make_mesh,
     optimizer_shardings,
     parameter_spec,
@@ -138,29 +135,6 @@ def test_eight_devices_give_what_one_gives(model, optimizer, meshes, on_eight_de
         assert mesh["as_planned"]
         assert mesh["slot_shards"] == [8]
         np.testing.assert_array_equal(mesh["local_embedding"], [16, width // mesh["fsdp"]])
-
-
-@pytest.mark.parametrize(
-    ("sizes", "changes", "length", "message"),
-    [
-        ((1, 1, 3, 1), {}, 64, r"mesh.tensor = 3: must divide model.attention.num_heads = 4"),
-        (
-            (1, 1, 1, 2),
-            {"encoder": StackConfig("s4+full:add")},
-            64,
-            "mesh.sequence = 2: must be 1 with full attention",
-        ),
-        ((1, 1, 1, 3), {}, 1024, "mesh.sequence = 3: must cut inputs of 1024 tokens into equal"),
-        ((1, 1, 1, 8), {}, 512, "must cut inputs of 512 tokens into shards longer than .* = 100"),
-    ],
-)
-def test_models_must_divide_over_the_mesh(sizes, changes, length, message):
-    config = preset("tiny", vocab_size=384, **changes)
-    wide = {**config.mixers, "window": Window(100)}
-    mesh = AbstractMesh(sizes, MESH_AXES, axis_types=(AxisType.Auto,) * 4)
-    with pytest.raises(ConfigError, match=message):
-        check_model(dataclasses.replace(config, mixers=wide), length, mesh)
-    check_model(config, 1024, MESH)
 
 
 STRATEGIES = {

@@ -3,7 +3,8 @@ import dataclasses
 import pytest
 
 from spade_jax.config import ConfigError
-from spade_jax.training.config import LossConfig, MeshConfig, OptimizerConfig, TrainConfig
+from spade_jax.objectives.config import LossConfig
+from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 
 TRAIN = TrainConfig(steps=10, batch_size=8)
 

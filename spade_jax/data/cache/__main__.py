@@ -6,16 +6,12 @@ import os
 import sys
 from collections.abc import Sequence
 
-from spade_jax.command_line import (
-    exit_status,
-    parse_overrides,
-    quiet_imports,
-    read_settings,
-)
 from spade_jax.config import ConfigError, from_dict, require
+from spade_jax.config.file import parse_overrides, read_settings
 from spade_jax.data.cache.workers import run_in_processes
 from spade_jax.data.config import DataConfig
 from spade_jax.parsing import PathOption, whole_number
+from spade_jax.programs import exit_status, quiet_imports
 
 _DESCRIPTION = """\
 Tokenises the text of a configuration's data and cuts it into segments, once. Training then reads

@@ -16,12 +16,13 @@ from typing import Any
 import grain
 import numpy as np
 
-from spade_jax.data.batches import MORE_TEXT, Batch, HostRows, require_a_batch, require_same_data
+from spade_jax.data.batches import MORE_TEXT, Arrays, HostRows, require_a_batch, require_same_data
 from spade_jax.data.cache.manifest import Manifest, SegmentFile, open_cache
 from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, Split
 from spade_jax.data.digests import digest
 from spade_jax.data.span_corruption import count_tokens, span_corruption
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
+from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
 
 # Batches prepared ahead. More threads would fight for the interpreter: half as many rows a second.
 _READ_AHEAD = grain.ReadOptions(num_threads=1, prefetch_buffer_size=8)
@@ -99,7 +100,7 @@ class CachedBatches:
     def __iter__(self) -> "CachedBatches":
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Arrays:
         if self._iterator is None:
             self._iterator = iter(self._dataset[self._step :].to_iter_dataset(_READ_AHEAD))
         batch = next(self._iterator)
@@ -168,7 +169,7 @@ class CachedValidation:
         batches = math.ceil(len(self._examples) / host.batch_of_all_hosts)
         self._batches = batches if limit is None else min(batches, limit)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Arrays]:
         # An example of zeros stands where there are no more.
         nothing = {name: np.zeros_like(values) for name, values in self._examples[0].items()}
         host, count = self._host, len(self._examples)
@@ -232,7 +233,7 @@ def _example(
     eos_id: int,
     input_length: int,
     decoder_length: int,
-) -> Batch:
+) -> Arrays:
     """One segment, corrupted: a row of a batch."""
     inputs, targets = span_corruption(
         tokens,
@@ -241,13 +242,9 @@ def _example(
         lambda count, chosen: rng.choice(count, chosen, replace=False),
         np,
     )
-    decoder_targets = _ended(targets, eos_id, decoder_length)
-    return {
-        "encoder_input_tokens": _ended(inputs, eos_id, input_length),
-        "decoder_input_tokens": np.concatenate([[0], decoder_targets[:-1]], dtype=np.int32),
-        "decoder_target_tokens": decoder_targets,
-        "decoder_loss_weights": (decoder_targets > 0).astype(np.int32),
-    }
+    return Seq2SeqBatch.unpacked(
+        _ended(inputs, eos_id, input_length), _ended(targets, eos_id, decoder_length)
+    ).named()
 
 
 def _ended(tokens: np.ndarray, eos_id: int, length: int) -> np.ndarray:

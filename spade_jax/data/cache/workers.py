@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
-from spade_jax.command_line import quiet_imports
 from spade_jax.data.config import DataError
+from spade_jax.programs import quiet_imports
 
 if TYPE_CHECKING:
     from spade_jax.data.cache.build import Shard

@@ -164,8 +164,8 @@ def train_pairs(
 ) -> BatchIterator:
     """Training batches without end, each epoch in another order.
 
-    Batches hold what those of pre-training do; packed ones also `encoder_segment_ids`,
-    `decoder_segment_ids` and `decoder_positions`, and the same of the encoder.
+    Batches hold what those of pre-training do; packed ones also the arrays of these, see
+    `objectives.seq2seq_batch`.
 
     Args:
       batch_size: examples (packed: rows) in a batch of this host.

@@ -6,12 +6,21 @@ from typing import Annotated, Any
 
 from spade_jax.config.mixer import MixerConfig
 from spade_jax.config.model import MAX_LENGTH, ModelConfig, StackConfig
-from spade_jax.config.schema import Range, require
+from spade_jax.config.schema import Range, require, require_choice
 
 
 @dataclasses.dataclass(frozen=True)
 class SelfAttentionConfig(MixerConfig):
     """What both have in common; heads and biases are those of `model.attention`."""
+
+    def operation(self) -> Any:
+        """What computes it, an `ops.dispatch.Operation`."""
+        raise NotImplementedError
+
+    def check_implementation(self, model: ModelConfig) -> None:
+        if (named := model.attention.implementation) is not None:
+            known = self.operation().implementations
+            require_choice("model.attention.implementation", named, known)
 
     def keys(self, length: int, *, causal: bool) -> int:
         """How many keys a query is multiplied with in sequences of this length, those included
@@ -55,6 +64,11 @@ class Window(SelfAttentionConfig, kind="window"):
 
     radius: Annotated[int, Range(1, MAX_LENGTH)] = 127
 
+    def operation(self) -> Any:
+        from spade_jax.ops.attention.window import WINDOW_ATTENTION
+
+        return WINDOW_ATTENTION
+
     def keys(self, length: int, *, causal: bool) -> int:
         block = self.radius + 1
         return block * (2 if causal else 3) if length > block else length
@@ -79,6 +93,11 @@ class Window(SelfAttentionConfig, kind="window"):
 @dataclasses.dataclass(frozen=True)
 class Full(SelfAttentionConfig, kind="full"):
     """Attention to all of the sequence (arXiv 1706.03762)."""
+
+    def operation(self) -> Any:
+        from spade_jax.ops.attention.full import FULL_ATTENTION
+
+        return FULL_ATTENTION
 
     def keys(self, length: int, *, causal: bool) -> int:
         return length

@@ -1,12 +1,12 @@
 """Settings of S4 and S4D."""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 from spade_jax.config.mixer import MixerConfig
 from spade_jax.config.model import MAX_LENGTH, ModelConfig, StackConfig
-from spade_jax.config.schema import Range, require
+from spade_jax.config.schema import Range, require, require_choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,8 +16,8 @@ class S4(MixerConfig, kind="s4"):
     S4 (arXiv 2111.00396), or S4D (2206.11893).
 
     Attributes:
-      structure: "dplr" is S4's A = diag(w) - P P^*; "diagonal" is S4D's A = diag(w).
-      init: HiPPO-LegS, as normal plus low rank ("legs") or one of S4D's diagonals.
+      init: "legs" is S4, A = diag(w) - P P^*, which begins as HiPPO-LegS; the others are S4D,
+        A = diag(w), and say what w begins as (`ops.ssm.hippo.s4d`).
       state_size: n, the full (real) state size; n / 2 conjugate pairs are stored.
       num_copies: independent (A, B), tiled over features: feature f uses copy f % num_copies.
         None is one per feature.
@@ -32,7 +32,8 @@ class S4(MixerConfig, kind="s4"):
         authors' encoder-decoder.
     """
 
-    structure: Literal["dplr", "diagonal"] = "dplr"
+    MOVED: ClassVar[Mapping[str, str]] = {"structure": "init, which alone decides"}
+
     init: Literal["legs", "diag-lin", "diag-inv", "diag-legs"] = "legs"
     state_size: Annotated[int, Range(2, 4096)] = 64
     num_copies: Annotated[int, Range(1, 2**17, "for one per feature")] | None = None
@@ -56,12 +57,6 @@ class S4(MixerConfig, kind="s4"):
             "must be even, for states are stored as conjugate pairs",
         )
         require(
-            (self.init == "legs") == (self.structure == "dplr"),
-            "model.mixers.s4.init",
-            self.init,
-            'must be "legs" for structure "dplr" and one of the "diag-…" for "diagonal"',
-        )
-        require(
             self.dt_min <= self.dt_max,
             "model.mixers.s4.dt_min",
             self.dt_min,
@@ -73,6 +68,11 @@ class S4(MixerConfig, kind="s4"):
             self.chunk_length,
             "must be a power of two",
         )
+
+    @property
+    def low_rank(self) -> bool:
+        """Whether A has a part of rank one beside its diagonal."""
+        return self.init == "legs"
 
     def check_model(self, model: ModelConfig) -> None:
         require(
@@ -102,12 +102,25 @@ class S4(MixerConfig, kind="s4"):
             f"model.mixers.s4.chunk_length = {self.chunk_length} tokens each",
         )
 
+    def check_implementation(self, model: ModelConfig) -> None:
+        if self.implementation is not None:
+            from spade_jax.ops.ssm.convolution import CHUNKED
+
+            setting = "model.mixers.s4.implementation"
+            require_choice(setting, self.implementation, CHUNKED.implementations)
+            require(
+                self.convolution == "chunked",
+                setting,
+                self.implementation,
+                f'must be None with convolution "{self.convolution}", which has one only',
+            )
+
     def flops(self, model: ModelConfig, length: int, *, causal: bool) -> int:
         """Of the chunked convolution: taps, states written, read and carried. A diagonal state
         space carries its state without a matmul. The operators of a chunk, which cost the same for
         any length and batch, are not counted."""
         n, t = self.state_size, self.chunk_length
-        carry = 2 * n * n // t if self.structure == "dplr" else 0
+        carry = 2 * n * n // t if self.low_rank else 0
         return (1 if causal else 2) * model.d_model * (2 * t + 4 * n + carry)
 
     def build(self, model: ModelConfig, stack: StackConfig, *, causal: bool, rngs: Any) -> Any:

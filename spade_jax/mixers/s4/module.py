@@ -47,7 +47,7 @@ class StateSpaceMixer(nnx.Module):
             return parameter(jnp.asarray(copies_of_x), axes, **dynamics)
 
         p: np.ndarray | None
-        if config.structure == "dplr":
+        if config.low_rank:
             w, p, b, _ = hippo.legs_nplr(config.state_size)
         else:
             w, p, b = hippo.s4d(config.init, config.state_size), None, np.ones(half, complex)

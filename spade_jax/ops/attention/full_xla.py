@@ -35,7 +35,7 @@ def attend(
     Queries and results move, of which an encoder-decoder has fewer than keys.
     """
     query_axes, key_axes = (
-        partition.fitting(("batch", "length", "heads", None), array.shape)
+        partition.sharded_axes(("batch", "length", "heads", None), array.shape)
         for array in (query_bqhk, key_bjhk)
     )
     on_shard = functools.partial(
@@ -82,9 +82,9 @@ def _attend_on_shard(
         if query_segment_ids is not None:
             query_segment_ids = lax.all_gather(query_segment_ids, "sequence", axis=1, tiled=True)
     numbers_bhq = number_queries(
-        partition.places(query_axes[0], query_bqhk.shape[0]),
-        partition.places(query_axes[2], query_bqhk.shape[2]),
-        partition.places(None if keys_cut else query_axes[1], query_bqhk.shape[1]),
+        partition.global_indices(query_axes[0], query_bqhk.shape[0]),
+        partition.global_indices(query_axes[2], query_bqhk.shape[2]),
+        partition.global_indices(None if keys_cut else query_axes[1], query_bqhk.shape[1]),
         num_heads=num_heads,
         length=length,
     )
@@ -99,7 +99,7 @@ def _attend_on_shard(
         causal=causal,
         dropout_rate=dropout_rate,
         numbers_bqh=numbers_bhq.swapaxes(1, 2),
-        first_key=partition.places(key_axes[1], key_bjhk.shape[1])[0],
+        first_key=partition.global_indices(key_axes[1], key_bjhk.shape[1])[0],
     )
     if not keys_cut:
         return attended_bqhk
@@ -155,16 +155,8 @@ def _in_spans(
             behind = (key_positions <= positions)[None, None]
             visible = behind if visible is None else visible & behind
         if bias is not None:
-            # Queries that fill up the last span reach to before the first of the biases.
             beyond = spans * span - queries
-            all_keys = (bias.shape[1] + 1) // 2
-            bias = lax.dynamic_slice_in_dim(
-                jnp.pad(bias, ((0, 0), (beyond, 0))),
-                first_key - first_query - span + all_keys + beyond,
-                span + keys - 1,
-                axis=1,
-            )
-            bias = toeplitz(bias, span)[None]
+            bias = _bias_of_span(bias, first_key - first_query, span, keys, beyond)
         keep = None
         if dropout_key is not None:
             keep = kept(
@@ -190,11 +182,7 @@ def _in_spans(
         return attend(query_bqhk, query_segment_ids, numbers_bqh, 0, key_bjhk, value_bjhk, bias)
 
     def in_spans(array: Array) -> Array:
-        """[b, q, ...] to [spans, b, span, ...]."""
-        padding = [(0, 0)] * array.ndim
-        padding[1] = (0, spans * span - queries)
-        array = jnp.pad(array, padding)
-        return jnp.moveaxis(array.reshape(array.shape[0], spans, span, *array.shape[2:]), 1, 0)
+        return _cut(array, spans, span)
 
     # In float32 so that their gradients, to which each span adds, are summed in it.
     wide_key, wide_value = key_bjhk.astype(jnp.float32), value_bjhk.astype(jnp.float32)
@@ -207,8 +195,34 @@ def _in_spans(
             span * jnp.arange(spans, dtype=jnp.int32),
         ),
     )
+    return _join(attended)[:, :queries], _join(log_sum)[:, :queries]
 
-    def joined(array: Array) -> Array:
-        return lax.collapse(jnp.moveaxis(array, 0, 1), 1, 3)[:, :queries]
 
-    return joined(attended), joined(log_sum)
+def _bias_of_span(bias: Array, distance: Array, span: int, keys: int, beyond: int) -> Array:
+    """The bias [1, h, span, keys] of a span of queries, out of that of all relative positions.
+
+    Args:
+      distance: from the first query to the first key.
+      beyond: queries that fill up the last span, and reach to before the first of the biases.
+    """
+    all_keys = (bias.shape[1] + 1) // 2
+    bias = lax.dynamic_slice_in_dim(
+        jnp.pad(bias, ((0, 0), (beyond, 0))),
+        distance - span + all_keys + beyond,
+        span + keys - 1,
+        axis=1,
+    )
+    return toeplitz(bias, span)[None]
+
+
+def _cut(array: Array, spans: int, span: int) -> Array:
+    """[b, q, ...], filled up with zeros, to [spans, b, span, ...]."""
+    padding = [(0, 0)] * array.ndim
+    padding[1] = (0, spans * span - array.shape[1])
+    array = jnp.pad(array, padding)
+    return jnp.moveaxis(array.reshape(array.shape[0], spans, span, *array.shape[2:]), 1, 0)
+
+
+def _join(array: Array) -> Array:
+    """[spans, b, span, ...] to [b, spans * span, ...]."""
+    return lax.collapse(jnp.moveaxis(array, 0, 1), 1, 3)

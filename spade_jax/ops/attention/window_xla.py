@@ -52,7 +52,7 @@ def attend(
         )
     if segment_ids is None:
         segment_ids = jnp.ones((rows, length), jnp.int32)
-    axes = partition.fitting(("batch", "length", "heads", None), query_blhk.shape)
+    axes = partition.sharded_axes(("batch", "length", "heads", None), query_blhk.shape)
     if length < partition.sequence_shards() * block:
         axes = (axes[0], None, *axes[2:])
     on_shard = functools.partial(
@@ -95,38 +95,20 @@ def _attend_on_shard(
     spans = -(-blocks // max(2, _SPAN // block))
     span = -(-blocks // spans) * block
 
-    def neighbour(block_bhlk: Array, distance: int) -> Array:
-        """The block before the first one, or after the last, from that of the shard before."""
-        if axes[1] is None:
-            return jnp.zeros_like(block_bhlk)
-        return partition.from_shard_before(block_bhlk, distance)
-
     def with_neighbours(array_bhlk: Array) -> Array:
-        """[b, h, l, ...] to [spans, b, h, span and its neighbours, ...]."""
-        blocks_bhlk = [neighbour(array_bhlk[:, :, -block:], 1), array_bhlk]
-        if not causal:
-            blocks_bhlk.append(neighbour(array_bhlk[:, :, :block], -1))
-        beyond = keys - block
-        extended = jnp.concatenate(blocks_bhlk, axis=2)
-        extended = _filled_up(extended, spans * span + beyond)
-        rest = extended[None, :, :, spans * span :]
-        within = _spans(extended[:, :, : spans * span], spans, span)
-        following = rest
-        if spans > 1:
-            following = jnp.concatenate([within[1:, :, :, :beyond], rest])
-        return jnp.concatenate([within, following], axis=3)
+        return _with_neighbours(
+            array_bhlk, spans, span, block, causal=causal, sharded=axes[1] is not None
+        )
 
     key_bhlk, value_bhlk = key_blhk.swapaxes(1, 2), value_blhk.swapaxes(1, 2)
     query_sbhlk = _spans(_filled_up(query_blhk.swapaxes(1, 2), spans * span), spans, span)
     segments_sb1l = _spans(_filled_up(segment_ids[:, None, :], spans * span), spans, span)
     in_window = (np.abs(relative) <= radius) & (not causal or relative <= 0)
     if bias is not None:
-        # Of each block; what is beyond the radius is hidden.
-        beyond = (block, 0 if causal else block)
-        bias = toeplitz(jnp.pad(bias, ((0, 0), beyond)), block)[None, :, None]
-    rows = partition.places(axes[0], query_blhk.shape[0])
-    heads = partition.places(axes[2], query_blhk.shape[2])
-    first = partition.places(axes[1], length)[0]
+        bias = _bias_of_block(bias, block, causal)
+    rows = partition.global_indices(axes[0], query_blhk.shape[0])
+    heads = partition.global_indices(axes[2], query_blhk.shape[2])
+    first = partition.global_indices(axes[1], length)[0]
 
     def attend(arrays: tuple[Array, Array, Array, Array, Array, Array]) -> Array:
         """One span of queries, [b, h, span, k], to the keys around it."""
@@ -140,12 +122,7 @@ def _attend_on_shard(
             numbers_bhl = number_queries(
                 rows, heads, positions, num_heads=num_heads, length=sequence_length
             )
-            keep = kept(
-                dropout_key,
-                dropout_rate,
-                queries=numbers_bhl.reshape(*numbers_bhl.shape[:2], -1, block, 1),
-                keys=positions.reshape(-1, block, 1) + relative[None].astype(np.int32),
-            )
+            keep = _kept_in_blocks(dropout_key, dropout_rate, numbers_bhl, positions, relative)
         attended_bhnqk, _ = softmax_attention(
             _blocks(query, block, block),
             _blocks(key, block, keys),
@@ -185,6 +162,56 @@ def _relative_positions(radius: int, causal: bool) -> np.ndarray:
     block = radius + 1
     keys = np.arange(-block, block if causal else 2 * block)
     return keys[None, :] - np.arange(block)[:, None]
+
+
+def _kept_in_blocks(
+    dropout_key: Array,
+    dropout_rate: float,
+    numbers_bhl: Array,
+    positions: Array,
+    relative: np.ndarray,
+) -> Array:
+    """`kept`, of a span's queries, [l], with these numbers and positions, in blocks, and of the
+    keys that each block reads."""
+    block = relative.shape[0]
+    return kept(
+        dropout_key,
+        dropout_rate,
+        queries=numbers_bhl.reshape(*numbers_bhl.shape[:2], -1, block, 1),
+        keys=positions.reshape(-1, block, 1) + relative[None].astype(np.int32),
+    )
+
+
+def _bias_of_block(bias: Array, block: int, causal: bool) -> Array:
+    """[h, 2 * radius + 1] to [1, h, 1, block, keys]; what is beyond the radius is hidden."""
+    beyond = (block, 0 if causal else block)
+    return toeplitz(jnp.pad(bias, ((0, 0), beyond)), block)[None, :, None]
+
+
+def _with_neighbours(
+    array_bhlk: Array, spans: int, span: int, block: int, *, causal: bool, sharded: bool
+) -> Array:
+    """[b, h, l, ...] to [spans, b, h, span and the blocks beside it, ...], those behind it only if
+    not `causal`; at the ends of a shard they are the neighbours' own."""
+
+    def neighbour(block_bhlk: Array, distance: int) -> Array:
+        """The block before the first one, or after the last, from that of the shard before."""
+        if not sharded:
+            return jnp.zeros_like(block_bhlk)
+        return partition.from_shard_before(block_bhlk, distance)
+
+    blocks_bhlk = [neighbour(array_bhlk[:, :, -block:], 1), array_bhlk]
+    if not causal:
+        blocks_bhlk.append(neighbour(array_bhlk[:, :, :block], -1))
+    beyond = block if causal else 2 * block
+    extended = jnp.concatenate(blocks_bhlk, axis=2)
+    extended = _filled_up(extended, spans * span + beyond)
+    rest = extended[None, :, :, spans * span :]
+    within = _spans(extended[:, :, : spans * span], spans, span)
+    following = rest
+    if spans > 1:
+        following = jnp.concatenate([within[1:, :, :, :beyond], rest])
+    return jnp.concatenate([within, following], axis=3)
 
 
 def _filled_up(array: Array, length: int) -> Array:

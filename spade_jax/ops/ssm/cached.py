@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from spade_jax.ops.ssm import chunked
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace, step
 from spade_jax.ops.ssm.kernel import delayed_readout
-from spade_jax.ops.ssm.sequence import Line, number_runs
+from spade_jax.ops.ssm.sequence import SequenceShards, number_runs
 
 
 class CachedSystem(NamedTuple):
@@ -127,7 +127,7 @@ def _chunks(
         fixed.c[None],
         u[None],
         runs[:, :, 1:],
-        Line(1, (1,)),
+        SequenceShards(1, (1,)),
         chunk_length=chunk_length,
     )
     last = jnp.max(jnp.where(segment_ids != 0, jnp.arange(segment_ids.shape[1]), 0), axis=1)

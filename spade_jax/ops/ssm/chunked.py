@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.kernel import block_operators
-from spade_jax.ops.ssm.sequence import Line, by_feature, kept
+from spade_jax.ops.ssm.sequence import SequenceShards, by_feature, kept
 from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum
 from spade_jax.ops.toeplitz import toeplitz
 
@@ -22,12 +22,12 @@ def run(
     c: jax.Array,
     u: jax.Array,
     runs: jax.Array | None,
-    line: Line,
+    shards: SequenceShards,
     *,
     chunk_length: int,
 ) -> jax.Array:
     """u [s, b, l, d], c [s, c, d, n] -> y [s, b, l, c, d]."""
-    return run_from(None, system, c, u, runs, line, chunk_length=chunk_length)[0]
+    return run_from(None, system, c, u, runs, shards, chunk_length=chunk_length)[0]
 
 
 class Start(NamedTuple):
@@ -43,11 +43,11 @@ def run_from(
     c: jax.Array,
     u: jax.Array,
     runs: jax.Array | None,
-    line: Line,
+    shards: SequenceShards,
     *,
     chunk_length: int,
 ) -> tuple[jax.Array, jax.Array]:
-    """As `run`, behind `start` (which needs `runs` and a line of one shard; None is a state of
+    """As `run`, behind `start` (which needs `runs` and one shard; None is a state of
     zeros), and the state [s, b, d, n] after the last block, that of whole blocks only."""
     streams, batch, length, d = u.shape
     t = min(chunk_length, 1 << (length - 1).bit_length())
@@ -66,7 +66,7 @@ def run_from(
 
     if runs is None:
         written = einsum("dsbmt,dtn->dsbmn", x, write)
-        entering, left = _entering_blocks(blocks.transition, first, written, None, line)
+        entering, left = _entering_blocks(blocks.transition, first, written, None, shards)
         y = _within_blocks(matrices, x) + einsum("dsbmn,dscni->dsbmci", entering, read)
     else:
         runs = jnp.pad(runs, ((0, 0), (0, 0), (0, padding)), mode="edge")
@@ -75,13 +75,17 @@ def run_from(
         if start is not None:
             before = start.runs[..., None]
         else:
-            before = leaving[..., :1] if line.shards == 1 else line.earlier(leaving[..., -1:], 1)
+            before = (
+                leaving[..., :1]
+                if shards.number == 1
+                else shards.from_earlier(leaving[..., -1:], 1)
+            )
         entered = jnp.concatenate([before, leaving[..., :-1]], axis=-1)
         leaves = (runs == leaving[..., None]).astype(x.dtype)
         enters = (runs == entered[..., None]).astype(x.dtype)
         keep = (leaving == entered).astype(x.dtype)
         written = einsum("dsbmt,dtn->dsbmn", x * leaves[None], write)
-        entering, left = _entering_blocks(blocks.transition, first, written, keep, line)
+        entering, left = _entering_blocks(blocks.transition, first, written, keep, shards)
         y = einsum("dsbmn,dscni->dsbmci", entering, read) * enters[None, ..., None, :]
         # Where all borders are also those of blocks, as with padding alone, one matmul will do.
         borders_within = jnp.any(runs[..., 0] != runs[..., -1])
@@ -101,7 +105,7 @@ def _entering_blocks(
     start: jax.Array | None,
     written: jax.Array,
     keep: jax.Array | None,
-    line: Line,
+    shards: SequenceShards,
 ) -> tuple[jax.Array, jax.Array]:
     """The states on entering each block, [d, s, b, m, n], from what each block writes, and the one
     that the last block leaves, [d, s, b, n], of a start with zeros where there are shards.
@@ -111,10 +115,10 @@ def _entering_blocks(
     """
     zeros = jnp.zeros_like(written[..., 0, :])
     entering, left = _carry(transition, zeros if start is None else start, written, keep)
-    if line.shards == 1:
+    if shards.number == 1:
         return entering, left
     kept = jnp.ones(written.shape[1:3], written.dtype) if keep is None else keep.prod(axis=-1)
-    start = line.entering(left, kept, transition.power(written.shape[3]))
+    start = shards.entering(left, kept, transition.power(written.shape[3]))
     return _carry(transition, start, written, keep)[0], left
 
 

@@ -26,7 +26,7 @@ from spade_jax.ops.ssm import chunked, recurrence
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.fft import fft_convolve, fft_convolve_runs
 from spade_jax.ops.ssm.kernel import delayed_readout, kernel
-from spade_jax.ops.ssm.sequence import Line, delay, number_runs
+from spade_jax.ops.ssm.sequence import SequenceShards, delay, number_runs
 
 CHUNKED = Operation("chunked state space")
 CHUNKED.register("xla", chunked.run, platforms=("cpu", "gpu", "tpu"))
@@ -75,7 +75,7 @@ def convolve(
         f"must be None with method {method!r}, which has one only",
     )
     # Left to itself, XLA gathers what goes into an FFT, and states on every device.
-    axes = partition.fitting(("batch", "length", "ssm_features"), u.shape, chunk_length)
+    axes = partition.sharded_axes(("batch", "length", "ssm_features"), u.shape, chunk_length)
     if method != "chunked":
         axes = (axes[0], None, axes[2])
 
@@ -92,7 +92,7 @@ def convolve(
             bidirectional=bidirectional,
             max_kernel_length=max_kernel_length,
             implementation=implementation,
-            shards=1 if axes[1] is None else partition.sequence_shards(),
+            num_shards=1 if axes[1] is None else partition.sequence_shards(),
         )
 
     run = partition.on_each_device(
@@ -112,24 +112,27 @@ def _convolve(
     bidirectional: bool,
     max_kernel_length: int | None,
     implementation: str | None,
-    shards: int,
+    num_shards: int,
 ) -> jax.Array:
     """`convolve`, of one of several shards of the sequence."""
-    line = Line(shards, (1, -1) if bidirectional else (1,))
+    shards = SequenceShards(num_shards, (1, -1) if bidirectional else (1,))
     runs = None
     if segment_ids is not None:
         u = u * (segment_ids != 0).astype(u.dtype)[..., None]
-        runs = number_runs(segment_ids, shards)[None]
+        runs = number_runs(segment_ids, num_shards)[None]
     streams, readouts = u[None], c[None]
     if bidirectional:
         runs = None if runs is None else jnp.concatenate([runs, runs[:, :, ::-1]])
         backward = delay(
-            u[None, :, ::-1], 1, None if runs is None else runs[1:], Line(shards, (-1,))
+            u[None, :, ::-1],
+            1,
+            None if runs is None else runs[1:],
+            SequenceShards(num_shards, (-1,)),
         )
         streams = jnp.concatenate([streams, backward])
         readouts = c.reshape(2, -1, *c.shape[1:])
 
-    length = u.shape[1] * shards
+    length = u.shape[1] * num_shards
     cut = max_kernel_length is not None and max_kernel_length < length
     if method == "fft":
         taps = kernel(system, readouts, min(length, max_kernel_length or length))
@@ -142,14 +145,14 @@ def _convolve(
             # What lies beyond the last tap is what the same state space, read as C A^max, makes
             # of the input of that many tokens ago.
             beyond = -delayed_readout(system, readouts, max_kernel_length)
-            streams = jnp.concatenate([streams, delay(streams, max_kernel_length, runs, line)])
+            streams = jnp.concatenate([streams, delay(streams, max_kernel_length, runs, shards)])
             readouts = jnp.concatenate([readouts, beyond])
             runs = None if runs is None else jnp.concatenate([runs, runs])
-            line = Line(shards, line.directions * 2)
+            shards = SequenceShards(num_shards, shards.directions * 2)
         if method == "reference":
             y = recurrence.run(system, readouts, streams, runs)
         else:
-            arguments = (system, readouts, streams, runs, line)
+            arguments = (system, readouts, streams, runs, shards)
             run = CHUNKED.choose(implementation, *arguments, chunk_length=chunk_length)
             y = run(*arguments, chunk_length=chunk_length)
         if cut:

@@ -111,7 +111,7 @@ def on_shards(attention, lengths, *sizes):
             if array is bias:
                 return array
             axes = ("batch", "length", "heads", None)[: array.ndim]
-            spec = partition.partition_spec(partition.fitting(axes, array.shape))
+            spec = partition.partition_spec(partition.sharded_axes(axes, array.shape))
             return jax.device_put(array, NamedSharding(mesh, spec))
 
         placed_arguments = [placed(array) for array in arguments]

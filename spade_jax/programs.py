@@ -1,0 +1,199 @@
+"""What programs share: exit statuses, and the command line of those that run a model.
+
+Nothing here imports JAX or TensorFlow, so that `--help` and wrong settings answer at once.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from spade_jax.config import ConfigError, RunError, require
+from spade_jax.config.file import parse_overrides, read_config
+from spade_jax.config.hosts import HostsConfig
+from spade_jax.parsing import PathOption, as_in
+
+T = TypeVar("T")
+
+_EPILOG = """\
+Every setting of the configuration file can be overridden by its name, for example
+
+  --config.train.steps=500  --config.optimizer.learning_rate=3e-4
+  --config.data.sources.0.kind=text  --config.data.sources.0.train='my/*.txt'
+
+A second start with the same workdir goes on where the first one stopped.
+"""
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """For the imports of a program: where something goes wrong, one sentence says so, and the
+    libraries' logs, then and later, would bury it."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    # TensorFlow writes to the file descriptor, whatever its log level, when it finds no GPU.
+    kept = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def exit_status(program: Callable[[], int], file: str) -> int:
+    """What `program` returns; or, with one line that says why, 2 for a wrong setting, 130 for
+    Ctrl-C, else 1. Takes leave of the other processes, if there are any.
+
+    Args:
+      file: what an error of the operating system that names no file is about.
+    """
+    try:
+        status = _said(program, file)
+    except Exception as error:
+        _leave(1, error)
+        raise
+    _leave(status)
+    return status
+
+
+def _said(program: Callable[[], int], file: str) -> int:
+    try:
+        return program()
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"error: {error.filename or file}: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; the same command starts again", file=sys.stderr)
+        return 130
+
+
+def _leave(status: int, error: Exception | None = None) -> None:
+    """Leaves other processes, if there are any: then the module is there that knows of them."""
+    hosts = sys.modules.get("spade_jax.hosts")
+    if hosts is not None:
+        hosts.leave(status, error)
+
+
+@dataclasses.dataclass(frozen=True)
+class Command(Generic[T]):
+    """What a command line says.
+
+    Attributes:
+      flags: by the names that `parse` was given, whether they are there.
+    """
+
+    config: T
+    workdir: Path
+    hosts: HostsConfig
+    flags: Mapping[str, bool]
+
+
+def parse(
+    argv: Sequence[str],
+    config_class: type[T],
+    program: str,
+    description: str,
+    flags: Mapping[str, str],
+) -> Command[T]:
+    """The configuration and the workdir that a command line names.
+
+    Args:
+      flags: options that are there or not, and what the help says of each: what a program does,
+        where it is no setting of its run.
+
+    Raises:
+      ConfigError: a file or setting that does not exist, or what `config_class` rejects.
+      SystemExit: `--help`, or a command line of another form.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}",
+        description=description,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help=f"such as configs/{program}/quickstart.py"
+    )
+    parser.add_argument(
+        "--workdir",
+        required=True,
+        metavar="DIR",
+        action=PathOption,
+        help="where checkpoints, metrics and the loss curve go; made if it is not there",
+    )
+    for name, words in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=words)
+    add_hosts(parser)
+    known, rest = parser.parse_known_args(argv)
+    checkpoints = known.workdir / "checkpoints"
+    require(
+        checkpoints.is_dir() or not checkpoints.exists(),
+        "--workdir",
+        str(known.workdir),
+        "its checkpoints must be a directory, not a file",
+    )
+    overrides = parse_overrides(rest, parser)
+    config = read_config(known.config, overrides, config_class, program)
+    given = {name: getattr(known, name) for name in flags}
+    return Command(config, known.workdir, hosts_config(known), given)
+
+
+def add_hosts(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that `hosts_config` reads."""
+    group = parser.add_argument_group(
+        "one of several processes",
+        "which start with the same command and share their files; clusters of Cloud TPU, Slurm and "
+        "Open MPI are found without these",
+    )
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="an address of process 0")
+    group.add_argument(
+        "--processes",
+        action=as_in(HostsConfig, "processes"),
+        metavar="N",
+        help="how many there are",
+    )
+    group.add_argument(
+        "--process",
+        action=as_in(HostsConfig, "process"),
+        metavar="I",
+        help="which one this is, from 0",
+    )
+    group.add_argument(
+        "--distributed", action="store_true", help="ask the environment even if it seems to be none"
+    )
+    group.add_argument(
+        "--timeout",
+        action=as_in(HostsConfig, "timeout"),
+        default=300.0,
+        metavar="SECONDS",
+        help="to wait for the others",
+    )
+
+
+def hosts_config(options: argparse.Namespace) -> HostsConfig:
+    """What a command line says of several processes.
+
+    Raises:
+      ConfigError: what `HostsConfig` rejects.
+    """
+    return HostsConfig(
+        options.distributed,
+        options.coordinator,
+        options.processes,
+        options.process,
+        options.timeout,
+    )

@@ -1,0 +1,143 @@
+"""What a run leaves in its workdir besides checkpoints.
+
+config.json      the configuration as used
+metrics.jsonl    one JSON object a line, of kind "train" or "eval", each step once
+loss.png         the loss curves
+tensorboard/     the same numbers as TensorBoard events
+compiled/        compiled programs, for the next start
+run.lock         while a run is at work there
+"""
+
+import json
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+import jax
+
+from spade_jax import files, hosts
+from spade_jax.config import ConfigError, RunError
+from spade_jax.stored import read_json_lines
+from spade_jax.telemetry.events import EventWriter
+
+# A line of metrics.jsonl.
+_LINE = {"kind": ("train", "eval"), "step": int, "loss": float, str: float}
+
+
+def prepare(workdir: Path) -> None:
+    """Makes the directory, tries to write there, and has compiled programs kept there.
+
+    They are kept elsewhere, or nowhere, where JAX has been told so, as by its environment variables
+    JAX_COMPILATION_CACHE_DIR and JAX_ENABLE_COMPILATION_CACHE. All processes look there, the first
+    one writes.
+
+    Raises:
+      ConfigError: it cannot be made or written to.
+    """
+    # Named at random: processes on several machines may have the same id.
+    probe = files.unfinished(workdir / "probe")
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        probe.write_text("writable")
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"workdir = {str(workdir)!r}: must be a directory that can be written to "
+            f"({error.strerror})"
+        ) from None
+    if jax.config.jax_compilation_cache_dir is None:  # type: ignore[attr-defined]
+        # The path is part of what programs are found by: the same from every working directory.
+        folder = (workdir / "compiled").absolute()
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+    # What cannot be read or written there is compiled again; nobody has to know.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+class Records:
+    """The numbers of a run, step by step, on disk; of several processes the first writes them.
+
+    Attributes:
+      evaluations: metrics by the steps that have an evaluation, in order.
+    """
+
+    def __init__(self, workdir: Path, step: int, settings: Mapping[str, Any]):
+        """Opens the files of a run that goes on after `step`, and drops what lies beyond it."""
+        self._workdir = workdir
+        self._path = workdir / "metrics.jsonl"
+        lines = read_metrics(self._path) if step else []
+        lines = [line for line in lines if line["step"] <= step]
+        self.evaluations: dict[int, Mapping[str, float]] = {
+            line["step"]: line for line in lines if line["kind"] == "eval"
+        }
+        replace_file(workdir / "config.json", json.dumps(settings, indent=2) + "\n")
+        replace_file(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+        self._file: TextIO | None = None
+        if not hosts.is_first():
+            return
+        self._file = self._path.open("a")
+        self._events = EventWriter(workdir / "tensorboard", step + 1)
+
+    def write(self, kind: str, step: int, values: Mapping[str, float]) -> None:
+        """Adds one line, in one piece and at once."""
+        if kind == "eval":
+            self.evaluations[step] = dict(values)
+        if self._file is None:
+            return
+        self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        self._file.flush()
+        self._events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+
+    def draw(self, baseline: float | None) -> None:
+        """Draws loss.png, with the baseline's loss as a line."""
+        if self._file is not None:
+            draw_loss(read_metrics(self._path), self._workdir / "loss.png", baseline)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._events.close()
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, without what an interrupted run wrote of its last one.
+
+    Raises:
+      RunError: one of them is no such line.
+    """
+    advice = "put back a copy of the file, or delete that line, whose numbers are then forgotten"
+    return read_json_lines(path, _LINE, advice=advice, error=RunError)
+
+
+def read_evaluations(path: Path, up_to: int) -> dict[int, dict[str, Any]]:
+    """The evaluations in a metrics.jsonl up to a step, by step."""
+    lines = read_metrics(path)
+    return {v["step"]: v for v in lines if v["kind"] == "eval" and v["step"] <= up_to}
+
+
+def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -> None:
+    """Draws training and validation loss over steps."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="step", ylabel="loss (nats per target token)", title="Loss")
+    for kind, label, style in (("train", "training", "-"), ("eval", "validation", "o-")):
+        points = [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
+        if points:
+            axes.plot(*zip(*points), style, label=label, markersize=4)
+    if baseline is not None:
+        axes.axhline(baseline, linestyle="--", color="gray", label="unigram baseline")
+    axes.grid(alpha=0.3)
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+    with files.atomic_write(path) as partial:
+        FigureCanvasAgg(figure).print_png(partial)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Writes a file so that an interruption leaves either the old or the new one. Of several
+    processes, which all have the same to write, the first one does."""
+    if hosts.is_first():
+        with files.atomic_write(path) as partial:
+            partial.write_text(text, encoding="utf-8")
