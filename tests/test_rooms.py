@@ -51,7 +51,7 @@ def imports(node):
 
 def room(name):
     package, *inside = name.split(".")
-    if package != "spade_jax" or "__main__" in inside:
+    if package != "spade_jax" or inside[-1:] in (["__main__"], ["program"]):
         return "a program"
     return inside[0] if inside else None
 
