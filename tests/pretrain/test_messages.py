@@ -229,8 +229,8 @@ def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
 
     class Other:
         size = 359
-        token_bytes = None
         digest = "f" * 64
+        token_bytes = None
 
     workdir, arguments = finished
     before = contents(workdir)
