@@ -50,8 +50,9 @@ def imports(node):
 
 
 def room(name):
+    """Of a module; what a command does is no part of the room that the command is named after."""
     package, *inside = name.split(".")
-    if package != "spade_jax" or inside[-1:] in (["__main__"], ["program"]):
+    if package != "spade_jax" or {"__main__", "program"} & set(inside):
         return "a program"
     return inside[0] if inside else None
 

@@ -79,4 +79,4 @@ def test_data_knows_the_batches_alone_and_objectives_no_data():
     modules = {module for module in imports_of("data") if not module.startswith("config")}
     batches = {module for module in modules if module.startswith("objectives.")}
     assert batches == {"objectives.seq2seq_batch"}
-    assert modules - batches <= {"command_line", "files", "parsing", "stored"}
+    assert modules - batches <= {"files", "parsing", "programs", "stored"}
