@@ -18,7 +18,7 @@ from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import make_generator
 from spade_jax.decoding.texts import written
-from spade_jax.models.encoder_decoder import EncoderDecoder
+from spade_jax.models.build import builder
 from spade_jax.runs.open import Run, open_run
 from spade_jax.training.config import MAX_BATCH
 from spade_jax.training.step import abstract_model
@@ -42,7 +42,7 @@ class LoadedRun:
     workdir: Path
     step: int
     why: str
-    model: EncoderDecoder
+    model: Any
     vocabulary: Vocabulary
     config: ModelConfig
     settings: Mapping[str, Any]
@@ -122,7 +122,7 @@ def load(folder: str | os.PathLike[str]) -> LoadedRun:
     )
 
 
-def model_of(run: Run, mesh: Mesh | None = None) -> EncoderDecoder:
+def model_of(run: Run, mesh: Mesh | None = None) -> Any:
     """The model of a run with its parameters.
 
     Args:
@@ -132,10 +132,7 @@ def model_of(run: Run, mesh: Mesh | None = None) -> EncoderDecoder:
       ConfigError: parameters that do not divide over the mesh.
       CheckpointError: what the checkpoint holds are not this model's.
     """
-
-    def create(rngs: nnx.Rngs) -> EncoderDecoder:
-        return EncoderDecoder(run.model, rngs)
-
+    create = builder(run.model)
     if mesh is not None:
         graph, shapes, _ = abstract_model(create, mesh)
         return nnx.merge(graph, run.checkpoints.restore_params(shapes, run.step))

@@ -1,4 +1,4 @@
-"""`--help` of every program answers at once, and says what there is."""
+"""`--help` of every program, and wrong settings, are answered at once."""
 
 import subprocess
 import sys
@@ -43,9 +43,32 @@ finally:
     ],
 )
 def test_help_needs_neither_jax_nor_tensorflow(program, words):
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, program, "--help"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = run(program, "--help")
     assert done.returncode == 0, done.stderr
     for word in words:
         assert word in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "options", "message"),
+    [
+        ("pretrain", ["--config=configs/pretrain/quickstart.py", "--config.samples=9"], "samples"),
+        (
+            "finetune",
+            ["--config=configs/finetune/mnli.py", "--config.init_from=x", "--config.task.name=ax"],
+            "task.name = 'ax': has no training examples",
+        ),
+        ("spade_jax.decoding", ["--checkpoint=x", "--input=-", "--beams=0"], "--beams = 0: must"),
+    ],
+)
+def test_wrong_settings_need_neither(program, options, message):
+    workdir = [] if program == "spade_jax.decoding" else ["--workdir=nowhere"]
+    done = run(program, *options, *workdir)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith(f"error: {message}")
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-c", SCRIPT, *arguments], cwd=ROOT, capture_output=True, text=True
+    )

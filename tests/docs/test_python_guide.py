@@ -1,23 +1,16 @@
 """Every line of docs/python.md, in order, on the smallest run."""
 
 import re
-from pathlib import Path
 
 import jax.numpy as jnp
-
-GUIDE = Path(__file__).parents[2] / "docs" / "python.md"
+from guides import run_guide
 
 
 def test_the_guide_runs_as_written(pretrained, tmp_path, monkeypatch, capsys):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "quickstart").symlink_to(pretrained)
     monkeypatch.chdir(tmp_path)
-    text = GUIDE.read_text(encoding="utf-8")
-    names = {}
-    for block in re.finditer(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE):
-        # With the lines before it, so that what goes wrong names its line.
-        line = text[: block.start(1)].count("\n")
-        exec(compile("\n" * line + block[1], str(GUIDE), "exec"), names)
+    names = run_guide("python.md")
     said = capsys.readouterr().out
     assert said.startswith("step 2, the newest: train.best_metric is None\n")
     assert "(2, 37) (2, 37, 16)\n" in said
