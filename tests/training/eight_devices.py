@@ -37,7 +37,8 @@ def train(mesh):
     trainer = make_trainer(
         MODELS[model],
         Seq2Seq(LossConfig(z_loss=1e-3)),
-        OptimizerConfig(name=optimizer, learning_rate=1e-2, warmup_steps=2),
+        # With AdamW's usual eps, gradients that add up to 1e-8 move a parameter by their rounding.
+        OptimizerConfig(name=optimizer, learning_rate=1e-2, warmup_steps=2, eps=1e-5),
         TrainConfig(steps=10, batch_size=16, microbatches=2),
         mesh,
     )
