@@ -2,10 +2,13 @@
 
 An operation is one public function, with its checks and its documentation; what computes it are
 implementations, registered here under names. All of them pass one suite of tests. "xla" is plain
-JAX: it runs everywhere, takes all arguments, and is what the others are held against.
+JAX: it runs everywhere, takes all arguments, and is what the others are held against. Others are
+kernels of one platform; `interpreted` runs them on any, for tests.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from spade_jax import partition
@@ -14,6 +17,33 @@ from spade_jax import partition
 class Unsupported(ValueError):
     """An implementation that was named and cannot do what is asked: the message says why, and what
     can."""
+
+
+_interpreted: contextvars.ContextVar[bool] = contextvars.ContextVar("interpreted", default=False)
+
+
+@contextlib.contextmanager
+def interpreted() -> Iterator[None]:
+    """What is traced within may name kernels of other platforms, and interprets them: slowly."""
+    before = _interpreted.set(True)
+    try:
+        yield
+    finally:
+        _interpreted.reset(before)
+
+
+def interprets() -> bool:
+    """Whether kernels are to be interpreted."""
+    return _interpreted.get()
+
+
+def runs_elsewhere(platform: str) -> str | None:
+    """Why a kernel of a platform cannot be had, as an implementation's `refuses` says it; None
+    where it can, or is interpreted."""
+    here = partition.platform()
+    if here == platform or interprets():
+        return None
+    return f"runs on a {platform}, and this is for a {here}"
 
 
 class Implementation(NamedTuple):

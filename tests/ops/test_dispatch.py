@@ -1,6 +1,7 @@
 import jax
 import pytest
 
+from spade_jax.ops import dispatch
 from spade_jax.ops.dispatch import Operation, Unsupported
 
 
@@ -32,3 +33,13 @@ def test_a_name_never_falls_back(operation):
         operation.choose("positive", 3, sign=-1)
     with pytest.raises(Unsupported, match=r"'pallas'; must be one of xla, positive, elsewhere"):
         operation.choose("pallas", 3, sign=1)
+
+
+def test_kernels_of_another_platform_are_refused_unless_interpreted():
+    elsewhere = "tpu" if jax.default_backend() != "tpu" else "gpu"
+    assert dispatch.runs_elsewhere(jax.default_backend()) is None
+    assert dispatch.runs_elsewhere(elsewhere).startswith(f"runs on a {elsewhere}, and this is for")
+    with dispatch.interpreted():
+        assert dispatch.interprets()
+        assert dispatch.runs_elsewhere(elsewhere) is None
+    assert not dispatch.interprets()
