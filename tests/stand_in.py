@@ -6,6 +6,7 @@ import numpy as np
 from flax import nnx
 
 from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
+from spade_jax.ops.token_scores import scores_of_logits
 
 VOCAB, WIDTH, LAYERS = 16, 8, 2
 
@@ -33,6 +34,7 @@ class StandIn(nnx.Module):
         encoder_positions=None,
         decoder_positions=None,
         dropout_key=None,
+        targets=None,
     ):
         x_bld = self.embedding[encoder_tokens] * jnp.exp(self.ssm_a[...])[None, None]
         if encoder_segment_ids is not None:
@@ -43,7 +45,8 @@ class StandIn(nnx.Module):
             y_btd = jnp.where(keep, y_btd / (1 - self.dropout_rate), 0.0)
         for layer in range(LAYERS):
             y_btd = y_btd + jnp.tanh(y_btd @ self.layers[layer])
-        return (y_btd * self.norm[...][None, None]) @ self.embedding[...].T
+        logits = (y_btd * self.norm[...][None, None]) @ self.embedding[...].T
+        return logits if targets is None else scores_of_logits(logits, targets)
 
 
 def batch(seed: int, size: int = 8, length: int = 6) -> dict[str, np.ndarray]:

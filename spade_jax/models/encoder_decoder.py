@@ -1,5 +1,7 @@
 """SPADE as an encoder-decoder, in the manner of T5."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -10,6 +12,7 @@ from spade_jax.elements import normal
 from spade_jax.layers.cross_attention import Encoded
 from spade_jax.layers.stack import Stack, StackCache
 from spade_jax.ops.precision import matmul_precision
+from spade_jax.ops.token_scores import token_scores
 
 
 class EncoderDecoder(nnx.Module):
@@ -40,8 +43,9 @@ class EncoderDecoder(nnx.Module):
         decoder_segment_ids: jax.Array | None = None,
         decoder_positions: jax.Array | None = None,
         dropout_key: jax.Array | None = None,
-    ) -> jax.Array:
-        """Logits of each decoder token's successor.
+        targets: jax.Array | None = None,
+    ) -> Any:
+        """Logits of each decoder token's successor, or what the loss needs of them.
 
         Args:
           encoder_tokens: int [b, l].
@@ -54,9 +58,11 @@ class EncoderDecoder(nnx.Module):
             of the same number.
           decoder_positions: [b, t], likewise.
           dropout_key: None drops nothing.
+          targets: int [b, t], the successors where they are known.
 
         Returns:
-          float32 [b, t, v].
+          float32 [b, t, v]; with targets their `TokenScores`, for which the logits are never all in
+          memory.
         """
         encoder_key, decoder_key = (
             (None, None) if dropout_key is None else jax.random.split(dropout_key)
@@ -74,6 +80,7 @@ class EncoderDecoder(nnx.Module):
             segment_ids=decoder_segment_ids,
             positions=decoder_positions,
             dropout_key=decoder_key,
+            targets=targets,
         )
 
     def encode(
@@ -102,8 +109,9 @@ class EncoderDecoder(nnx.Module):
         segment_ids: jax.Array | None = None,
         positions: jax.Array | None = None,
         dropout_key: jax.Array | None = None,
-    ) -> jax.Array:
-        """int [b, t], the encoder's output [b, l, d] -> logits, float32 [b, t, v]."""
+        targets: jax.Array | None = None,
+    ) -> Any:
+        """int [b, t], the encoder's output [b, l, d] -> logits or scores, as a call gives them."""
         y, _ = self.decoder(
             self._embed(tokens),
             segment_ids=segment_ids,
@@ -111,7 +119,9 @@ class EncoderDecoder(nnx.Module):
             encoded=Encoded(encoded, encoded_segment_ids),
             dropout_key=dropout_key,
         )
-        return self._logits(y)
+        if targets is None:
+            return self._logits(y)
+        return token_scores(self._scaled(y), self._matrix(), targets)
 
     def init_cache(
         self,
@@ -161,17 +171,23 @@ class EncoderDecoder(nnx.Module):
 
     def _logits(self, y: jax.Array) -> jax.Array:
         """The decoder's output [b, t, d] -> float32 [b, t, v]."""
-        if self.config.scale_logits:
-            y = y * jnp.asarray(self.config.d_model**-0.5, y.dtype)
-        matrix = self.embedding if self.output is None else self.output
         logits = jnp.einsum(
             "btd,vd->btv",
-            y,
-            matrix.astype(y.dtype),
+            self._scaled(y),
+            self._matrix().astype(y.dtype),
             precision=matmul_precision(y.dtype),
             preferred_element_type=jnp.float32,
         )
         return partition.constrain(logits, "batch", "length", "vocab")
+
+    def _scaled(self, y: jax.Array) -> jax.Array:
+        if not self.config.scale_logits:
+            return y
+        return y * jnp.asarray(self.config.d_model**-0.5, y.dtype)
+
+    def _matrix(self) -> jax.Array:
+        """[v, d], by which the scaled output becomes logits."""
+        return (self.embedding if self.output is None else self.output)[...]
 
     def _embed(self, tokens: jax.Array) -> jax.Array:
         # Put together where it is used, as other parameters are, and not its rows for each token.

@@ -78,7 +78,7 @@ class Seq2Seq(Objective):
         def segments(given: Any, tokens: jax.Array) -> jax.Array:
             return (tokens != 0).astype(int) if given is None else given
 
-        logits_btv = model(
+        scores = model(
             batch.inputs,
             batch.shifted,
             encoder_segment_ids=segments(batch.input_segments, batch.inputs),
@@ -86,5 +86,6 @@ class Seq2Seq(Objective):
             decoder_segment_ids=segments(batch.target_segments, batch.targets),
             decoder_positions=batch.target_positions,
             dropout_key=key,
+            targets=batch.targets,
         )
-        return token_sums(logits_btv, batch.targets, batch.weights > 0, loss)
+        return token_sums(scores, batch.weights > 0, loss)

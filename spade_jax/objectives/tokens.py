@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spade_jax.objectives.config import LossConfig
+from spade_jax.ops.token_scores import TokenScores
 
 
 class TokenSums(NamedTuple):
@@ -47,41 +48,34 @@ class TokenSums(NamedTuple):
         }
 
 
-def token_losses(
-    logits_btv: jax.Array, targets_bt: jax.Array, config: LossConfig
-) -> tuple[jax.Array, jax.Array]:
+def token_losses(scores: TokenScores, config: LossConfig) -> tuple[jax.Array, jax.Array]:
     """Cross entropy and z-loss of each token, both [b, t], float32, in nats.
 
     With label smoothing s the target has probability 1 - s, each other token s / (v - 1); the
     entropy of that distribution is taken off, so that a perfect prediction costs 0, as in T5.
     """
-    logits_btv = logits_btv.astype(jnp.float32)
-    log_z_bt = jax.nn.logsumexp(logits_btv, axis=-1)
-    target_bt = jnp.take_along_axis(logits_btv, targets_bt[..., None], axis=-1)[..., 0]
-    loss_bt = log_z_bt - target_bt
+    loss_bt = scores.log_z - scores.target
     smoothing = config.label_smoothing
     if smoothing > 0:
-        others = logits_btv.shape[-1] - 1
-        other_losses_bt = others * log_z_bt - (logits_btv.sum(axis=-1) - target_bt)
+        others = scores.vocabulary_size - 1
+        other_losses_bt = others * scores.log_z - (scores.total - scores.target)
         entropy = -((1 - smoothing) * np.log1p(-smoothing) + smoothing * np.log(smoothing / others))
         loss_bt = (1 - smoothing) * loss_bt + smoothing / others * other_losses_bt - entropy
-    return loss_bt, config.z_loss * log_z_bt**2
+    return loss_bt, config.z_loss * scores.log_z**2
 
 
-def token_sums(
-    logits_btv: jax.Array, targets_bt: jax.Array, counts_bt: jax.Array, config: LossConfig
-) -> TokenSums:
+def token_sums(scores: TokenScores, counts_bt: jax.Array, config: LossConfig) -> TokenSums:
     """Sums over those targets that count.
 
     Args:
-      targets_bt, counts_bt: int and bool [b, t].
+      scores: of each target, see `ops.token_scores`.
+      counts_bt: bool [b, t].
     """
-    loss_bt, z_loss_bt = token_losses(logits_btv, targets_bt, config)
-    correct_bt = (jnp.argmax(logits_btv, axis=-1) == targets_bt) & counts_bt
+    loss_bt, z_loss_bt = token_losses(scores, config)
     return TokenSums(
         jnp.sum(jnp.where(counts_bt, loss_bt, 0.0)),
         jnp.sum(jnp.where(counts_bt, z_loss_bt, 0.0)),
-        jnp.sum(correct_bt, dtype=jnp.int32),
+        jnp.sum(scores.best & counts_bt, dtype=jnp.int32),
         jnp.sum(counts_bt, dtype=jnp.int32),
     )
 

@@ -198,11 +198,11 @@ def _train_step(
                 sums = objective(model, objective.batch.of(part), key)
             return sums.minimised, sums
 
+        gradient = jax.grad(minimised, has_aux=True)
+
         def accumulate(total: Tree, part: tuple[jax.Array, Arrays]) -> tuple[Tree, None]:
             index, microbatch = part
-            sums = jax.grad(minimised, has_aux=True)(
-                trainable, microbatch, jax.random.fold_in(key, index)
-            )
+            sums = gradient(trainable, microbatch, jax.random.fold_in(key, index))
             return jax.tree.map(jnp.add, total, sums), None
 
         def in_parts(array: jax.Array) -> jax.Array:
@@ -212,11 +212,14 @@ def _train_step(
                 parts, NamedSharding(mesh, partition.partition_spec((None, "batch")))
             )
 
-        (grads, sums), _ = jax.lax.scan(
-            accumulate,
-            (jax.tree.map(jnp.zeros_like, trainable), objective.sums.zeros()),
-            (jnp.arange(config.microbatches), jax.tree.map(in_parts, dict(batch))),
-        )
+        if config.microbatches == 1:
+            grads, sums = gradient(trainable, batch, jax.random.fold_in(key, 0))
+        else:
+            (grads, sums), _ = jax.lax.scan(
+                accumulate,
+                (jax.tree.map(jnp.zeros_like, trainable), objective.sums.zeros()),
+                (jnp.arange(config.microbatches), jax.tree.map(in_parts, dict(batch))),
+            )
         divisor = jnp.maximum(sums.divisor, 1).astype(jnp.float32)
         grads = jax.tree.map(lambda g: g / divisor, grads)
         updates, opt_state = optimizer.transformation.update(grads, state.opt_state, trainable)

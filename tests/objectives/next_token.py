@@ -17,6 +17,7 @@ from spade_jax.objectives.base import Objective
 from spade_jax.objectives.batch import Batch, Feature
 from spade_jax.objectives.config import LossConfig
 from spade_jax.objectives.tokens import TokenSums, token_metrics, token_sums
+from spade_jax.ops.token_scores import scores_of_logits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +70,8 @@ class NextToken(Objective):
         counts = batch.text != 0
         before = jnp.pad(batch.text, ((0, 0), (1, 0)))[:, :-1]
         logits = model(before, counts.astype(jnp.int32), key)
-        return token_sums(logits, batch.text, counts, LossConfig())
+        scores = scores_of_logits(logits, batch.text)
+        return token_sums(scores, counts, LossConfig())
 
     def measure(self, model: Any, batch: TextBatch) -> TokenSums:
         return self(model, batch, None)

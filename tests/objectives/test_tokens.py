@@ -4,6 +4,7 @@ import pytest
 
 from spade_jax.objectives.config import LossConfig
 from spade_jax.objectives.tokens import TokenSums, token_losses, token_metrics
+from spade_jax.ops.token_scores import scores_of_logits
 
 VOCAB = 16
 
@@ -18,9 +19,8 @@ def test_token_losses_against_the_definition(smoothing):
     log_z = np.log(np.exp(logits.astype(np.float64)).sum(-1))
     entropy = -(wanted * np.log(np.maximum(wanted, 1e-300))).sum(-1)
     expected = -(wanted * (logits - log_z[..., None])).sum(-1) - entropy
-    loss, z_loss = token_losses(
-        jnp.asarray(logits), jnp.asarray(targets), LossConfig(1e-2, smoothing)
-    )
+    scores = scores_of_logits(jnp.asarray(logits), jnp.asarray(targets))
+    loss, z_loss = token_losses(scores, LossConfig(1e-2, smoothing))
     np.testing.assert_allclose(loss, expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(z_loss, 1e-2 * log_z**2, rtol=1e-5)
 

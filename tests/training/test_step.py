@@ -9,6 +9,7 @@ from spade_jax.config import ConfigError
 from spade_jax.objectives.config import LossConfig
 from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.objectives.tokens import token_losses
+from spade_jax.ops.token_scores import scores_of_logits
 from spade_jax.training import sharding
 from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.step import make_trainer
@@ -44,7 +45,8 @@ def test_metrics_are_means_over_target_tokens():
         encoder_segment_ids=(data["encoder_input_tokens"] != 0).astype(int),
     )
     counts = data["decoder_target_tokens"] > 0
-    loss, z_loss = token_losses(logits, data["decoder_target_tokens"], LossConfig(z_loss=1e-2))
+    scores = scores_of_logits(logits, data["decoder_target_tokens"])
+    loss, z_loss = token_losses(scores, LossConfig(z_loss=1e-2))
     right = np.argmax(logits, -1) == data["decoder_target_tokens"]
     assert int(sums.tokens) == counts.sum()
     np.testing.assert_allclose(sums.loss, np.asarray(loss)[counts].sum(), rtol=1e-5)
