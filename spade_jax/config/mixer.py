@@ -75,8 +75,9 @@ class MixerConfig:
         it takes none."""
         return None
 
-    def flops(self, model: "ModelConfig", length: int, *, causal: bool) -> int:
-        """Floating-point operations of matmuls in the forward pass, per token of a sequence."""
+    def flops(self, model: "ModelConfig", length: int, *, causal: bool) -> float:
+        """Floating-point operations of matmuls in the forward pass, per token of a sequence: what
+        the result needs, and not what an implementation computes beside it."""
         raise NotImplementedError
 
     def build(self, model: "ModelConfig", stack: "StackConfig", *, causal: bool, rngs: Any) -> Any:

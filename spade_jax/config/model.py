@@ -117,8 +117,9 @@ class ModelConfig:
         and where `final_dropout` says so.
       dtype: of activations and matmuls. Parameters, the SSM, softmax, norm statistics and the
         loss are float32 whatever it says.
-      scan_layers: run equal layers as one `lax.scan` over stacked parameters. The parameters
-        are the same either way.
+      scan_layers: run equal layers as one `lax.scan` over stacked parameters, or one by one; None
+        scans, except up to eight of them on a CPU, which runs loops slowly. Parameters are the
+        same either way.
       remat: what the backward pass computes again: nothing ("none"), all but the outputs of
         matmuls ("dots"), or everything within a layer ("full").
     """
@@ -145,7 +146,7 @@ class ModelConfig:
     scale_logits: bool = True
     dropout_rate: DropoutRate = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
-    scan_layers: bool = True
+    scan_layers: bool | None = None
     remat: Literal["none", "dots", "full"] = "none"
 
     def __post_init__(self) -> None:

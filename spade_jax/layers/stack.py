@@ -200,12 +200,17 @@ class Stack(nnx.Module):
                 x, _ = step(x, (state, key))
                 continue
             group_keys = None if key is None else jax.random.split(key, group.repeat)
-            if config.scan_layers:
+            if self._scans(group.repeat):
                 x, _ = jax.lax.scan(step, x, (state, group_keys))
             else:
                 for j in range(group.repeat):
                     x, _ = step(x, jax.tree.map(lambda a, j=j: a[j], (state, group_keys)))
         return x
+
+    def _scans(self, repeat: int) -> bool:
+        if self.config.scan_layers is not None:
+            return self.config.scan_layers
+        return partition.platform() != "cpu" or repeat > _FEW
 
     def _all_blocks(self) -> Iterator[Block]:
         """The layers one by one, bottom first."""
@@ -243,6 +248,9 @@ class Stack(nnx.Module):
                 f"{self.position_table.shape[0]}"
             )
 
+
+# Layers that a CPU runs one by one.
+_FEW = 8
 
 # Of activations.
 _AXES = ("batch", "length", None)

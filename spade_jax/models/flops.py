@@ -3,10 +3,10 @@
 from spade_jax.config.model import ModelConfig, StackConfig
 
 
-def forward_flops(config: ModelConfig, encoder_length: int, decoder_length: int) -> int:
+def forward_flops(config: ModelConfig, encoder_length: int, decoder_length: int) -> float:
     """Of one sequence pair: two for each multiplication in a matmul, and nothing else.
 
-    Counted as computed, blocks that a mask then hides included; mixers count their own.
+    Of attention the pairs that are seen count; mixers count their own.
     """
     d, width = config.d_model, config.attention.num_heads * config.head_dim
     encoder = stack_flops(config, config.encoder, encoder_length, causal=False)
@@ -18,11 +18,11 @@ def forward_flops(config: ModelConfig, encoder_length: int, decoder_length: int)
     return encoder + decoder + cross + decoder_length * 2 * d * config.vocab_size
 
 
-def stack_flops(config: ModelConfig, stack: StackConfig, length: int, *, causal: bool) -> int:
+def stack_flops(config: ModelConfig, stack: StackConfig, length: int, *, causal: bool) -> float:
     """Of the layers of one stack, without cross-attention, for one sequence."""
     d = config.d_model
     feed_forward = 2 * d * config.d_ff * (3 if config.feed_forward == "gated-gelu" else 2)
-    per_token = 0
+    per_token = 0.0
     for spec in stack.layer_specs:
         for name in spec.mixers:
             per_token += config.mixers[name].flops(config, length, causal=causal)
@@ -33,6 +33,6 @@ def stack_flops(config: ModelConfig, stack: StackConfig, length: int, *, causal:
 
 def train_step_flops(
     config: ModelConfig, batch_size: int, encoder_length: int, decoder_length: int
-) -> int:
+) -> float:
     """Of one update: each matmul and the two of its backward pass; nothing twice for remat."""
     return 3 * batch_size * forward_flops(config, encoder_length, decoder_length)

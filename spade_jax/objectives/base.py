@@ -80,8 +80,9 @@ class Objective(Protocol):
         """Bytes of the text that a batch of numpy arrays would have predicted; 0: it is no text."""
         return 0.0
 
-    def flops(self, config: Any, rows: int, lengths: Sequence[int]) -> int:
-        """Floating-point operations of matmuls in an update, nothing twice for rematerialisation.
+    def flops(self, config: Any, rows: int, lengths: Sequence[int]) -> float:
+        """Floating-point operations of matmuls in an update, nothing twice for rematerialisation,
+        and of attention the pairs that are seen.
 
         Args:
           config: the model's.

@@ -59,7 +59,7 @@ class Seq2Seq(Objective):
             return 0.0
         return float(self.token_bytes[batch.counted_targets].sum())
 
-    def flops(self, config: ModelConfig, rows: int, lengths: Sequence[int]) -> int:
+    def flops(self, config: ModelConfig, rows: int, lengths: Sequence[int]) -> float:
         return train_step_flops(config, rows, *lengths)
 
     def check(self, config: ModelConfig, lengths: Sequence[int], mesh: partition.AnyMesh) -> None:

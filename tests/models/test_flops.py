@@ -4,9 +4,12 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+import pytest
 from flax import nnx
 
 from spade_jax.config import StackConfig
+from spade_jax.mixers import Full, Window
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.flops import forward_flops, train_step_flops
 from spade_jax.models.presets import preset
@@ -23,10 +26,26 @@ def compiled_flops(config, encoder_length, decoder_length):
     return compiled.cost_analysis()["flops"]
 
 
-def test_attention_and_feed_forward_are_what_the_compiler_counts():
+def test_projections_and_feed_forward_are_what_the_compiler_counts():
     config = dataclasses.replace(CONFIG, encoder=StackConfig("3*window"))
-    ratio = forward_flops(config, 512, 64) / compiled_flops(config, 512, 64)
-    assert 0.93 < ratio < 1.0  # the compiler counts more than matmuls
+    window, full = config.mixers["window"], config.mixers["full"]
+    # Of attention the compiler has the pairs of whole blocks, too.
+    block, width = window.radius + 1, config.attention.num_heads * config.head_dim
+    hidden = 3 * 512 * (3 * block - window.keys(512, causal=False))
+    hidden += 4 * 64 * (64 - full.keys(64, causal=True))
+    computed = forward_flops(config, 512, 64) + 4 * width * hidden
+    # It counts more than matmuls.
+    assert 0.93 < computed / compiled_flops(config, 512, 64) < 1.0
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("length", [1, 5, 12, 31])
+def test_keys_are_those_that_are_seen(length, causal):
+    behind = np.arange(length)[None] - np.arange(length)[:, None]
+    seen = (behind <= 0) | (not causal)
+    assert Full().keys(length, causal=causal) == pytest.approx(seen.sum() / length)
+    seen &= np.abs(behind) <= 7
+    assert Window(7).keys(length, causal=causal) == pytest.approx(seen.sum() / length)
 
 
 def test_spade_layer_adds_its_state_space_and_its_aggregation():

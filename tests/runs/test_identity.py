@@ -4,7 +4,8 @@ import json
 import pytest
 from stand_in import StandIn
 
-from spade_jax.config import ConfigError
+from spade_jax.config import ConfigError, ModelConfig
+from spade_jax.models.presets import preset
 from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.runs.identity import check_same_data, check_same_run
@@ -57,6 +58,29 @@ def test_the_same_run_may_differ_in_what_no_update_sees(stored):
     check_same_run(stored, CONFIG, "abc")
     check_same_run(stored, changed(train__log_every=5, mesh__fsdp=8), "abc")
     check_same_run(stored, changed(train__profile_steps=(3, 5)), "abc")
+
+
+def test_how_a_model_is_computed_may_change(tmp_path):
+    """Whether layers are scanned, what is kept for the gradient, which implementation runs."""
+    model = preset("tiny", vocab_size=64)
+
+    @dataclasses.dataclass(frozen=True)
+    class Settings:
+        model: ModelConfig
+
+    checkpoints = Stored(tmp_path, dataclasses.asdict(Settings(model)))
+    attention = dataclasses.replace(model.attention, implementation="xla")
+    s4 = dataclasses.replace(model.mixers["s4"], implementation="xla")
+    same = dataclasses.replace(
+        model,
+        scan_layers=True,
+        remat="full",
+        attention=attention,
+        mixers={**model.mixers, "s4": s4},
+    )
+    check_same_run(checkpoints, Settings(same), "abc")
+    with pytest.raises(ConfigError, match="model.dropout_rate was 0.0 and is 0.5"):
+        check_same_run(checkpoints, Settings(dataclasses.replace(same, dropout_rate=0.5)), "abc")
 
 
 def test_what_was_no_setting_then_had_its_default(tmp_path):
