@@ -34,6 +34,12 @@ class Instruction:
     literal: str
     attributes: str
 
+    @property
+    def op_name(self) -> str:
+        """Where it comes from in the model, as XLA names it; empty where it does not."""
+        name = re.search(r'op_name="([^"]*)"', self.attributes)
+        return name[1] if name else ""
+
 
 def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:
     """The instructions of each computation, and the name of the one that is run."""

@@ -10,6 +10,7 @@ from spade_jax.elements import normal
 from spade_jax.layers.cross_attention import Encoded
 from spade_jax.layers.stack import Stack, StackCache
 from spade_jax.ops.precision import matmul_precision
+from spade_jax.places import place
 
 
 class EncoderDecoder(nnx.Module):
@@ -159,6 +160,7 @@ class EncoderDecoder(nnx.Module):
         assert after is not None
         return self._logits(y), after
 
+    @place("logits and loss")
     def _logits(self, y: jax.Array) -> jax.Array:
         """The decoder's output [b, t, d] -> float32 [b, t, v]."""
         if self.config.scale_logits:
@@ -173,6 +175,7 @@ class EncoderDecoder(nnx.Module):
         )
         return partition.constrain(logits, "batch", "length", "vocab")
 
+    @place("embedding")
     def _embed(self, tokens: jax.Array) -> jax.Array:
         # Put together where it is used, as other parameters are, and not its rows for each token.
         table = partition.constrain(self.embedding[...], "vocab", None)

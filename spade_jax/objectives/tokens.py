@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spade_jax.objectives.config import LossConfig
+from spade_jax.places import place
 
 
 class TokenSums(NamedTuple):
@@ -68,6 +69,7 @@ def token_losses(
     return loss_bt, config.z_loss * log_z_bt**2
 
 
+@place("logits and loss")
 def token_sums(
     logits_btv: jax.Array, targets_bt: jax.Array, counts_bt: jax.Array, config: LossConfig
 ) -> TokenSums:
