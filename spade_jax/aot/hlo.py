@@ -11,8 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from spade_jax.aot.hlo_text import Instruction, device_groups, integers, shape_bytes
 from spade_jax.aot.hlo_program import Program
+from spade_jax.aot.hlo_text import Instruction, device_groups, integers, shape_bytes
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
 # In place of mesh axes: what goes from one slice of TPUs to another, over the hosts' network.
