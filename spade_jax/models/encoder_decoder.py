@@ -13,6 +13,7 @@ from spade_jax.layers.cross_attention import Encoded
 from spade_jax.layers.stack import Stack, StackCache
 from spade_jax.ops.precision import matmul_precision
 from spade_jax.ops.token_scores import token_scores
+from spade_jax.places import place
 
 
 class EncoderDecoder(nnx.Module):
@@ -121,7 +122,8 @@ class EncoderDecoder(nnx.Module):
         )
         if targets is None:
             return self._logits(y)
-        return token_scores(self._scaled(y), self._matrix(), targets)
+        with place("logits and loss"):
+            return token_scores(self._scaled(y), self._matrix(), targets)
 
     def init_cache(
         self,
@@ -169,6 +171,7 @@ class EncoderDecoder(nnx.Module):
         assert after is not None
         return self._logits(y), after
 
+    @place("logits and loss")
     def _logits(self, y: jax.Array) -> jax.Array:
         """The decoder's output [b, t, d] -> float32 [b, t, v]."""
         logits = jnp.einsum(
@@ -189,6 +192,7 @@ class EncoderDecoder(nnx.Module):
         """[v, d], by which the scaled output becomes logits."""
         return (self.embedding if self.output is None else self.output)[...]
 
+    @place("embedding")
     def _embed(self, tokens: jax.Array) -> jax.Array:
         # Put together where it is used, as other parameters are, and not its rows for each token.
         table = partition.constrain(self.embedding[...], "vocab", None)

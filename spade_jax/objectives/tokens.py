@@ -10,6 +10,7 @@ import numpy as np
 
 from spade_jax.objectives.config import LossConfig
 from spade_jax.ops.token_scores import TokenScores
+from spade_jax.places import place
 
 
 class TokenSums(NamedTuple):
@@ -64,6 +65,7 @@ def token_losses(scores: TokenScores, config: LossConfig) -> tuple[jax.Array, ja
     return loss_bt, config.z_loss * scores.log_z**2
 
 
+@place("logits and loss")
 def token_sums(scores: TokenScores, counts_bt: jax.Array, config: LossConfig) -> TokenSums:
     """Sums over those targets that count.
 

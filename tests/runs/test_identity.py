@@ -79,7 +79,7 @@ def test_how_a_model_is_computed_may_change(tmp_path):
         mixers={**model.mixers, "s4": s4},
     )
     check_same_run(checkpoints, Settings(same), "abc")
-    with pytest.raises(ConfigError, match="model.dropout_rate was 0.0 and is 0.5"):
+    with pytest.raises(ConfigError, match=r"model\.dropout_rate was 0.0 and is 0.5"):
         check_same_run(checkpoints, Settings(dataclasses.replace(same, dropout_rate=0.5)), "abc")
 
 
