@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from spade_jax import partition
 from spade_jax.config.model import ModelConfig
 from spade_jax.ops.precision import matmul_precision
 from spade_jax.places import place
@@ -76,7 +77,8 @@ class Linear(nnx.Module):
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, l, in] -> [b, l, out]."""
-        y = jnp.matmul(x, self.kernel.astype(x.dtype), precision=matmul_precision(x.dtype))
+        kernel = partition.gathered(self.kernel.astype(x.dtype), *self.kernel.axes)
+        y = jnp.matmul(x, kernel, precision=matmul_precision(x.dtype))
         if self.bias is not None:
             y = y + self.bias[None, None].astype(x.dtype)
         return y

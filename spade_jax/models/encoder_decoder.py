@@ -195,5 +195,5 @@ class EncoderDecoder(nnx.Module):
     @place("embedding")
     def _embed(self, tokens: jax.Array) -> jax.Array:
         # Put together where it is used, as other parameters are, and not its rows for each token.
-        table = partition.constrain(self.embedding[...], "vocab", None)
+        table = partition.gathered(self.embedding[...], "vocab", "embed")
         return jnp.take(table, tokens, axis=0, mode="clip").astype(self.config.dtype)

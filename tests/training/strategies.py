@@ -107,8 +107,10 @@ for number, mesh in enumerate(sizes):
     trainer = make(sharding.make_mesh(MeshConfig(*mesh)))
     found_losses, found_digests, found_after_one, state, program = train(trainer)
     gathered = re.findall(r"= \w+\[([\d,]*)\]\S* all-gather(?:-start)?\(", program)
-    # Activations of the encoder are the arrays of three and more axes, [b, l, ...].
+    # Activations of the encoder are the arrays of three and more axes, [b, l, ...]; those of one
+    # row alone are parameters of a layer, for each device has several rows.
     along = [list(map(int, shape.split(","))) for shape in gathered if shape.count(",") >= 2]
+    along = [shape for shape in along if shape[0] > 1]
     report["meshes"].append(
         {
             "loss_error": float(np.max(np.abs(np.subtract(found_losses, losses)))),

@@ -7,10 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 from jax.sharding import AbstractMesh, AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from spade_jax.config import ConfigError
+from spade_jax.elements import Linear
 from spade_jax.partition import MESH_AXES
 from spade_jax.training.config import MeshConfig, TrainConfig
 from spade_jax.training.sharding import (
@@ -185,3 +187,16 @@ def test_checkpoints_move_between_any_two_strategies(strategies):
     by_name, report = strategies
     assert report["moves"] == len(by_name) ** 2
     assert report["moves_exact"] == report["moves"]
+
+
+def test_a_parameter_is_put_together_before_its_matmul():
+    """From the pieces of fsdp; what tensor cuts stays cut."""
+    mesh = AbstractMesh((1, 4, 2, 1), MESH_AXES, axis_types=(AxisType.Auto,) * 4)
+    linear = nnx.eval_shape(lambda: Linear(("embed", "mlp"), 8, 16, rngs=nnx.Rngs(0)))
+    x = jax.ShapeDtypeStruct((4, 6, 8), jnp.bfloat16)
+    graph, state = nnx.split(linear)
+    with jax.sharding.use_abstract_mesh(mesh):
+        jaxpr = jax.make_jaxpr(lambda state, x: nnx.merge(graph, state)(x))(state, x)
+    (laid,) = [e for e in jaxpr.eqns if e.primitive.name == "sharding_constraint"]
+    assert laid.params["sharding"].spec == P(None, "tensor")
+    assert laid.invars[0].aval.dtype == jnp.bfloat16
