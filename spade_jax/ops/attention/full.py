@@ -4,6 +4,7 @@ from jax import Array
 
 from spade_jax.ops.attention import full_xla
 from spade_jax.ops.attention.dropout import check_dropout
+from spade_jax.ops.attention.pallas_gpu import operations as pallas_gpu
 from spade_jax.ops.checks import check
 from spade_jax.ops.dispatch import Operation
 
@@ -79,3 +80,10 @@ def full_attention(
 
 FULL_ATTENTION = Operation("full attention")
 FULL_ATTENTION.register("xla", full_xla.attend, platforms=("cpu", "gpu", "tpu"))
+FULL_ATTENTION.register(
+    "pallas_gpu",
+    pallas_gpu.attend_to_all,
+    platforms=("gpu",),
+    refuses=pallas_gpu.refuses,
+    best_for=pallas_gpu.best_for,
+)

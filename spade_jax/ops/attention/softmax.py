@@ -12,6 +12,8 @@ from spade_jax.ops.precision import matmul_precision
 # The name of what attention gives, its log-sums included where the backward pass needs them: by it
 # a rematerialisation policy can keep them. Implementations give it, for they know what that is.
 ATTENDED = "attended"
+# The log-sum of a query that sees no key.
+LOWEST = float(jnp.finfo(jnp.float32).min)
 
 
 def named(arrays: Any) -> Any:
