@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dense_window import dense_window_attention, visible_pairs
+from dropped import dropped
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
 from implementations import named
 from window_inputs import attend, inputs, normal, output_and_gradients, segment_patterns
@@ -248,6 +249,21 @@ def test_bfloat16_is_float32_rounded(window_attention):
         np.testing.assert_allclose(
             np.asarray(result, np.float32) / scale, reference / scale, rtol=0, atol=2e-2
         )
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_dropout_is_the_same_whatever_computes_it(window_attention, causal):
+    """Each probability by the definition of what is kept: output and every gradient."""
+    radius, length, rate, key = 8, 45, 0.3, jax.random.key(5)
+    arguments = (*inputs(6, length), normal((2, 2 * radius + 1), seed=7))
+    settings = dict(radius=radius, causal=causal, segment_ids=segment_patterns(length))
+    results = output_and_gradients(
+        window_attention, arguments, dropout_rate=rate, dropout_key=key, **settings
+    )
+    kept = dropped(rate, key, rows=6, heads=2, queries=length, keys=length)
+    expected = output_and_gradients(dense_window_attention, arguments, kept=kept, **settings)
+    for result, reference in zip(results, expected):
+        np.testing.assert_allclose(result, reference, rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("radius", [0, -3])
