@@ -7,14 +7,14 @@ import pytest
 from dense_full import dense_full_attention, visible_pairs
 from dropped import dropped
 from full_inputs import KEYS, QUERIES, SIZE, inputs, normal, segment_patterns
-from implementations import named
+from implementations import interpretable, named
 
 from spade_jax.ops import dispatch
 from spade_jax.ops.attention import full
 from spade_jax.ops.dispatch import Unsupported
 
 
-@pytest.fixture(params=[*full.FULL_ATTENTION.implementations])
+@pytest.fixture(params=interpretable(full.FULL_ATTENTION))
 def full_attention(request):
     """The operation by each implementation: all do what every test with this says, or refuse."""
     with dispatch.interpreted():

@@ -143,9 +143,10 @@ def test_a_gpu_s_default_are_the_kernels_but_for_float32(monkeypatch):
     monkeypatch.setattr(partition, "platform", lambda: "gpu")
     operation = full.FULL_ATTENTION
     settings = dict(causal=False, dropout_rate=0.0)
+    segment_ids = np.ones((2, 4), np.int32)
     for dtype, best in (("bfloat16", "pallas_gpu"), ("float16", "pallas_gpu"), ("float32", "xla")):
         arrays = [jnp.asarray(array, dtype) for array in inputs(4, 4)]
-        chosen = operation.choose(None, *arrays, *[None] * 4, **settings)
+        chosen = operation.choose(None, *arrays, None, segment_ids, None, None, **settings)
         assert chosen is operation.implementations[best].function
     # By its name float32 is taken as well.
     named = operation.choose("pallas_gpu", *arrays, *[None] * 4, **settings)

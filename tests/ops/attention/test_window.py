@@ -7,7 +7,7 @@ import pytest
 from dense_window import dense_window_attention, visible_pairs
 from dropped import dropped
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
-from implementations import named
+from implementations import interpretable, named
 from window_inputs import attend, inputs, normal, output_and_gradients, segment_patterns
 
 from spade_jax.ops import dispatch
@@ -16,7 +16,7 @@ from spade_jax.ops.attention.buckets import relative_position_buckets
 from spade_jax.ops.dispatch import Unsupported
 
 
-@pytest.fixture(params=[*window.WINDOW_ATTENTION.implementations])
+@pytest.fixture(params=interpretable(window.WINDOW_ATTENTION))
 def window_attention(request):
     """The operation by each implementation: all do what every test with this says, or refuse."""
     with dispatch.interpreted():

@@ -33,8 +33,8 @@ def refuses(query: Any, key: Any, value: Any, *arguments: Any, **settings: Any) 
 
     if (missing := backend.missing()) is not None:
         return missing
-    if (older := _too_old()) is not None:
-        return older
+    if (unfit := unfit_gpu()) is not None:
+        return unfit
     if query.dtype.name not in DTYPES:
         return f"takes {', '.join(DTYPES)}, and this is {query.dtype}"
     if (size := query.shape[-1]) not in HEAD_SIZES:
@@ -50,8 +50,8 @@ def best_for(query: Any, *arguments: Any, **settings: Any) -> bool:
     return query.dtype != jnp.float32
 
 
-def _too_old() -> str | None:
-    """What is wrong with the GPU that is here; None if there is none, or nothing."""
+def unfit_gpu() -> str | None:
+    """Why the GPU that is here cannot run fused attention; None if it can, or there is none."""
     if jax.default_backend() != "gpu":
         return None
     has = str(getattr(jax.local_devices()[0], "compute_capability", ""))
