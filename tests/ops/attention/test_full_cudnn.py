@@ -81,17 +81,19 @@ def test_odd_lengths_are_filled_up_and_hidden(on_gpu, monkeypatch, queries, keys
     monkeypatch.setattr(jax.nn, "dot_product_attention", instead)
     narrow = [jnp.asarray(array, jnp.bfloat16) for array in inputs(queries, keys)]
 
-    def total(attention, arrays, **settings):
-        output = attention(*arrays, causal=causal, **settings)
-        return jnp.sum(jnp.sin(output.astype(jnp.float32))), output
+    wide = [array.astype(jnp.float32) for array in narrow]
 
-    gradient = jax.value_and_grad(total, 1, has_aux=True)
-    found = gradient(full.full_attention, tuple(narrow), implementation="cudnn")
-    wide = tuple(array.astype(jnp.float32) for array in narrow)
-    expected = gradient(dense_full_attention, wide)
-    for result, reference in zip(
-        jax.tree.leaves(found[0][1:]) + found[1], [expected[0][1], *expected[1]]
-    ):
+    def results(attention, arrays, **settings):
+        def total(*arrays):
+            output = attention(*arrays, causal=causal, **settings)
+            return jnp.sum(jnp.sin(output.astype(jnp.float32))), output
+
+        (_, output), gradients = jax.value_and_grad(total, (0, 1, 2), has_aux=True)(*arrays)
+        return output, *gradients
+
+    found = results(full.full_attention, narrow, implementation="cudnn")
+    expected = results(dense_full_attention, wide)
+    for result, reference in zip(found, expected):
         scale = np.abs(reference).max()
         np.testing.assert_allclose(
             np.asarray(result, np.float32) / scale, reference / scale, rtol=0, atol=2e-2
