@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from spade_jax import partition
+
 # The SSM is an island of full precision: an accelerator would otherwise multiply in bfloat16.
 einsum = functools.partial(jnp.einsum, precision="highest")
 
@@ -43,16 +45,25 @@ def iterate(step: Callable[[Any], Any], start: Any, count: int) -> Any:
     return jax.lax.scan(lambda x, _: (step(x), x), start, None, length=count)[1]
 
 
+# The highest power of a diagonal minus rank one that is summed up rather than squared.
+_LONGEST_SUM = 128
+
+
+def goes_in_steps() -> bool:
+    """Whether powers of A are best made one after the other.
+
+    A step costs O(n), a matmul with A^k O(n^2): a CPU, which loops at no cost, is faster so.
+    Elsewhere each step would be kernels of its own.
+    """
+    return partition.platform() == "cpu"
+
+
 def multiplication(z: jax.Array) -> jax.Array:
     """The real [..., n, n] matrix that multiplies a real state by the complex diagonal z."""
     eye = jnp.eye(z.shape[-1], dtype=z.real.dtype)
     eye = like(eye, z[..., None])
     real, imag = z.real[..., None] * eye, z.imag[..., None] * eye
     return jnp.block([[real, -imag], [imag, real]])
-
-
-# The highest power of a diagonal minus rank one that is summed up rather than squared.
-_LONGEST_SUM = 128
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -92,27 +103,40 @@ class Diagonal(NamedTuple):
         """A^k."""
         return Diagonal(_power(self.z, k, jnp.multiply))
 
+    def dense(self) -> "Diagonal":
+        """Itself: a diagonal is cheaper than a matrix."""
+        return self
+
 
 class Dense(NamedTuple):
-    """A dense A, [d, n, n] real, stored as A^T: states are rows, and x A^T is a plain matmul."""
+    """A dense A, stored by how it differs from I: change [d, n, n] real is (A - I)^T.
 
-    transposed: jax.Array
+    Slow poles lie next to 1, and float32 keeps of A itself too little of how close: powers by
+    squaring would lose that (`discrete._expm1`). Transposed, because states are rows, and x A^T is
+    a plain matmul.
+    """
+
+    change: jax.Array
 
     def apply(self, x: jax.Array) -> jax.Array:
         """A x."""
-        return einsum("...dj,dji->...di", x, self.transposed)
+        return x + einsum("...dj,dji->...di", x, self.change)
 
     def apply_left(self, c: jax.Array) -> jax.Array:
         """c A."""
-        return self.transpose().apply(c)
+        return c + einsum("...di,dji->...dj", c, self.change)
 
     def transpose(self) -> "Dense":
         """A^T."""
-        return Dense(jnp.swapaxes(self.transposed, 1, 2))
+        return Dense(jnp.swapaxes(self.change, 1, 2))
 
     def power(self, k: int) -> "Dense":
-        """A^k."""
-        return Dense(_power(self.transposed, k, matmul))
+        """A^k: I + f times I + g is I + (f + g + f g)."""
+        return Dense(_power(self.change, k, lambda f, g: f + g + matmul(f, g)))
+
+    def dense(self) -> "Dense":
+        """Itself."""
+        return self
 
 
 class DiagonalMinusRankOne(NamedTuple):
@@ -136,25 +160,26 @@ class DiagonalMinusRankOne(NamedTuple):
         return Diagonal(self.z).apply_left(c) - along * like(self.row, c)
 
     def power(self, k: int) -> Dense:
-        """A^k = D^k - sum_{j < k} (D^{k-1-j} column) (row^T A^j), D = diag(z): dense.
+        """A^k, k >= 1.
 
-        (A^k - D^k telescopes.) One matmul, where squaring would take log2(k) of that size; beyond
-        the powers of a block squaring takes over.
+        In steps it is D^k - sum_{j < k} (D^{k-1-j} column) (row^T A^j), D = diag(z), for A^k - D^k
+        telescopes: one matmul of the size of which squaring takes log2(k).
         """
-        if k > _LONGEST_SUM:
-            odd = self.power(1).transposed if k % 2 else None
-            half = self.power(k // 2).transposed
-            squared = matmul(half, half)
-            return Dense(squared if odd is None else matmul(squared, odd))
+        if k == 1 or k > _LONGEST_SUM or not goes_in_steps():
+            return self.dense().power(k)
         diagonal = Diagonal(self.z)
-
         columns, rows = iterate(
             lambda pair: (diagonal.apply(pair[0]), self.apply_left(pair[1])),
             (self.column, self.row),
             k,
         )
         rank_k = einsum("kdj,kdi->dji", rows, columns[::-1])
-        return Dense(multiplication(diagonal.power(k).z.conj()) - rank_k)
+        return Dense(multiplication((diagonal.power(k).z - 1).conj()) - rank_k)
+
+    def dense(self) -> Dense:
+        """A as a dense matrix."""
+        change = multiplication((self.z - 1).conj())
+        return Dense(change - self.row[:, :, None] * self.column[:, None, :])
 
 
 Transition = Diagonal | Dense | DiagonalMinusRankOne
