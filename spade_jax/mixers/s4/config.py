@@ -41,7 +41,7 @@ class S4(MixerConfig, kind="s4"):
     dt_min: Annotated[float, Range(1e-9, 1000)] = 1e-3
     dt_max: Annotated[float, Range(1e-9, 1000)] = 1e-1
     convolution: Literal["chunked", "fft", "reference"] = "chunked"
-    chunk_length: Annotated[int, Range(1, 2**16)] = 64
+    chunk_length: Annotated[int, Range(1, 2**16)] = 128
     max_kernel_length: (
         Annotated[int, Range(1, MAX_LENGTH, "for a kernel that is never cut")] | None
     ) = None
