@@ -13,13 +13,16 @@ Shape letters: s directions, b batch, d features, n state size, m blocks.
 import jax
 import jax.numpy as jnp
 
-from spade_jax.ops.ssm.kernel import Powers, keep as keep_in_memory
+from spade_jax.ops.ssm.kernel import keep as keep_in_memory
 from spade_jax.ops.ssm.sequence import SequenceShards, by_feature, kept
 from spade_jax.ops.ssm.transition import Dense, Diagonal
 
 
+Transitions = tuple[Dense | Diagonal, ...]
+
+
 def entering_blocks(
-    transition: Dense | Diagonal,
+    transitions: Transitions,
     start: jax.Array | None,
     written: jax.Array,
     keep: jax.Array | None,
@@ -28,43 +31,43 @@ def entering_blocks(
     """The states on entering each block, [d, s, b, m, n], from what each block writes, and the one
     that the last block leaves, [d, s, b, n], of a start with zeros where there are shards.
 
-    Blocks are in the order in which each direction comes through them.
+    Blocks are in the order in which each direction comes through them. transitions are A^t, A^2t,
+    A^4t, …, bit_length(m) of them; all of their gradient is that of the first.
 
     start [d, s, b, n] enters the first block, zeros where None; keep [s, b, m] is 0 where a block
     ends in another run than the block before it.
     """
     zeros = jnp.zeros_like(written[..., 0, :])
-    entering, left = _carry(transition, zeros if start is None else start, written, keep)
+    entering, left = _carry(transitions, zeros if start is None else start, written, keep)
     if shards.number == 1:
         return entering, left
     kept = jnp.ones(written.shape[1:3], written.dtype) if keep is None else keep.prod(axis=-1)
-    start = shards.entering(left, kept, transition.power(written.shape[3]))
-    return _carry(transition, start, written, keep)[0], left
+    start = shards.entering(left, kept, transitions[0].power(written.shape[3]))
+    return _carry(transitions, start, written, keep)[0], left
 
 
 @jax.custom_vjp
 def _carry(
-    transition: Dense | Diagonal, start: jax.Array, written: jax.Array, keep: jax.Array | None
+    transitions: Transitions, start: jax.Array, written: jax.Array, keep: jax.Array | None
 ) -> tuple[jax.Array, jax.Array]:
     """The states on entering each block, [d, s, b, m, n], and the one that the last block leaves.
 
     start [d, s, b, n] enters the first block; written and keep as of `entering_blocks`.
     """
-    return _in_rounds(Powers(transition), 0, start, written, keep)
+    return _in_rounds(transitions, start, written, keep)
 
 
 def _in_rounds(
-    powers: Powers,
-    k: int,
+    transitions: Transitions,
     start: jax.Array,
     written: jax.Array,
     keep: jax.Array | None,
     reverse: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
-    """`_carry` with the transition 2^k times; reversed, from the last block to the first."""
+    """`_carry`; reversed, from the last block to the first."""
 
     def carried(states: jax.Array, keep: jax.Array | None) -> jax.Array:
-        return kept(by_feature(powers[k].apply, states), keep)
+        return kept(by_feature(transitions[0].apply, states), keep)
 
     blocks = written.shape[3]
     if blocks % 2:
@@ -77,7 +80,7 @@ def _in_rounds(
             return alone, left
         keep_others = None if keep is None else keep[..., others]
         entering, left = _in_rounds(
-            powers, k, left, written[..., others, :], keep_others, reverse
+            transitions, left, written[..., others, :], keep_others, reverse
         )
         parts = (entering, alone) if reverse else (alone, entering)
         return jnp.concatenate(parts, axis=3), left
@@ -90,16 +93,16 @@ def _in_rounds(
         keep_both = keep_early * keep_late
     written_early = pairs[..., early, :]
     both = carried(written_early, keep_late) + pairs[..., late, :]
-    first, left = _in_rounds(powers, k + 1, start, both, keep_both, reverse)
+    first, left = _in_rounds(transitions[1:], start, both, keep_both, reverse)
     second = carried(first, keep_early) + written_early
     entering = jnp.stack((second, first) if reverse else (first, second), axis=4)
     return entering.reshape(written.shape), left
 
 
-def _carry_forward(transition, start, written, keep):
-    entering, left = _carry(transition, start, written, keep)
+def _carry_forward(transitions, start, written, keep):
+    entering, left = _carry(transitions, start, written, keep)
     entering = keep_in_memory(entering)
-    return (entering, left), (transition, entering, keep)
+    return (entering, left), (transitions, entering, keep)
 
 
 def _carry_backward(residuals, cotangents):
@@ -107,13 +110,14 @@ def _carry_backward(residuals, cotangents):
 
     JAX's own rule would add up the gradients of each round, and those of the powers.
     """
-    transition, entering, keep = residuals
+    transitions, entering, keep = residuals
     cotangent, end = cotangents
     # `later` is the cotangent of the state that the next block enters with, which this one wrote.
-    powers = Powers(transition.transpose())
-    later, start = _in_rounds(powers, 0, end, cotangent, keep, reverse=True)
-    _, pullback = jax.vjp(lambda a: by_feature(a.apply, kept(entering, keep)), transition)
-    return *pullback(later), start, later, None if keep is None else jnp.zeros_like(keep)
+    transposed = tuple(transition.transpose() for transition in transitions)
+    later, start = _in_rounds(transposed, end, cotangent, keep, reverse=True)
+    _, pullback = jax.vjp(lambda a: by_feature(a.apply, kept(entering, keep)), transitions[0])
+    gradients = (*pullback(later), *jax.tree.map(jnp.zeros_like, transitions[1:]))
+    return gradients, start, later, None if keep is None else jnp.zeros_like(keep)
 
 
 _carry.defvjp(_carry_forward, _carry_backward)

@@ -16,30 +16,55 @@ import numpy as np
 
 from spade_jax.ops.ssm.carry import entering_blocks
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
-from spade_jax.ops.ssm.kernel import block_operators, keep, kernel, within_block
+from spade_jax.ops.ssm.kernel import BlockOperators, block_operators, one_block
 from spade_jax.ops.ssm.products import product
 from spade_jax.ops.ssm.sequence import SequenceShards
 
 
-def run(
+def operators(
     system: DiscreteStateSpace,
     c: jax.Array,
-    u: jax.Array,
-    runs: jax.Array | None,
-    shards: SequenceShards,
+    length: int,
+    directions: tuple[int, ...],
     *,
+    num_shards: int = 1,
     chunk_length: int,
+    carries: bool = False,
+) -> BlockOperators:
+    """What `run` needs of a system and its readouts c [s, c, d, n], of no input.
+
+    Args:
+      length: of the sequences, or of each shard.
+      carries: a state enters and leaves, however short the sequence.
+    """
+    if length <= chunk_length and num_shards == 1 and not carries:
+        return one_block(system, c, length, directions)
+    t = min(chunk_length, 1 << (length - 1).bit_length())
+    return block_operators(system, c, t, -(-length // t), directions)
+
+
+def run(
+    operators: BlockOperators, u: jax.Array, runs: jax.Array | None, shards: SequenceShards
 ) -> jax.Array:
-    """u [b, l, d], c [s, c, d, n] -> y [b, l, c, d], the sum of all directions.
+    """u [b, l, d] -> y [b, l, c, d], the sum of all directions.
 
     A direction of 1 goes from left to right: token i sees j <= i. One of -1 goes from right to
-    left: it sees j > i. All in the dtype of c, except that a bfloat16 u has the matmuls over tokens
-    round their operands to bfloat16.
+    left: it sees j > i. All in the dtype of the operators, except that a bfloat16 u has the matmuls
+    over tokens round their operands to bfloat16.
     """
-    length = u.shape[1]
-    if length <= chunk_length and shards.number == 1:
-        return _one_block(system, c, u, runs, shards.directions)
-    return run_from(None, system, c, u, runs, shards, chunk_length=chunk_length)[0]
+    if operators.transitions:
+        return run_from(None, operators, u, runs, shards)[0]
+    x = _features_first(u, u.shape[1])
+
+    def whole(arrays: tuple[jax.Array, ...], borders: _Borders | None) -> jax.Array:
+        return product("dbmt,dtk->dbmk", *arrays)
+
+    def cut(arrays: tuple[jax.Array, ...], borders: _Borders) -> jax.Array:
+        return _within_runs(*arrays, borders.runs)
+
+    borders = None if runs is None else _borders(runs[:, None], None, shards)
+    y = _whole_or_cut(whole, cut, (x, operators.matrices), borders)
+    return _tokens_first(y, u.shape[1], u.shape[1])
 
 
 class Start(NamedTuple):
@@ -51,66 +76,33 @@ class Start(NamedTuple):
 
 def run_from(
     start: Start | None,
-    system: DiscreteStateSpace,
-    c: jax.Array,
+    operators: BlockOperators,
     u: jax.Array,
     runs: jax.Array | None,
     shards: SequenceShards,
-    *,
-    chunk_length: int,
 ) -> tuple[jax.Array, jax.Array]:
     """As `run`, behind `start` (which needs `runs` and one shard; None is a state of
     zeros), and the state [s, b, d, n] after the last block, that of whole blocks only."""
+    matrices, write, read, transitions = operators
+    assert write is not None
+    assert read is not None
     batch, length, d = u.shape
-    t = min(chunk_length, 1 << (length - 1).bit_length())
+    t = matrices.shape[1]
     padding = -length % t
     x = _features_first(jnp.pad(u, ((0, 0), (0, padding), (0, 0))), t)
-    operators = block_operators(system, c, t, shards.directions)
-    borders = None
+    borders = passes = None
     if runs is not None:
         runs = jnp.pad(runs, ((0, 0), (0, padding)), mode="edge").reshape(batch, -1, t)
         borders = _borders(runs, start, shards)
+        passes = borders.keep.astype(write.dtype)[None]
+        passes = _in_own_order(passes, shards.directions)[0]
 
-    written = _write(x, operators.write, borders)
-    written = _in_own_order(written, 3, shards.directions)
+    written = _in_own_order(_write(x, write, borders), shards.directions)
     first = None if start is None else jnp.moveaxis(start.state, 2, 0)
-    passes = None
-    if borders is not None:
-        passes = _in_own_order(borders.keep[None].astype(written.dtype), 3, shards.directions)[0]
-    entering, left = entering_blocks(operators.transition, first, written, passes, shards)
-    entering = _in_own_order(entering, 3, shards.directions)
-    y = _outputs(x, entering, operators.matrices, operators.read, borders)
-    return _tokens_first(y, c.shape[1], length), jnp.moveaxis(left, 0, 2)
-
-
-def _one_block(
-    system: DiscreteStateSpace,
-    c: jax.Array,
-    u: jax.Array,
-    runs: jax.Array | None,
-    directions: tuple[int, ...],
-) -> jax.Array:
-    """`run`, of a sequence that is one block: no state is needed, only the kernel."""
-    length = u.shape[1]
-    x = _features_first(u, length)
-    taps = jnp.moveaxis(kernel(system, c, length), 2, 0)  # [d, s, c, l]
-    sides = {
-        direction: sum(taps[:, s] for s, other in enumerate(directions) if other == direction)
-        for direction in (1, -1)
-    }
-    zeros = jnp.zeros_like(taps[:, 0])
-    left, right = (zeros if isinstance(sides[side], int) else sides[side] for side in (1, -1))
-    matrices = keep(within_block(left, right[..., :-1]))
-
-    def whole(arrays: tuple[jax.Array, ...], borders: _Borders | None) -> jax.Array:
-        return product("dbmt,dtk->dbmk", *arrays)
-
-    def cut(arrays: tuple[jax.Array, ...], borders: _Borders) -> jax.Array:
-        return _within_runs(*arrays, borders.runs)
-
-    borders = None if runs is None else _borders(runs[:, None], None, SequenceShards(1, directions))
-    y = _whole_or_cut(whole, cut, (x, matrices), borders)
-    return _tokens_first(y, c.shape[1], length)
+    entering, left = entering_blocks(transitions, first, written, passes, shards)
+    entering = _in_own_order(entering, shards.directions)
+    y = _outputs(x, entering, matrices, read, borders)
+    return _tokens_first(y, t, length), jnp.moveaxis(left, 0, 2)
 
 
 def _features_first(u: jax.Array, t: int) -> jax.Array:
@@ -121,19 +113,19 @@ def _features_first(u: jax.Array, t: int) -> jax.Array:
     return jnp.transpose(u.reshape(u.shape[0], -1, t, u.shape[2]), (3, 0, 1, 2))
 
 
-def _tokens_first(y: jax.Array, channels: int, length: int) -> jax.Array:
+def _tokens_first(y: jax.Array, t: int, length: int) -> jax.Array:
     """[d, b, m, c t] to [b, l, c, d], without what was padded."""
-    y = y.reshape(*y.shape[:3], channels, -1)
+    y = y.reshape(*y.shape[:3], -1, t)
     y = jnp.transpose(y, (1, 2, 4, 3, 0))
     return y.reshape(y.shape[0], -1, *y.shape[3:])[:, :length]
 
 
-def _in_own_order(x: jax.Array, axis: int, directions: tuple[int, ...]) -> jax.Array:
-    """x [d, s, …] with the blocks along an axis as each direction comes through them, and back."""
+def _in_own_order(x: jax.Array, directions: tuple[int, ...]) -> jax.Array:
+    """x [d, s, b, m, …] with the blocks as each direction comes through them, and back."""
     if -1 not in directions:
         return x
     parts = [
-        x[:, s] if direction == 1 else jnp.flip(x[:, s], axis - 1)
+        x[:, s] if direction == 1 else jnp.flip(x[:, s], 2)
         for s, direction in enumerate(directions)
     ]
     return jnp.stack(parts, axis=1)
@@ -165,7 +157,12 @@ def _borders(runs: jax.Array, start: Start | None, shards: SequenceShards) -> _B
         before = start.runs[..., None]
     elif shards.number == 1:
         # A state of zeros, of whichever run.
-        before = jnp.stack([row[:, :1] if way == 1 else row[:, -1:] for way, row in zip(shards.directions, leaving)])
+        before = jnp.stack(
+            [
+                row[:, :1] if way == 1 else row[:, -1:]
+                for way, row in zip(shards.directions, leaving)
+            ]
+        )
     else:
         before = shards.from_earlier(jnp.stack(ends), 1)
     entered = jnp.stack(

@@ -29,6 +29,7 @@ from spade_jax.ops.ssm.fft import fft_convolve, fft_convolve_runs
 from spade_jax.ops.ssm.kernel import delayed_readout, kernel
 from spade_jax.ops.ssm.sequence import SequenceShards, delay, number_runs
 
+# Takes the operators of blocks, the input, its runs, and the shards and directions: see `chunked.run`.
 CHUNKED = Operation("chunked state space")
 CHUNKED.register("xla", chunked.run, platforms=("cpu", "gpu", "tpu"))
 
@@ -172,9 +173,16 @@ def _chunked(
     """Method "chunked", of a kernel of so many taps, and c [s, channels, d, n]."""
 
     def run(c: jax.Array, u: jax.Array, shards: SequenceShards) -> jax.Array:
-        arguments = (system, c, u, runs, shards)
-        chosen = CHUNKED.choose(implementation, *arguments, chunk_length=chunk_length)
-        return chosen(*arguments, chunk_length=chunk_length)
+        operators = chunked.operators(
+            system,
+            c,
+            u.shape[1],
+            shards.directions,
+            num_shards=shards.number,
+            chunk_length=chunk_length,
+        )
+        arguments = (operators, u, runs, shards)
+        return CHUNKED.choose(implementation, *arguments)(*arguments)
 
     y = run(c, u, shards)
     if taps is None:

@@ -15,6 +15,7 @@ before: `transition.goes_in_steps` says where. Both are as stable as the recurre
 and A^{2^k} is kept as what it differs from I by.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -36,6 +37,9 @@ def keep(tree: Any) -> Any:
     return jax.tree.map(lambda x: checkpoint_name(x, STATE_SPACE), tree)
 
 
+Apply = Callable[[Any, jax.Array], jax.Array]
+
+
 class Powers:
     """A, A^2, A^4, …, each made once, when it is asked for."""
 
@@ -45,47 +49,95 @@ class Powers:
 
     def __getitem__(self, k: int) -> Dense | Diagonal:
         """A^(2^k)."""
+        return self.up_to(k)[k]
+
+    def up_to(self, k: int) -> tuple[Dense | Diagonal, ...]:
+        """A^(2^0) … A^(2^k)."""
         if not self._squares:
-            self._squares.append(self.a.dense())
+            self._squares.append(keep(self.a.dense()))
         while len(self._squares) <= k:
             self._squares.append(keep(self._squares[-1].power(2)))
-        return self._squares[k]
+        return tuple(self._squares[: k + 1])
 
     def rows(self, c: jax.Array, count: int) -> jax.Array:
         """c A^j, j < count, for c [d, ..., n]: [d, count, ..., n]."""
-        return self._successive(c, count, lambda a: a.apply_left)
+        return self._successive(c, count, _apply_left)
 
     def columns(self, b: jax.Array, count: int) -> jax.Array:
         """A^j b, j < count, for b [d, ..., n]: [d, count, ..., n]."""
-        return self._successive(b, count, lambda a: a.apply)
+        return self._successive(b, count, _apply)
 
-    def _successive(self, x: jax.Array, count: int, side: Callable[[Any], Any]) -> jax.Array:
+    def _successive(self, x: jax.Array, count: int, apply: Apply) -> jax.Array:
+        if count == 1:
+            return x[:, None]
         if goes_in_steps():
-            steps = iterate(lambda x: by_feature(side(self.a), x), x, count)
-            return jnp.moveaxis(steps, 0, 1)
-        found, k = x[:, None], 0
-        while found.shape[1] < count:
-            new = by_feature(side(self[k]), found[:, : count - found.shape[1]])
-            found, k = keep(jnp.concatenate([found, new], axis=1)), k + 1
-        return found
+            return jnp.moveaxis(iterate(lambda x: apply(self.a, x), x, count), 0, 1)
+        return _doubled(apply, count, self.up_to((count - 1).bit_length() - 1), x)
+
+
+def _apply(a: Transition, x: jax.Array) -> jax.Array:
+    return by_feature(a.apply, x)
+
+
+def _apply_left(a: Transition, c: jax.Array) -> jax.Array:
+    return by_feature(a.apply_left, c)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _doubled(
+    apply: Apply, count: int, squares: tuple[Dense | Diagonal, ...], x: jax.Array
+) -> jax.Array:
+    """x [d, ..., n] and what A, A^2, … make of it, [d, count, ..., n]: A^{2^k} of all that there are
+    gives as many again."""
+    found = x[:, None]
+    for square in squares:
+        new = apply(square, found[:, : count - found.shape[1]])
+        found = jnp.concatenate([found, new], axis=1)
+    return found
+
+
+def _doubled_forward(apply, count, squares, x):
+    found = keep(_doubled(apply, count, squares, x))
+    return found, (squares, found)
+
+
+def _doubled_backward(apply, count, residuals, cotangent):
+    """Round by round. JAX's own rule would keep what was found after each."""
+    squares, found = residuals
+    gradients = []
+    for k in reversed(range(len(squares))):
+        half = 2**k
+        cotangent, of_new = cotangent[:, :half], cotangent[:, half:]
+        _, pullback = jax.vjp(apply, squares[k], found[:, : of_new.shape[1]])
+        of_square, of_found = pullback(of_new)
+        gradients.append(of_square)
+        missing = [(0, 0)] * cotangent.ndim
+        missing[1] = (0, half - of_found.shape[1])
+        cotangent = cotangent + jnp.pad(of_found, missing)
+    return tuple(reversed(gradients)), cotangent[:, 0]
+
+
+_doubled.defvjp(_doubled_forward, _doubled_backward)
 
 
 class BlockOperators(NamedTuple):
     """Of blocks of t tokens of d features, for s directions and c readouts in each.
 
-    matrices and read have their outputs last, channel by channel: c t of them.
+    matrices and read have their outputs last, channel by channel: c t of them. Of a sequence that is
+    one block there are matrices alone.
     """
 
     matrices: jax.Array  # [d, t, c t]: from inputs to outputs, all directions added up
-    write: jax.Array  # [d, s, t, n]: from inputs to the state that leaves the block
-    read: jax.Array  # [d, s, n, c t]: from the state that enters the block to outputs
-    transition: Dense | Diagonal  # A^t
+    write: jax.Array | None  # [d, s, t, n]: from inputs to the state that leaves the block
+    read: jax.Array | None  # [d, s, n, c t]: from the state that enters the block to outputs
+    # A^t, and as far as states are carried A^2t, A^4t, …, which have no gradients of their own.
+    transitions: tuple[Dense | Diagonal, ...]
 
 
 def block_operators(
-    system: DiscreteStateSpace, c: jax.Array, t: int, directions: Sequence[int]
+    system: DiscreteStateSpace, c: jax.Array, t: int, blocks: int, directions: Sequence[int]
 ) -> BlockOperators:
-    """The operators of a block of t tokens.
+    """The operators of so many blocks of t tokens, t a power of two.
 
     Args:
       c: readouts [s, c, d, n] of each direction.
@@ -102,24 +154,39 @@ def block_operators(
     ]
     rows = powers.rows(jnp.stack(nearest, axis=1), t)  # [d, t, s, c, n]
     columns = powers.columns(system.b, t)  # [d, t, n]
-    later = einsum("dtscn,dn->dsct", rows, system.b)
-    left = jnp.zeros((*later.shape[:1], *later.shape[2:]), later.dtype)
-    right = left[..., 1:]
-    read, write = [], []
-    for s, direction in enumerate(directions):
-        if direction == 1:
-            at_once = einsum("dcn,dn->dc", c[:, s], system.b)
-            left = left + jnp.concatenate([at_once[..., None], later[:, s, :, :-1]], axis=-1)
-        else:
-            right = right + later[:, s, :, :-1]
-        read.append(rows[:, ::direction, s])
-        write.append(columns[:, ::-direction])
+    taps = jnp.moveaxis(einsum("dtscn,dn->dsct", rows, system.b), 1, 0)
+    if 1 in directions:
+        # From the left the first tap is C B, and the row behind it C A.
+        at_once = einsum("dscn,dn->sdc", c, system.b)[..., None]
+        taps = jnp.stack(
+            [
+                jnp.concatenate([at_once[s], taps[s, ..., :-1]], axis=-1)
+                if direction == 1
+                else taps[s]
+                for s, direction in enumerate(directions)
+            ]
+        )
+    read = jnp.stack([rows[:, ::way, s] for s, way in enumerate(directions)], axis=1)
+    write = jnp.stack([columns[:, ::-way] for way in directions], axis=1)
+    transitions = Powers(_transition(powers, t))
+    rounds = blocks.bit_length()
     return BlockOperators(
-        matrices=keep(within_block(left, right)),
-        write=keep(jnp.stack(write, axis=1)),
-        read=keep(_outputs_last(jnp.stack(read, axis=1))),
-        transition=keep(_transition(powers, t)),
+        matrices=keep(_within_block(taps, directions)),
+        write=write,
+        read=_outputs_last(read),
+        transitions=(
+            transitions[0],
+            *(jax.lax.stop_gradient(transitions[k]) for k in range(1, rounds)),
+        ),
     )
+
+
+def one_block(
+    system: DiscreteStateSpace, c: jax.Array, length: int, directions: Sequence[int]
+) -> BlockOperators:
+    """The operators of a sequence that is one block: no state enters or leaves it."""
+    taps = jnp.moveaxis(kernel(system, c, length), 2, 1)
+    return BlockOperators(keep(_within_block(taps, directions)), None, None, ())
 
 
 def _transition(powers: Powers, t: int) -> Dense | Diagonal:
@@ -135,14 +202,18 @@ def _outputs_last(read: jax.Array) -> jax.Array:
     return read.reshape(*read.shape[:3], -1)
 
 
-def within_block(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Kernels to both sides, [d, c, t] and [d, c, t - 1], as matrices [d, t, c t].
+def _within_block(taps: jax.Array, directions: Sequence[int]) -> jax.Array:
+    """Kernels [s, d, c, t] of each direction as matrices [d, t, c t].
 
-    What token i sees of token j is left_{i-j} where i >= j, and right_{j-i-1} where not.
+    What token i sees of token j is tap i - j of what it sees to its left, where i >= j, and tap
+    j - i - 1 of what it sees to its right, where not.
     """
+    left = right = jnp.zeros_like(taps[0])
+    for own, direction in zip(taps, directions):
+        left, right = (left + own, right) if direction == 1 else (left, right + own)
     t = left.shape[-1]
     # [d, c, j, i] from diagonals by i - j.
-    matrices = toeplitz(jnp.concatenate([right[..., ::-1], left], axis=-1), t)
+    matrices = toeplitz(jnp.concatenate([right[..., -2::-1], left], axis=-1), t)
     return jnp.moveaxis(matrices, 1, 2).reshape(left.shape[0], t, -1)
 
 
