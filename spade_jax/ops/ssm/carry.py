@@ -3,9 +3,9 @@
     leaving_k = keep_k A^t entering_k + written_k,      entering_{k+1} = leaving_k
 
 Two neighbouring blocks are one block of 2t tokens, which writes A^t written_first + written_second
-and has the transition A^{2t}. What enters such pairs enters their first blocks, and one product more
-gives what enters the second ones. That is two matmuls of half the blocks a round, log2(m) rounds, and
-2 m products in all, where one after the other would take m products and as many matmuls.
+and has the transition A^{2t}. What enters such a pair enters its first block, and one product more
+gives what enters the second. That is two matmuls over half the blocks a round, log2(m) rounds:
+twice the operations of going from block to block, and 2 log2(m) matmuls where that takes m.
 
 Shape letters: s directions, b batch, d features, n state size, m blocks.
 """
@@ -16,7 +16,6 @@ import jax.numpy as jnp
 from spade_jax.ops.ssm.kernel import keep as keep_in_memory
 from spade_jax.ops.ssm.sequence import SequenceShards, by_feature, kept
 from spade_jax.ops.ssm.transition import Dense, Diagonal
-
 
 Transitions = tuple[Dense | Diagonal, ...]
 

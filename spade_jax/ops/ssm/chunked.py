@@ -60,7 +60,8 @@ def run(
         return product("dbmt,dtk->dbmk", *arrays)
 
     def cut(arrays: tuple[jax.Array, ...], borders: _Borders) -> jax.Array:
-        return _within_runs(*arrays, borders.runs)
+        x, matrices = arrays
+        return _within_runs(x, matrices, borders.runs)
 
     borders = None if runs is None else _borders(runs[:, None], None, shards)
     y = _whole_or_cut(whole, cut, (x, operators.matrices), borders)
@@ -86,7 +87,7 @@ def run_from(
     matrices, write, read, transitions = operators
     assert write is not None
     assert read is not None
-    batch, length, d = u.shape
+    batch, length, _ = u.shape
     t = matrices.shape[1]
     padding = -length % t
     x = _features_first(jnp.pad(u, ((0, 0), (0, padding), (0, 0))), t)
@@ -136,7 +137,8 @@ class _Borders(NamedTuple):
 
     Attributes:
       runs: of the tokens, [b, m, t].
-      within: whether any border lies within a block; if not, as with padding alone, one matmul does.
+      within: whether any border lies within a block. If not, as with padding alone, one matmul
+        does.
       entered: the run that each direction comes from, [s, b, m].
       leaving: the run with which it leaves the block.
       keep: 0 where the two differ, and a state ends.

@@ -6,9 +6,9 @@
 carries the state from block to block; "fft" multiplies by the kernel's transform. All three take
 padding and segments, and all three give the same numbers: docs/mathematics.md says why.
 
-Inside, for "fft" and "reference", a *stream* is an input with a readout of its own that goes through
-the same (A, B): the reversed sequence is one, and so is the delayed one that cuts a kernel off.
-"chunked" goes through one input in both directions.
+Inside, for "fft" and "reference", a *stream* is an input with a readout of its own that goes
+through the same (A, B): the reversed sequence is one, and so is the delayed one that cuts a kernel
+off. "chunked" goes through one input in both directions.
 
 On a mesh each device runs its own rows, features and, "chunked", piece of the sequence, where
 pieces are whole chunks. They run from a state of zeros; then states are handed on from piece to
@@ -29,7 +29,7 @@ from spade_jax.ops.ssm.fft import fft_convolve, fft_convolve_runs
 from spade_jax.ops.ssm.kernel import delayed_readout, kernel
 from spade_jax.ops.ssm.sequence import SequenceShards, delay, number_runs
 
-# Takes the operators of blocks, the input, its runs, and the shards and directions: see `chunked.run`.
+# Takes the operators of blocks, the input, its runs, and shards and directions: see `chunked.run`.
 CHUNKED = Operation("chunked state space")
 CHUNKED.register("xla", chunked.run, platforms=("cpu", "gpu", "tpu"))
 

@@ -10,9 +10,9 @@ and from right to left, where a token sees those behind it alone,
     y_i = sum_{j > i} K_{j-i-1} u_j + (C A^{t-1-i}) x
     x'  = A^t x + sum_j (A^j B) u_j
 
-The powers meet B and C one step after the other, O(n) a step, or by doubling, A^{2^k} times all rows
-before: `transition.goes_in_steps` says where. Both are as stable as the recurrence, since A contracts
-and A^{2^k} is kept as what it differs from I by.
+The powers meet B and C by doubling: A^{2^k} times all that there are gives as many again, log2(t)
+matmuls in all. That is as stable as the recurrence, since A contracts, and as exact, since A^{2^k}
+is kept as what it differs from I by (`transition.Dense`).
 """
 
 import functools
@@ -25,10 +25,10 @@ from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.sequence import by_feature
-from spade_jax.ops.ssm.transition import Dense, Diagonal, Transition, einsum, goes_in_steps, iterate
+from spade_jax.ops.ssm.transition import Dense, Diagonal, Transition, einsum
 from spade_jax.ops.toeplitz import toeplitz
 
-# What rematerialisation may keep: operators, states and outputs of state spaces (`checkpoint_name`).
+# What rematerialisation may keep: operators, states and outputs of state spaces.
 STATE_SPACE = "state space"
 
 
@@ -70,8 +70,6 @@ class Powers:
     def _successive(self, x: jax.Array, count: int, apply: Apply) -> jax.Array:
         if count == 1:
             return x[:, None]
-        if goes_in_steps():
-            return jnp.moveaxis(iterate(lambda x: apply(self.a, x), x, count), 0, 1)
         return _doubled(apply, count, self.up_to((count - 1).bit_length() - 1), x)
 
 
@@ -87,8 +85,8 @@ def _apply_left(a: Transition, c: jax.Array) -> jax.Array:
 def _doubled(
     apply: Apply, count: int, squares: tuple[Dense | Diagonal, ...], x: jax.Array
 ) -> jax.Array:
-    """x [d, ..., n] and what A, A^2, … make of it, [d, count, ..., n]: A^{2^k} of all that there are
-    gives as many again."""
+    """x [d, ..., n] and what A, A^2, … make of it, [d, count, ..., n]: A^{2^k} of all that there
+    are gives as many again."""
     found = x[:, None]
     for square in squares:
         new = apply(square, found[:, : count - found.shape[1]])
@@ -123,8 +121,8 @@ _doubled.defvjp(_doubled_forward, _doubled_backward)
 class BlockOperators(NamedTuple):
     """Of blocks of t tokens of d features, for s directions and c readouts in each.
 
-    matrices and read have their outputs last, channel by channel: c t of them. Of a sequence that is
-    one block there are matrices alone.
+    matrices and read have their outputs last, channel by channel: c t of them. Of a sequence that
+    is one block there are matrices alone.
     """
 
     matrices: jax.Array  # [d, t, c t]: from inputs to outputs, all directions added up
@@ -137,7 +135,7 @@ class BlockOperators(NamedTuple):
 def block_operators(
     system: DiscreteStateSpace, c: jax.Array, t: int, blocks: int, directions: Sequence[int]
 ) -> BlockOperators:
-    """The operators of so many blocks of t tokens, t a power of two.
+    """The operators of so many blocks of t tokens.
 
     Args:
       c: readouts [s, c, d, n] of each direction.
@@ -191,9 +189,7 @@ def one_block(
 
 def _transition(powers: Powers, t: int) -> Dense | Diagonal:
     """A^t; where t is a power of two, of the squares that there are already."""
-    if goes_in_steps() or t & (t - 1):
-        return powers.a.power(t).dense()
-    return powers[t.bit_length() - 1]
+    return powers.a.power(t).dense() if t & (t - 1) else powers[t.bit_length() - 1]
 
 
 def _outputs_last(read: jax.Array) -> jax.Array:
@@ -213,8 +209,27 @@ def _within_block(taps: jax.Array, directions: Sequence[int]) -> jax.Array:
         left, right = (left + own, right) if direction == 1 else (left, right + own)
     t = left.shape[-1]
     # [d, c, j, i] from diagonals by i - j.
-    matrices = toeplitz(jnp.concatenate([right[..., -2::-1], left], axis=-1), t)
+    matrices = _toeplitz_in_parts(jnp.concatenate([right[..., -2::-1], left], axis=-1))
     return jnp.moveaxis(matrices, 1, 2).reshape(left.shape[0], t, -1)
+
+
+def _toeplitz_in_parts(diagonals: jax.Array) -> jax.Array:
+    """[..., 2 t - 1] to [..., t, t], as `toeplitz` has it, by quarters.
+
+    Two of them are equal, and summing up the diagonals of a small matrix, for the gradient, stays
+    within a CPU's cache.
+    """
+    t = (diagonals.shape[-1] + 1) // 2
+    if t <= _PART or t % 2:
+        return toeplitz(diagonals, t)
+    starts = (0, t // 2, t)
+    lower, same, upper = (_toeplitz_in_parts(diagonals[..., i : i + t - 1]) for i in starts)
+    rows = jnp.concatenate([same, upper], axis=-1), jnp.concatenate([lower, same], axis=-1)
+    return jnp.concatenate(rows, axis=-2)
+
+
+# Rows of the largest Toeplitz matrix that is made at once.
+_PART = 128
 
 
 def delayed_readout(system: DiscreteStateSpace, c: jax.Array, delay: int) -> jax.Array:

@@ -6,12 +6,10 @@ pairs. Every form offers A x, c A and A^k.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-
-from spade_jax import partition
 
 # The SSM is an island of full precision: an accelerator would otherwise multiply in bfloat16.
 einsum = functools.partial(jnp.einsum, precision="highest")
@@ -38,24 +36,6 @@ def _multiply(real: jax.Array, imag: jax.Array, x: jax.Array) -> jax.Array:
     x_real, x_imag = jnp.split(x, 2, axis=-1)
     real, imag = like(real, x), like(imag, x)
     return jnp.concatenate([real * x_real - imag * x_imag, real * x_imag + imag * x_real], axis=-1)
-
-
-def iterate(step: Callable[[Any], Any], start: Any, count: int) -> Any:
-    """start, step(start), step(step(start)), …, so many of them along a new first axis."""
-    return jax.lax.scan(lambda x, _: (step(x), x), start, None, length=count)[1]
-
-
-# The highest power of a diagonal minus rank one that is summed up rather than squared.
-_LONGEST_SUM = 128
-
-
-def goes_in_steps() -> bool:
-    """Whether powers of A are best made one after the other.
-
-    A step costs O(n), a matmul with A^k O(n^2): a CPU, which loops at no cost, is faster so.
-    Elsewhere each step would be kernels of its own.
-    """
-    return partition.platform() == "cpu"
 
 
 def multiplication(z: jax.Array) -> jax.Array:
@@ -160,21 +140,8 @@ class DiagonalMinusRankOne(NamedTuple):
         return Diagonal(self.z).apply_left(c) - along * like(self.row, c)
 
     def power(self, k: int) -> Dense:
-        """A^k, k >= 1.
-
-        In steps it is D^k - sum_{j < k} (D^{k-1-j} column) (row^T A^j), D = diag(z), for A^k - D^k
-        telescopes: one matmul of the size of which squaring takes log2(k).
-        """
-        if k == 1 or k > _LONGEST_SUM or not goes_in_steps():
-            return self.dense().power(k)
-        diagonal = Diagonal(self.z)
-        columns, rows = iterate(
-            lambda pair: (diagonal.apply(pair[0]), self.apply_left(pair[1])),
-            (self.column, self.row),
-            k,
-        )
-        rank_k = einsum("kdj,kdi->dji", rows, columns[::-1])
-        return Dense(multiplication((diagonal.power(k).z - 1).conj()) - rank_k)
+        """A^k, k >= 1."""
+        return self.dense().power(k)
 
     def dense(self) -> Dense:
         """A as a dense matrix."""
