@@ -12,6 +12,7 @@ from pretrain.config import PretrainConfig
 from spade_jax.config import AttentionConfig, StackConfig
 from spade_jax.config.file import to_config_dict
 from spade_jax.data.config import DataConfig, DenoiserConfig
+from spade_jax.mixers import S4
 from spade_jax.models.presets import preset
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 
@@ -27,6 +28,8 @@ def get_config() -> ml_collections.ConfigDict:
                 d_model=64,
                 d_ff=192,
                 attention=AttentionConfig(num_heads=4, head_dim=16),
+                # The inputs are one block then, which needs no states.
+                mixers={"s4": S4(chunk_length=256)},
                 encoder=StackConfig("s4+window:concat, 2*window"),
                 decoder=StackConfig("2*full"),
             ),

@@ -17,6 +17,7 @@ from spade_jax.layers.cross_attention import Encoded
 from spade_jax.mixers.attention.relative_bias import RelativeBias
 from spade_jax.mixers.base import Cache, Context
 from spade_jax.ops.attention.softmax import ATTENDED
+from spade_jax.ops.ssm.kernel import STATE_SPACE
 from spade_jax.places import place
 
 
@@ -261,10 +262,11 @@ _AXES = ("batch", "length", None)
 
 # What the backward pass of a layer finds in memory instead of computing it again.
 _POLICIES = {
-    # Attention computes its probabilities anew by itself; it need not run a third time.
+    # Attention computes its probabilities anew by itself; it need not run a third time. Nor need
+    # state spaces, nor what they make of their parameters alone.
     "dots": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(ATTENDED),
+        jax.checkpoint_policies.save_only_these_names(ATTENDED, STATE_SPACE),
     ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }

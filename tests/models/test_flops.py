@@ -54,11 +54,14 @@ def test_spade_layer_adds_its_state_space_and_its_aggregation():
     s4 = config.mixers["s4"]
     added = forward_flops(config, 512, 64) - forward_flops(plain, 512, 64)
     d, n, t = 256, s4.state_size, s4.chunk_length
-    # By hand, for each token and direction: t taps, n written, n read, n^2 carried each t tokens.
-    by_hand = 512 * (2 * d * (2 * t + 2 * n + 2 * n + 2 * n * n // t) + 2 * 2 * d * d)
+    # By hand, for each token: t taps, and for each direction n written, n read, and n^2 carried
+    # twice each t tokens.
+    by_hand = 512 * (d * (2 * t + 2 * (2 * n + 2 * n + 2 * 2 * n * n // t)) + 2 * 2 * d * d)
     assert added == by_hand
     both, one = (s4.flops(config, 512, causal=causal) for causal in (False, True))
-    assert both == 2 * one
+    assert both == 2 * one - d * 2 * t
+    # A sequence that is one block is taps alone.
+    assert s4.flops(config, t, causal=False) == s4.flops(config, t, causal=True) == d * 2 * t
 
 
 def test_an_update_is_three_forward_passes_of_each_sequence():

@@ -24,7 +24,8 @@ class S4(MixerConfig, kind="s4"):
       discretization: "bilinear" or "zoh" (zero-order hold).
       dt_min, dt_max: range of the log-uniform initial step sizes, in units of one token.
       convolution: how the sequence is run: "chunked", "fft" or the plain "reference" recurrence.
-      chunk_length: t, tokens per block of the chunked convolution.
+      chunk_length: t, tokens per block of the chunked convolution. A sequence of at most as many
+        is one block, which needs no states.
       max_kernel_length: taps after which the kernel is cut off; None never cuts it. The authors
         cut theirs (`l_max`).
       implementation: what computes the chunked convolution; None is the best on the platform.
@@ -41,7 +42,7 @@ class S4(MixerConfig, kind="s4"):
     dt_min: Annotated[float, Range(1e-9, 1000)] = 1e-3
     dt_max: Annotated[float, Range(1e-9, 1000)] = 1e-1
     convolution: Literal["chunked", "fft", "reference"] = "chunked"
-    chunk_length: Annotated[int, Range(1, 2**16)] = 64
+    chunk_length: Annotated[int, Range(1, 2**16)] = 128
     max_kernel_length: (
         Annotated[int, Range(1, MAX_LENGTH, "for a kernel that is never cut")] | None
     ) = None
@@ -116,12 +117,15 @@ class S4(MixerConfig, kind="s4"):
             )
 
     def flops(self, model: ModelConfig, length: int, *, causal: bool) -> int:
-        """Of the chunked convolution: taps, states written, read and carried. A diagonal state
-        space carries its state without a matmul. The operators of a chunk, which cost the same for
-        any length and batch, are not counted."""
+        """Of the chunked convolution: taps, of both directions at once, and states written, read
+        and carried, which takes two products a block. A diagonal state space carries its state
+        without a matmul. The operators of a chunk, which cost the same for any length and batch,
+        are not counted."""
         n, t = self.state_size, self.chunk_length
-        carry = 2 * n * n // t if self.low_rank else 0
-        return (1 if causal else 2) * model.d_model * (2 * t + 4 * n + carry)
+        if length <= t:
+            return model.d_model * 2 * length
+        carry = 4 * n * n // t if self.low_rank else 0
+        return model.d_model * (2 * t + (1 if causal else 2) * (4 * n + carry))
 
     def build(self, model: ModelConfig, stack: StackConfig, *, causal: bool, rngs: Any) -> Any:
         from spade_jax.mixers.s4.module import StateSpaceMixer

@@ -14,6 +14,7 @@ from spade_jax.ops.ssm import hippo
 from spade_jax.ops.ssm.cached import advance, empty_cache
 from spade_jax.ops.ssm.convolution import convolve
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace, StateSpace, discretize, readout
+from spade_jax.ops.ssm.kernel import keep
 from spade_jax.places import place
 
 
@@ -85,7 +86,10 @@ class StateSpaceMixer(nnx.Module):
         cache: Cache | None = None,
         dropout_key: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache | None]:
-        """See `Mixer`; float32 inside. Drops nothing."""
+        """See `Mixer`. Drops nothing.
+
+        Float32 inside, but for the matmuls over tokens of a bfloat16 x, see `convolve`.
+        """
         u = x.astype(jnp.float32)
         if cache is not None:
             segment_ids = context.segment_ids
@@ -104,7 +108,7 @@ class StateSpaceMixer(nnx.Module):
         y = convolve(
             system,
             c,
-            u,
+            x if x.dtype == jnp.bfloat16 else u,
             method=self.config.convolution,
             chunk_length=self.config.chunk_length,
             segment_ids=context.segment_ids,
@@ -115,7 +119,7 @@ class StateSpaceMixer(nnx.Module):
         y = y[:, :, 0] + self.d[None, None] * u
         if self.config.detach:
             y = jax.lax.stop_gradient(y)
-        return y.astype(x.dtype), None
+        return keep(y.astype(x.dtype)), None
 
     def init_cache(self, rows: int, length: int, dtype: Any) -> Cache:
         """See `Mixer`; states are float32 whatever `dtype` says. The system is made discrete

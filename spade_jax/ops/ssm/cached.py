@@ -119,20 +119,21 @@ def _chunks(
     """`advance`, of whole chunks."""
     # The state's segment as a token before them, which runs are numbered from.
     segment_ids = jnp.concatenate([cache.segment_id[:, None], segment_ids.astype(jnp.int32)], 1)
-    runs = number_runs(segment_ids, 1)[None]
+    runs = number_runs(segment_ids, 1)
     u = u * (segment_ids[:, 1:] != 0).astype(u.dtype)[..., None]
+    operators = chunked.operators(
+        fixed.system, fixed.c[None], u.shape[1], (1,), chunk_length=chunk_length, carries=True
+    )
     y, state = chunked.run_from(
-        chunked.Start(cache.state[None], runs[:, :, 0]),
-        fixed.system,
-        fixed.c[None],
-        u[None],
-        runs[:, :, 1:],
+        chunked.Start(cache.state[None], runs[None, :, 0]),
+        operators,
+        u,
+        runs[:, 1:],
         SequenceShards(1, (1,)),
-        chunk_length=chunk_length,
     )
     last = jnp.max(jnp.where(segment_ids != 0, jnp.arange(segment_ids.shape[1]), 0), axis=1)
     segment_id = jnp.take_along_axis(segment_ids, last[:, None], axis=1)[:, 0]
-    return y[0], cache._replace(state=state[0], segment_id=segment_id)
+    return y, cache._replace(state=state[0], segment_id=segment_id)
 
 
 def _token(

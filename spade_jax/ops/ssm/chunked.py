@@ -1,34 +1,73 @@
 """Blocks of tokens: Toeplitz matmuls within them, the state carried from one to the next.
 
-Shape letters: s streams, b batch, l length, c channels, d features, n state size, t block length,
-m blocks.
+Both directions go through a block in the same matmuls: one matrix has what a token sees to its left
+below the diagonal, and what it sees to its right above.
+
+Shape letters: s directions, b batch, l length, c channels, d features, n state size, t block
+length, m blocks.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from spade_jax.ops.ssm.carry import entering_blocks
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
-from spade_jax.ops.ssm.kernel import block_operators
-from spade_jax.ops.ssm.sequence import SequenceShards, by_feature, kept
-from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum
-from spade_jax.ops.toeplitz import toeplitz
+from spade_jax.ops.ssm.kernel import BlockOperators, block_operators, one_block
+from spade_jax.ops.ssm.products import product
+from spade_jax.ops.ssm.sequence import SequenceShards
 from spade_jax.places import place
 
 
-def run(
+@place("state space operators")
+def operators(
     system: DiscreteStateSpace,
     c: jax.Array,
-    u: jax.Array,
-    runs: jax.Array | None,
-    shards: SequenceShards,
+    length: int,
+    directions: tuple[int, ...],
     *,
+    num_shards: int = 1,
     chunk_length: int,
+    carries: bool = False,
+) -> BlockOperators:
+    """What `run` needs of a system and its readouts c [s, c, d, n], of no input.
+
+    Args:
+      length: of the sequences, or of each shard.
+      carries: a state enters and leaves, however short the sequence.
+    """
+    if length <= chunk_length and num_shards == 1 and not carries:
+        return one_block(system, c, length, directions)
+    t = min(chunk_length, 1 << (length - 1).bit_length())
+    return block_operators(system, c, t, -(-length // t), directions)
+
+
+def run(
+    operators: BlockOperators, u: jax.Array, runs: jax.Array | None, shards: SequenceShards
 ) -> jax.Array:
-    """u [s, b, l, d], c [s, c, d, n] -> y [s, b, l, c, d]."""
-    return run_from(None, system, c, u, runs, shards, chunk_length=chunk_length)[0]
+    """u [b, l, d] -> y [b, l, c, d], the sum of all directions.
+
+    A direction of 1 goes from left to right: token i sees j <= i. One of -1 goes from right to
+    left: it sees j > i. All in the dtype of the operators, except that a bfloat16 u has the matmuls
+    over tokens round their operands to bfloat16.
+    """
+    if operators.transitions:
+        return run_from(None, operators, u, runs, shards)[0]
+    x = _features_first(u, u.shape[1])
+
+    def whole(arrays: tuple[jax.Array, ...], borders: _Borders | None) -> jax.Array:
+        return product("dbmt,dtk->dbmk", *arrays)
+
+    def cut(arrays: tuple[jax.Array, ...], borders: _Borders) -> jax.Array:
+        x, matrices = arrays
+        return _within_runs(x, matrices, borders.runs)
+
+    borders = None if runs is None else _borders(runs[:, None], None, shards)
+    y = _whole_or_cut(whole, cut, (x, operators.matrices), borders)
+    return _tokens_first(y, u.shape[1], u.shape[1])
 
 
 class Start(NamedTuple):
@@ -40,177 +79,212 @@ class Start(NamedTuple):
 
 def run_from(
     start: Start | None,
-    system: DiscreteStateSpace,
-    c: jax.Array,
+    operators: BlockOperators,
     u: jax.Array,
     runs: jax.Array | None,
     shards: SequenceShards,
-    *,
-    chunk_length: int,
 ) -> tuple[jax.Array, jax.Array]:
     """As `run`, behind `start` (which needs `runs` and one shard; None is a state of
     zeros), and the state [s, b, d, n] after the last block, that of whole blocks only."""
-    streams, batch, length, d = u.shape
-    t = min(chunk_length, 1 << (length - 1).bit_length())
+    matrices, write, read, transitions = operators
+    assert write is not None
+    assert read is not None
+    batch, length, _ = u.shape
+    t = matrices.shape[1]
     padding = -length % t
-    u = jnp.pad(u, ((0, 0), (0, 0), (0, padding), (0, 0)))
-    # Features first, and matrices as what rows are multiplied by: every product below is then a
-    # batch of plain matmuls, one for each feature, that needs no transposition.
-    x = jnp.transpose(u.reshape(streams, batch, -1, t, d), (4, 0, 1, 2, 3))
-    blocks = block_operators(system, c, t)
-    taps = jnp.transpose(blocks.taps, (3, 1, 2, 0))
-    # T_ji = taps_{i-j} for i >= j, else 0.
-    matrices = place("state space operators")(toeplitz)(
-        jnp.pad(taps, (*[(0, 0)] * 3, (t - 1, 0))), t
-    )
-    write = jnp.swapaxes(blocks.write, 0, 1)
-    read = jnp.transpose(blocks.read, (3, 1, 2, 4, 0))
+    x = _features_first(jnp.pad(u, ((0, 0), (0, padding), (0, 0))), t)
+    borders = passes = None
+    if runs is not None:
+        runs = jnp.pad(runs, ((0, 0), (0, padding)), mode="edge").reshape(batch, -1, t)
+        borders = _borders(runs, start, shards)
+        passes = borders.keep.astype(write.dtype)[None]
+        passes = _in_own_order(passes, shards.directions)[0]
+
+    written = _in_own_order(_write(x, write, borders), shards.directions)
     first = None if start is None else jnp.moveaxis(start.state, 2, 0)
+    entering, left = entering_blocks(transitions, first, written, passes, shards)
+    entering = _in_own_order(entering, shards.directions)
+    y = _outputs(x, entering, matrices, read, borders)
+    return _tokens_first(y, t, length), jnp.moveaxis(left, 0, 2)
 
-    if runs is None:
-        written = einsum("dsbmt,dtn->dsbmn", x, write)
-        entering, left = _entering_blocks(blocks.transition, first, written, None, shards)
-        y = _within_blocks(matrices, x) + einsum("dsbmn,dscni->dsbmci", entering, read)
-    else:
-        runs = jnp.pad(runs, ((0, 0), (0, 0), (0, padding)), mode="edge")
-        runs = runs.reshape(streams, batch, -1, t)
-        leaving = runs[..., -1]
-        if start is not None:
-            before = start.runs[..., None]
-        else:
-            before = (
-                leaving[..., :1]
-                if shards.number == 1
-                else shards.from_earlier(leaving[..., -1:], 1)
-            )
-        entered = jnp.concatenate([before, leaving[..., :-1]], axis=-1)
-        leaves = (runs == leaving[..., None]).astype(x.dtype)
-        enters = (runs == entered[..., None]).astype(x.dtype)
-        keep = (leaving == entered).astype(x.dtype)
-        written = einsum("dsbmt,dtn->dsbmn", x * leaves[None], write)
-        entering, left = _entering_blocks(blocks.transition, first, written, keep, shards)
-        y = einsum("dsbmn,dscni->dsbmci", entering, read) * enters[None, ..., None, :]
-        # Where all borders are also those of blocks, as with padding alone, one matmul will do.
-        borders_within = jnp.any(runs[..., 0] != runs[..., -1])
-        y = y + jax.lax.cond(
-            borders_within,
-            _within_runs,
-            lambda matrices, x, runs: _within_blocks(matrices, x),
-            *(matrices, x, runs),
+
+def _features_first(u: jax.Array, t: int) -> jax.Array:
+    """[b, l, d] to [d, b, m, t].
+
+    Every product is then a batch of plain matmuls, one for each feature.
+    """
+    return jnp.transpose(u.reshape(u.shape[0], -1, t, u.shape[2]), (3, 0, 1, 2))
+
+
+def _tokens_first(y: jax.Array, t: int, length: int) -> jax.Array:
+    """[d, b, m, c t] to [b, l, c, d], without what was padded."""
+    y = y.reshape(*y.shape[:3], -1, t)
+    y = jnp.transpose(y, (1, 2, 4, 3, 0))
+    return y.reshape(y.shape[0], -1, *y.shape[3:])[:, :length]
+
+
+def _in_own_order(x: jax.Array, directions: tuple[int, ...]) -> jax.Array:
+    """x [d, s, b, m, …] with the blocks as each direction comes through them, and back."""
+    if -1 not in directions:
+        return x
+    parts = [
+        x[:, s] if direction == 1 else jnp.flip(x[:, s], 2)
+        for s, direction in enumerate(directions)
+    ]
+    return jnp.stack(parts, axis=1)
+
+
+class _Borders(NamedTuple):
+    """Where runs end, block by block.
+
+    Attributes:
+      runs: of the tokens, [b, m, t].
+      within: whether any border lies within a block. If not, as with padding alone, one matmul
+        does.
+      entered: the run that each direction comes from, [s, b, m].
+      leaving: the run with which it leaves the block.
+      keep: 0 where the two differ, and a state ends.
+    """
+
+    runs: jax.Array
+    within: jax.Array
+    entered: jax.Array
+    leaving: jax.Array
+    keep: jax.Array
+
+
+def _borders(runs: jax.Array, start: Start | None, shards: SequenceShards) -> _Borders:
+    """Of runs [b, m, t]."""
+    leaving = jnp.stack([runs[..., -1 if way == 1 else 0] for way in shards.directions])
+    ends = [row[:, -1:] if way == 1 else row[:, :1] for way, row in zip(shards.directions, leaving)]
+    if start is not None:
+        before = start.runs[..., None]
+    elif shards.number == 1:
+        # A state of zeros, of whichever run.
+        before = jnp.stack(
+            [
+                row[:, :1] if way == 1 else row[:, -1:]
+                for way, row in zip(shards.directions, leaving)
+            ]
         )
-    y = jnp.transpose(y, (1, 2, 3, 5, 4, 0))
-    y = y.reshape(streams, batch, -1, *y.shape[4:])[:, :, :length]
-    return y, jnp.moveaxis(left, 0, 2)
+    else:
+        before = shards.from_earlier(jnp.stack(ends), 1)
+    entered = jnp.stack(
+        [
+            jnp.concatenate([edge, row[:, :-1]] if way == 1 else [row[:, 1:], edge], axis=-1)
+            for way, row, edge in zip(shards.directions, leaving, before)
+        ]
+    )
+    within = jnp.any(runs[..., 0] != runs[..., -1])
+    return _Borders(runs, within, entered, leaving, leaving == entered)
 
 
-def _entering_blocks(
-    transition: Dense | Diagonal,
-    start: jax.Array | None,
-    written: jax.Array,
-    keep: jax.Array | None,
-    shards: SequenceShards,
-) -> tuple[jax.Array, jax.Array]:
-    """The states on entering each block, [d, s, b, m, n], from what each block writes, and the one
-    that the last block leaves, [d, s, b, n], of a start with zeros where there are shards.
+def _write(x: jax.Array, write: jax.Array, borders: _Borders | None) -> jax.Array:
+    """The states that blocks x [d, b, m, t] leave, of zeros before them: [d, s, b, m, n]."""
 
-    start [d, s, b, n] enters the first block, zeros where None; keep [s, b, m] is 0 where a block
-    ends in another run than the block before it.
+    def whole(arrays: tuple[jax.Array, ...], borders: _Borders | None) -> jax.Array:
+        x, write = arrays
+        return product("dbmt,dstn->dsbmn", x, write)
+
+    def cut(arrays: tuple[jax.Array, ...], borders: _Borders) -> jax.Array:
+        x, write = arrays
+        leaves = borders.runs[None] == borders.leaving[..., None]
+        return product("dsbmt,dstn->dsbmn", _masked(x[:, None], leaves), write)
+
+    return _whole_or_cut(whole, cut, (x, write), borders)
+
+
+def _outputs(
+    x: jax.Array,
+    entering: jax.Array,
+    matrices: jax.Array,
+    read: jax.Array,
+    borders: _Borders | None,
+) -> jax.Array:
+    """Of blocks x [d, b, m, t] which states [d, s, b, m, n] enter: [d, b, m, c t]."""
+
+    def whole(arrays: tuple[jax.Array, ...], borders: _Borders | None) -> jax.Array:
+        x, entering, matrices, read = arrays
+        if borders is not None:
+            entering = _masked(entering, borders.keep[..., None])
+        y = product("dbmt,dtk->dbmk", x, matrices)
+        return y + product("dsbmn,dsnk->dbmk", entering, read)
+
+    def cut(arrays: tuple[jax.Array, ...], borders: _Borders) -> jax.Array:
+        x, entering, matrices, read = arrays
+        enters = borders.runs[None] == borders.entered[..., None]
+        y = product("dsbmn,dsnk->dsbmk", entering, read)
+        y = _masked(y, _each_channel(enters, y)).sum(axis=1)
+        return y + _within_runs(x, matrices, borders.runs)
+
+    return _whole_or_cut(whole, cut, (x, entering, matrices, read), borders)
+
+
+Form = Callable[[tuple[jax.Array, ...], Any], jax.Array]
+
+
+def _whole_or_cut(
+    whole: Form, cut: Form, arrays: tuple[jax.Array, ...], borders: _Borders | None
+) -> jax.Array:
+    """`cut` of the arrays where a border lies within a block, else `whole`, which gives the same.
+
+    By a rule of its own for gradients, which computes either's anew from the arrays: JAX's would
+    keep what both need, whichever ran.
     """
-    zeros = jnp.zeros_like(written[..., 0, :])
-    entering, left = _carry(transition, zeros if start is None else start, written, keep)
-    if shards.number == 1:
-        return entering, left
-    kept = jnp.ones(written.shape[1:3], written.dtype) if keep is None else keep.prod(axis=-1)
-    start = shards.entering(left, kept, transition.power(written.shape[3]))
-    return _carry(transition, start, written, keep)[0], left
+    if borders is None:
+        return whole(arrays, None)
+
+    @jax.custom_vjp
+    def run(arrays, borders):
+        return jax.lax.cond(borders.within, cut, whole, arrays, borders)
+
+    def backward(residuals, cotangent):
+        def pullback(form: Form) -> Callable[..., tuple[jax.Array, ...]]:
+            def pull(arrays, borders, cotangent):
+                return jax.vjp(lambda arrays: form(arrays, borders), arrays)[1](cotangent)[0]
+
+            return pull
+
+        arrays, borders = residuals
+        forms = pullback(cut), pullback(whole)
+        return jax.lax.cond(borders.within, *forms, arrays, borders, cotangent), None
+
+    run.defvjp(lambda arrays, borders: (run(arrays, borders), (arrays, borders)), backward)
+    return run(arrays, borders)
 
 
-@jax.custom_vjp
-def _carry(
-    transition: Dense | Diagonal, start: jax.Array, written: jax.Array, keep: jax.Array | None
-) -> tuple[jax.Array, jax.Array]:
-    """The states on entering each block, [d, s, b, m, n], and the one that the last block leaves.
+def _within_runs(x: jax.Array, matrices: jax.Array, runs: jax.Array) -> jax.Array:
+    """x [d, b, m, t] times matrices [d, t, c t], for pairs of tokens of one run [b, m, t] alone.
 
-    start [d, s, b, n] enters the first block; written and keep as of `_entering_blocks`.
-    """
-
-    def block(state, inputs):
-        new, keep_m = inputs
-        return by_feature(transition.apply, kept(state, keep_m)) + new, state
-
-    return _scan_blocks(block, start, written, keep)
-
-
-@place("state space carry")
-def _scan_blocks(
-    block: Callable[..., tuple[jax.Array, jax.Array]],
-    start: jax.Array,
-    inputs: jax.Array,
-    keep: jax.Array | None,
-    reverse: bool = False,
-) -> tuple[jax.Array, jax.Array]:
-    """Scans over the m of inputs [d, s, b, m, n] and keep [s, b, m]: what it gives, and the end."""
-    per_block = jnp.moveaxis(inputs, 3, 0), None if keep is None else jnp.moveaxis(keep, 2, 0)
-    end, found = jax.lax.scan(block, start, per_block, reverse=reverse)
-    return jnp.moveaxis(found, 0, 3), end
-
-
-def _carry_forward(transition, start, written, keep):
-    entering, left = _carry(transition, start, written, keep)
-    return (entering, left), (transition, entering, keep)
-
-
-def _carry_backward(residuals, cotangents):
-    """The reversed recurrence, and then the transition's gradient in one product over all blocks.
-
-    JAX's own rule for the scan would add up that gradient block by block.
-    """
-    transition, entering, keep = residuals
-    cotangent, end = cotangents
-    transposed = transition.transpose()
-
-    def block(later, inputs):
-        cotangent_m, keep_m = inputs
-        return kept(by_feature(transposed.apply, later), keep_m) + cotangent_m, later
-
-    # `later` is the cotangent of the state that the next block enters with, which this one wrote.
-    later, start = _scan_blocks(block, end, cotangent, keep, reverse=True)
-    _, pullback = jax.vjp(lambda a: by_feature(a.apply, kept(entering, keep)), transition)
-    return *pullback(later), start, later, None if keep is None else jnp.zeros_like(keep)
-
-
-_carry.defvjp(_carry_forward, _carry_backward)
-
-
-def _within_blocks(matrices: jax.Array, x: jax.Array) -> jax.Array:
-    """x [d, s, b, m, t] times the Toeplitz matrices [d, s, c, t, t]: [d, s, b, m, c, t]."""
-    return einsum("dsbmj,dscji->dsbmci", x, matrices)
-
-
-def _within_runs(matrices: jax.Array, x: jax.Array, runs: jax.Array) -> jax.Array:
-    """`_within_blocks`, for pairs of tokens of the same run only: runs are [s, b, m, t].
-
-    A mask for each row would make one Toeplitz matrix for each row and feature. But runs are
-    contiguous: if a token in the left half of a block and one in the right half are of one run,
-    it is the run of the token at the middle. So the mask of that quarter of the matrix is a
-    column times a row, applied to the input and to the output of an ordinary matmul; the other
-    two nonzero quarters are blocks of half the length.
+    A mask for each row would make a matrix for each row and feature. But runs are contiguous. Halve
+    the block, and the halves, and so on: if two tokens that a cut parts are of one run, it is that
+    of the last token before the cut. So the mask of all pairs that cuts of one round part is a
+    column times a row, applied to the input and to the output of an ordinary matmul.
     """
     t = x.shape[-1]
-    y = matrices[..., 0, :1][:, :, None, None] * x[..., None, :]  # the diagonal
-    width = t
-    while width > 1:
-        half = width // 2
-        x_halves = x.reshape(*x.shape[:3], -1, 2, half)
-        run_halves = runs.reshape(*runs.shape[:2], -1, 2, half)
-        middle = run_halves[..., 0, -1:]
-        left = x_halves[..., 0, :] * (run_halves[..., 0, :] == middle).astype(x.dtype)[None]
-        right = einsum("dsbkj,dscji->dsbkci", left, matrices[..., :half, half:width])
-        within = (run_halves[..., 1, :] == middle).astype(x.dtype)
-        right = right * within[None, ..., None, :]
-        # [d, s, b, k, c, half] -> [d, s, b, m, c, t]: k counts the halvings of each block.
-        right = jnp.pad(right, ((0, 0),) * 5 + ((half, 0),))
-        right = right.reshape(*x.shape[:4], -1, *right.shape[4:])
-        y = y + jnp.moveaxis(right, 4, 5).reshape(y.shape)
-        width = half
+    position = np.arange(t)
+    # The round that parts two places, counted from the smallest pieces; 0 on the diagonal.
+    parted = np.frompyfunc(lambda i, j: int(i ^ j).bit_length(), 2, 1)(position[:, None], position)
+    parted = np.tile(parted.astype(int), matrices.shape[-1] // t)
+
+    def of_round(k: int) -> jax.Array:
+        return matrices * (parted == k).astype(matrices.dtype)[None]
+
+    diagonal = of_round(0).sum(axis=1)
+    y = diagonal[:, None, None] * jnp.tile(x, matrices.shape[-1] // t)
+    for k in range(1, parted.max() + 1):
+        last_before = np.minimum(position >> k << k | (1 << k - 1) - 1, t - 1)
+        of_its_run = runs == runs[..., last_before]
+        new = product("dbmt,dtk->dbmk", _masked(x, of_its_run), of_round(k))
+        y = y + _masked(new, _each_channel(of_its_run, y))
     return y
+
+
+def _masked(x: jax.Array, mask: jax.Array) -> jax.Array:
+    """x [d, ...] where the mask [...] is, else 0."""
+    return x * mask.astype(x.dtype)[None]
+
+
+def _each_channel(mask: jax.Array, y: jax.Array) -> jax.Array:
+    """A mask [..., t] for y [..., c t]."""
+    return jnp.tile(mask, y.shape[-1] // mask.shape[-1])

@@ -6,8 +6,9 @@
 carries the state from block to block; "fft" multiplies by the kernel's transform. All three take
 padding and segments, and all three give the same numbers: docs/mathematics.md says why.
 
-Inside, a *stream* is an input with a readout of its own that goes through the same (A, B): the
-reversed sequence is one, and so is the delayed one that cuts a kernel off.
+Inside, for "fft" and "reference", a *stream* is an input with a readout of its own that goes
+through the same (A, B): the reversed sequence is one, and so is the delayed one that cuts a kernel
+off. "chunked" goes through one input in both directions.
 
 On a mesh each device runs its own rows, features and, "chunked", piece of the sequence, where
 pieces are whole chunks. They run from a state of zeros; then states are handed on from piece to
@@ -28,6 +29,7 @@ from spade_jax.ops.ssm.fft import fft_convolve, fft_convolve_runs
 from spade_jax.ops.ssm.kernel import delayed_readout, kernel
 from spade_jax.ops.ssm.sequence import SequenceShards, delay, number_runs
 
+# Takes the operators of blocks, the input, its runs, and shards and directions: see `chunked.run`.
 CHUNKED = Operation("chunked state space")
 CHUNKED.register("xla", chunked.run, platforms=("cpu", "gpu", "tpu"))
 
@@ -52,7 +54,8 @@ def convolve(
       system: the discrete state space of d features.
       c: readouts (see `discrete.readout`), [channels, d, n]; where bidirectional, the forward and
         then the backward ones, [2 * channels, d, n].
-      u: input, [b, l, d], in the dtype of the system.
+      u: input, [b, l, d], in the dtype of the system, or bfloat16: then "chunked" multiplies tokens
+        by what it has of the system in bfloat16, and adds up, and carries states, in float32.
       method: "chunked", "fft" or "reference".
       chunk_length: t of "chunked", a power of two.
       segment_ids: [b, l], int. 0 is padding, whose input counts as zero; where the number changes
@@ -62,7 +65,7 @@ def convolve(
       implementation: of method "chunked", a name; None is the platform's best.
 
     Returns:
-      y [b, l, channels, d], of no meaning where there is padding.
+      y [b, l, channels, d], in the dtype of the system; of no meaning where there is padding.
 
     Raises:
       ValueError: another method, or an implementation that cannot do this.
@@ -115,46 +118,85 @@ def _convolve(
     num_shards: int,
 ) -> jax.Array:
     """`convolve`, of one of several shards of the sequence."""
-    shards = SequenceShards(num_shards, (1, -1) if bidirectional else (1,))
+    directions = (1, -1) if bidirectional else (1,)
+    shards = SequenceShards(num_shards, directions)
     runs = None
     if segment_ids is not None:
         u = u * (segment_ids != 0).astype(u.dtype)[..., None]
-        runs = number_runs(segment_ids, num_shards)[None]
-    streams, readouts = u[None], c[None]
+        runs = number_runs(segment_ids, num_shards)
+    c = c.reshape(len(directions), -1, *c.shape[1:])
+    length = u.shape[1] * num_shards
+    taps = None
+    if max_kernel_length is not None and max_kernel_length < length:
+        taps = max_kernel_length
+    if method == "chunked":
+        return _chunked(system, c, u, runs, shards, taps, chunk_length, implementation)
+
+    streams = u.astype(c.dtype)[None]
+    runs = None if runs is None else runs[None]
     if bidirectional:
         runs = None if runs is None else jnp.concatenate([runs, runs[:, :, ::-1]])
         backward = delay(
-            u[None, :, ::-1],
+            streams[:, :, ::-1],
             1,
             None if runs is None else runs[1:],
             SequenceShards(num_shards, (-1,)),
         )
         streams = jnp.concatenate([streams, backward])
-        readouts = c.reshape(2, -1, *c.shape[1:])
-
-    length = u.shape[1] * num_shards
-    cut = max_kernel_length is not None and max_kernel_length < length
     if method == "fft":
-        taps = kernel(system, readouts, min(length, max_kernel_length or length))
+        k = kernel(system, c, taps or length)
         y = (fft_convolve if runs is None else fft_convolve_runs)(
-            *((taps, streams) if runs is None else (taps, streams, runs))
+            *((k, streams) if runs is None else (k, streams, runs))
         )
     else:
-        if cut:
-            assert max_kernel_length is not None
-            # What lies beyond the last tap is what the same state space, read as C A^max, makes
-            # of the input of that many tokens ago.
-            beyond = -delayed_readout(system, readouts, max_kernel_length)
-            streams = jnp.concatenate([streams, delay(streams, max_kernel_length, runs, shards)])
-            readouts = jnp.concatenate([readouts, beyond])
+        if taps is not None:
+            beyond = -delayed_readout(system, c, taps)
+            streams = jnp.concatenate([streams, delay(streams, taps, runs, shards)])
+            c = jnp.concatenate([c, beyond])
             runs = None if runs is None else jnp.concatenate([runs, runs])
-            shards = SequenceShards(num_shards, shards.directions * 2)
-        if method == "reference":
-            y = recurrence.run(system, readouts, streams, runs)
-        else:
-            arguments = (system, readouts, streams, runs, shards)
-            run = CHUNKED.choose(implementation, *arguments, chunk_length=chunk_length)
-            y = run(*arguments, chunk_length=chunk_length)
-        if cut:
+        y = recurrence.run(system, c, streams, runs)
+        if taps is not None:
             y = y.reshape(2, -1, *y.shape[1:]).sum(axis=0)
     return y[0] + y[1, :, ::-1] if bidirectional else y[0]
+
+
+def _chunked(
+    system: DiscreteStateSpace,
+    c: jax.Array,
+    u: jax.Array,
+    runs: jax.Array | None,
+    shards: SequenceShards,
+    taps: int | None,
+    chunk_length: int,
+    implementation: str | None,
+) -> jax.Array:
+    """Method "chunked", of a kernel of so many taps, and c [s, channels, d, n]."""
+
+    def run(c: jax.Array, u: jax.Array, shards: SequenceShards) -> jax.Array:
+        operators = chunked.operators(
+            system,
+            c,
+            u.shape[1],
+            shards.directions,
+            num_shards=shards.number,
+            chunk_length=chunk_length,
+        )
+        arguments = (operators, u, runs, shards)
+        return CHUNKED.choose(implementation, *arguments)(*arguments)
+
+    y = run(c, u, shards)
+    if taps is None:
+        return y
+    # What lies beyond the last tap is what the same state space, read as C A^taps, makes of the
+    # input of that many tokens ago, which is another one for each direction.
+    beyond = delayed_readout(system, c, taps)
+    for s, direction in enumerate(shards.directions):
+        one = SequenceShards(shards.number, (direction,))
+
+        def turned(x: jax.Array, direction: int = direction) -> jax.Array:
+            return x[:, ::direction]
+
+        own_runs = None if runs is None else turned(runs)[None]
+        delayed = turned(delay(turned(u)[None], taps, own_runs, one)[0])
+        y = y - run(beyond[s : s + 1], delayed, one)
+    return y

@@ -77,8 +77,7 @@ def discretize(system: StateSpace, method: str) -> DiscreteStateSpace:
         augmented = jnp.concatenate([a_transposed, real_state(b)[:, None]], axis=1)
         augmented = jnp.pad(augmented * dt[:, :, None], ((0, 0), (0, 0), (0, 1)))
         change = _expm1(augmented)
-        eye = jnp.eye(change.shape[-1] - 1, dtype=change.dtype)
-        return DiscreteStateSpace(Dense(eye[None] + change[:, :-1, :-1]), change[:, -1, :-1])
+        return DiscreteStateSpace(Dense(change[:, :-1, :-1]), change[:, -1, :-1])
     inverse = 1 / (1 - dt / 2 * w)
     column = real_state(inverse * p_complex)  # D^-1 p, D = I - dt/2 diag(w)
     row = real_state(inverse.conj() * p_complex)  # p^T D^-1

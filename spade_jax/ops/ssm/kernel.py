@@ -1,41 +1,236 @@
-"""What a discrete state space does to a block of tokens, as matrices; and its kernel.
+"""The kernel of a discrete state space, and what it does to a block of tokens, as matrices.
 
-Over a block of t tokens with state x before it,
+Over a block of t tokens, with the state x that enters it,
 
-    y_i = sum_{j <= i} K_{i-j} u_j + (C A^{i+1}) x        taps and read
+    y_i = sum_{j <= i} K_{i-j} u_j + (C A^{i+1}) x        matrices and read
     x'  = A^t x + sum_j (A^{t-1-j} B) u_j                  transition and write
 
-The powers of A meet B and C alone, one step after the other: O(n) a step for S4 and S4D, and as
-stable as the recurrence itself, since A contracts.
+and from right to left, where a token sees those behind it alone,
+
+    y_i = sum_{j > i} K_{j-i-1} u_j + (C A^{t-1-i}) x
+    x'  = A^t x + sum_j (A^j B) u_j
+
+The powers meet B and C by doubling: A^{2^k} times all that there are gives as many again, log2(t)
+matmuls in all. That is as stable as the recurrence, since A contracts, and as exact, since A^{2^k}
+is kept as what it differs from I by (`transition.Dense`).
 """
 
-from typing import NamedTuple
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
-from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum, iterate
+from spade_jax.ops.ssm.sequence import by_feature
+from spade_jax.ops.ssm.transition import Dense, Diagonal, Transition, einsum
+from spade_jax.ops.toeplitz import toeplitz
 from spade_jax.places import place
+
+# What rematerialisation may keep: operators, states and outputs of state spaces.
+STATE_SPACE = "state space"
+
+
+def keep(tree: Any) -> Any:
+    """A tree of arrays by the name of what rematerialisation may keep."""
+    return jax.tree.map(lambda x: checkpoint_name(x, STATE_SPACE), tree)
+
+
+Apply = Callable[[Any, jax.Array], jax.Array]
+
+
+class Powers:
+    """A, A^2, A^4, …, each made once, when it is asked for."""
+
+    def __init__(self, a: Transition):
+        self.a = a
+        self._squares: list[Dense | Diagonal] = []
+
+    def __getitem__(self, k: int) -> Dense | Diagonal:
+        """A^(2^k)."""
+        return self.up_to(k)[k]
+
+    def up_to(self, k: int) -> tuple[Dense | Diagonal, ...]:
+        """A^(2^0) … A^(2^k)."""
+        if not self._squares:
+            self._squares.append(keep(self.a.dense()))
+        while len(self._squares) <= k:
+            self._squares.append(keep(self._squares[-1].power(2)))
+        return tuple(self._squares[: k + 1])
+
+    def rows(self, c: jax.Array, count: int) -> jax.Array:
+        """c A^j, j < count, for c [d, ..., n]: [d, count, ..., n]."""
+        return self._successive(c, count, _apply_left)
+
+    def columns(self, b: jax.Array, count: int) -> jax.Array:
+        """A^j b, j < count, for b [d, ..., n]: [d, count, ..., n]."""
+        return self._successive(b, count, _apply)
+
+    def _successive(self, x: jax.Array, count: int, apply: Apply) -> jax.Array:
+        if count == 1:
+            return x[:, None]
+        return _doubled(apply, count, self.up_to((count - 1).bit_length() - 1), x)
+
+
+def _apply(a: Transition, x: jax.Array) -> jax.Array:
+    return by_feature(a.apply, x)
+
+
+def _apply_left(a: Transition, c: jax.Array) -> jax.Array:
+    return by_feature(a.apply_left, c)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _doubled(
+    apply: Apply, count: int, squares: tuple[Dense | Diagonal, ...], x: jax.Array
+) -> jax.Array:
+    """x [d, ..., n] and what A, A^2, … make of it, [d, count, ..., n]: A^{2^k} of all that there
+    are gives as many again."""
+    found = x[:, None]
+    for square in squares:
+        new = apply(square, found[:, : count - found.shape[1]])
+        found = jnp.concatenate([found, new], axis=1)
+    return found
+
+
+def _doubled_forward(apply, count, squares, x):
+    found = keep(_doubled(apply, count, squares, x))
+    return found, (squares, found)
+
+
+def _doubled_backward(apply, count, residuals, cotangent):
+    """Round by round. JAX's own rule would keep what was found after each."""
+    squares, found = residuals
+    gradients = []
+    for k in reversed(range(len(squares))):
+        half = 2**k
+        cotangent, of_new = cotangent[:, :half], cotangent[:, half:]
+        _, pullback = jax.vjp(apply, squares[k], found[:, : of_new.shape[1]])
+        of_square, of_found = pullback(of_new)
+        gradients.append(of_square)
+        missing = [(0, 0)] * cotangent.ndim
+        missing[1] = (0, half - of_found.shape[1])
+        cotangent = cotangent + jnp.pad(of_found, missing)
+    return tuple(reversed(gradients)), cotangent[:, 0]
+
+
+_doubled.defvjp(_doubled_forward, _doubled_backward)
 
 
 class BlockOperators(NamedTuple):
-    """A block of t tokens of d features, for readouts C of any leading shape `...`."""
+    """Of blocks of t tokens of d features, for s directions and c readouts in each.
 
-    taps: jax.Array  # [t, ..., d]: K_j = C A^j B
-    read: jax.Array  # [t, ..., d, n]: C A^{i+1}
-    write: jax.Array  # [t, d, n]: A^{t-1-j} B
-    transition: Diagonal | Dense  # A^t
+    matrices and read have their outputs last, channel by channel: c t of them. Of a sequence that
+    is one block there are matrices alone.
+    """
+
+    matrices: jax.Array  # [d, t, c t]: from inputs to outputs, all directions added up
+    write: jax.Array | None  # [d, s, t, n]: from inputs to the state that leaves the block
+    read: jax.Array | None  # [d, s, n, c t]: from the state that enters the block to outputs
+    # A^t, and as far as states are carried A^2t, A^4t, …, which have no gradients of their own.
+    transitions: tuple[Dense | Diagonal, ...]
 
 
-@place("state space operators")
-def block_operators(system: DiscreteStateSpace, c: jax.Array, t: int) -> BlockOperators:
-    """The operators of a block of t tokens; c [..., d, n] are readouts."""
-    a = system.a
-    rows, columns = iterate(
-        lambda pair: (a.apply_left(pair[0]), a.apply(pair[1])), (c, system.b), t + 1
+def block_operators(
+    system: DiscreteStateSpace, c: jax.Array, t: int, blocks: int, directions: Sequence[int]
+) -> BlockOperators:
+    """The operators of so many blocks of t tokens.
+
+    Args:
+      c: readouts [s, c, d, n] of each direction.
+      directions: 1 where what a token sees is to its left, itself included; -1 where it is to its
+        right.
+    """
+    powers = Powers(system.a)
+    c = jnp.moveaxis(c, 2, 0)  # [d, s, c, n]
+    # The nearest token reads the entering state one step later from the left, at once from the
+    # right.
+    nearest = [
+        by_feature(system.a.apply_left, c[:, s]) if direction == 1 else c[:, s]
+        for s, direction in enumerate(directions)
+    ]
+    rows = powers.rows(jnp.stack(nearest, axis=1), t)  # [d, t, s, c, n]
+    columns = powers.columns(system.b, t)  # [d, t, n]
+    taps = jnp.moveaxis(einsum("dtscn,dn->dsct", rows, system.b), 1, 0)
+    if 1 in directions:
+        # From the left the first tap is C B, and the row behind it C A.
+        at_once = einsum("dscn,dn->sdc", c, system.b)[..., None]
+        taps = jnp.stack(
+            [
+                jnp.concatenate([at_once[s], taps[s, ..., :-1]], axis=-1)
+                if direction == 1
+                else taps[s]
+                for s, direction in enumerate(directions)
+            ]
+        )
+    read = jnp.stack([rows[:, ::way, s] for s, way in enumerate(directions)], axis=1)
+    write = jnp.stack([columns[:, ::-way] for way in directions], axis=1)
+    transitions = Powers(_transition(powers, t))
+    rounds = blocks.bit_length()
+    return BlockOperators(
+        matrices=keep(_within_block(taps, directions)),
+        write=write,
+        read=_outputs_last(read),
+        transitions=(
+            transitions[0],
+            *(jax.lax.stop_gradient(transitions[k]) for k in range(1, rounds)),
+        ),
     )
-    taps = einsum("t...dn,dn->t...d", rows[:t], system.b)
-    return BlockOperators(taps, rows[1:], columns[:t][::-1], a.power(t))
+
+
+def one_block(
+    system: DiscreteStateSpace, c: jax.Array, length: int, directions: Sequence[int]
+) -> BlockOperators:
+    """The operators of a sequence that is one block: no state enters or leaves it."""
+    taps = jnp.moveaxis(kernel(system, c, length), 2, 1)
+    return BlockOperators(keep(_within_block(taps, directions)), None, None, ())
+
+
+def _transition(powers: Powers, t: int) -> Dense | Diagonal:
+    """A^t; where t is a power of two, of the squares that there are already."""
+    return powers.a.power(t).dense() if t & (t - 1) else powers[t.bit_length() - 1]
+
+
+def _outputs_last(read: jax.Array) -> jax.Array:
+    """[d, s, t, c, n] to [d, s, n, c t]."""
+    read = jnp.transpose(read, (0, 1, 4, 3, 2))
+    return read.reshape(*read.shape[:3], -1)
+
+
+def _within_block(taps: jax.Array, directions: Sequence[int]) -> jax.Array:
+    """Kernels [s, d, c, t] of each direction as matrices [d, t, c t].
+
+    What token i sees of token j is tap i - j of what it sees to its left, where i >= j, and tap
+    j - i - 1 of what it sees to its right, where not.
+    """
+    left = right = jnp.zeros_like(taps[0])
+    for own, direction in zip(taps, directions):
+        left, right = (left + own, right) if direction == 1 else (left, right + own)
+    t = left.shape[-1]
+    # [d, c, j, i] from diagonals by i - j.
+    matrices = _toeplitz_in_parts(jnp.concatenate([right[..., -2::-1], left], axis=-1))
+    return jnp.moveaxis(matrices, 1, 2).reshape(left.shape[0], t, -1)
+
+
+def _toeplitz_in_parts(diagonals: jax.Array) -> jax.Array:
+    """[..., 2 t - 1] to [..., t, t], as `toeplitz` has it, by quarters.
+
+    Two of them are equal, and summing up the diagonals of a small matrix, for the gradient, stays
+    within a CPU's cache.
+    """
+    t = (diagonals.shape[-1] + 1) // 2
+    if t <= _PART or t % 2:
+        return toeplitz(diagonals, t)
+    starts = (0, t // 2, t)
+    lower, same, upper = (_toeplitz_in_parts(diagonals[..., i : i + t - 1]) for i in starts)
+    rows = jnp.concatenate([same, upper], axis=-1), jnp.concatenate([lower, same], axis=-1)
+    return jnp.concatenate(rows, axis=-2)
+
+
+# Rows of the largest Toeplitz matrix that is made at once.
+_PART = 128
 
 
 @place("state space operators")
@@ -51,10 +246,10 @@ def kernel(system: DiscreteStateSpace, c: jax.Array, length: int) -> jax.Array:
     In two levels, K_{kt+j} = (C A^j) (A^{kt} B): with t around the root of the length both
     factors are short, and one matmul for each feature makes the kernel of them.
     """
-    t = 1
-    while t * t < length:
-        t *= 2
-    rows = iterate(system.a.apply_left, c, t)
-    columns = iterate(system.a.power(t).apply, system.b, -(-length // t))
-    taps = einsum("t...dn,kdn->...dkt", rows, columns)
+    rounds = ((length - 1).bit_length() + 1) // 2
+    t = 1 << rounds
+    powers = Powers(system.a)
+    rows = powers.rows(jnp.moveaxis(c, -2, 0), t)
+    columns = Powers(_transition(powers, t)).columns(system.b, -(-length // t))
+    taps = einsum("dt...n,dkn->...dkt", rows, columns)
     return taps.reshape(*taps.shape[:-2], -1)[..., :length]

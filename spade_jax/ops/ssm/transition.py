@@ -6,7 +6,7 @@ pairs. Every form offers A x, c A and A^k.
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,21 +38,12 @@ def _multiply(real: jax.Array, imag: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.concatenate([real * x_real - imag * x_imag, real * x_imag + imag * x_real], axis=-1)
 
 
-def iterate(step: Callable[[Any], Any], start: Any, count: int) -> Any:
-    """start, step(start), step(step(start)), …, so many of them along a new first axis."""
-    return jax.lax.scan(lambda x, _: (step(x), x), start, None, length=count)[1]
-
-
 def multiplication(z: jax.Array) -> jax.Array:
     """The real [..., n, n] matrix that multiplies a real state by the complex diagonal z."""
     eye = jnp.eye(z.shape[-1], dtype=z.real.dtype)
     eye = like(eye, z[..., None])
     real, imag = z.real[..., None] * eye, z.imag[..., None] * eye
     return jnp.block([[real, -imag], [imag, real]])
-
-
-# The highest power of a diagonal minus rank one that is summed up rather than squared.
-_LONGEST_SUM = 128
 
 
 def matmul(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -92,27 +83,40 @@ class Diagonal(NamedTuple):
         """A^k."""
         return Diagonal(_power(self.z, k, jnp.multiply))
 
+    def dense(self) -> "Diagonal":
+        """Itself: a diagonal is cheaper than a matrix."""
+        return self
+
 
 class Dense(NamedTuple):
-    """A dense A, [d, n, n] real, stored as A^T: states are rows, and x A^T is a plain matmul."""
+    """A dense A, stored by how it differs from I: change [d, n, n] real is (A - I)^T.
 
-    transposed: jax.Array
+    Slow poles lie next to 1, and float32 keeps of A itself too little of how close: powers by
+    squaring would lose that (`discrete._expm1`). Transposed, because states are rows, and x A^T is
+    a plain matmul.
+    """
+
+    change: jax.Array
 
     def apply(self, x: jax.Array) -> jax.Array:
         """A x."""
-        return einsum("...dj,dji->...di", x, self.transposed)
+        return x + einsum("...dj,dji->...di", x, self.change)
 
     def apply_left(self, c: jax.Array) -> jax.Array:
         """c A."""
-        return self.transpose().apply(c)
+        return c + einsum("...di,dji->...dj", c, self.change)
 
     def transpose(self) -> "Dense":
         """A^T."""
-        return Dense(jnp.swapaxes(self.transposed, 1, 2))
+        return Dense(jnp.swapaxes(self.change, 1, 2))
 
     def power(self, k: int) -> "Dense":
-        """A^k."""
-        return Dense(_power(self.transposed, k, matmul))
+        """A^k: I + f times I + g is I + (f + g + f g)."""
+        return Dense(_power(self.change, k, lambda f, g: f + g + matmul(f, g)))
+
+    def dense(self) -> "Dense":
+        """Itself."""
+        return self
 
 
 class DiagonalMinusRankOne(NamedTuple):
@@ -136,25 +140,13 @@ class DiagonalMinusRankOne(NamedTuple):
         return Diagonal(self.z).apply_left(c) - along * like(self.row, c)
 
     def power(self, k: int) -> Dense:
-        """A^k = D^k - sum_{j < k} (D^{k-1-j} column) (row^T A^j), D = diag(z): dense.
+        """A^k, k >= 1."""
+        return self.dense().power(k)
 
-        (A^k - D^k telescopes.) One matmul, where squaring would take log2(k) of that size; beyond
-        the powers of a block squaring takes over.
-        """
-        if k > _LONGEST_SUM:
-            odd = self.power(1).transposed if k % 2 else None
-            half = self.power(k // 2).transposed
-            squared = matmul(half, half)
-            return Dense(squared if odd is None else matmul(squared, odd))
-        diagonal = Diagonal(self.z)
-
-        columns, rows = iterate(
-            lambda pair: (diagonal.apply(pair[0]), self.apply_left(pair[1])),
-            (self.column, self.row),
-            k,
-        )
-        rank_k = einsum("kdj,kdi->dji", rows, columns[::-1])
-        return Dense(multiplication(diagonal.power(k).z.conj()) - rank_k)
+    def dense(self) -> Dense:
+        """A as a dense matrix."""
+        change = multiplication((self.z - 1).conj())
+        return Dense(change - self.row[:, :, None] * self.column[:, None, :])
 
 
 Transition = Diagonal | Dense | DiagonalMinusRankOne

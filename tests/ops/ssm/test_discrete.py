@@ -159,7 +159,10 @@ def test_transitions_are_their_dense_matrices():
 
     for transition, dense in (
         (Diagonal(z), diagonal_matrix),
-        (Dense(jnp.swapaxes(rank_one - diagonal_matrix, 1, 2)), rank_one - diagonal_matrix),
+        (
+            Dense(jnp.swapaxes(rank_one - diagonal_matrix, 1, 2) - np.eye(n)[None]),
+            rank_one - diagonal_matrix,
+        ),
         (DiagonalMinusRankOne(z, column, row), diagonal_matrix - rank_one),
     ):
         applied, applied_left, powers = compute(jax.tree.map(jnp.asarray, transition), x, c)

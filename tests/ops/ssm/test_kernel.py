@@ -6,11 +6,18 @@ from definition import dense_system, kernel_by_definition, random_parameters
 from golden_data import OUTPUT_TOLERANCE, Golden, as_complex, output_error
 from stored import diagonal, dplr
 
+from spade_jax.ops.ssm import kernel as kernel_module
 from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout
 from spade_jax.ops.ssm.kernel import block_operators, delayed_readout, kernel
-from spade_jax.ops.ssm.transition import einsum, real_state
+from spade_jax.ops.ssm.transition import complex_state, einsum, real_state
 
 NPLR = ["s4_kernel_nplr_h4_n16", "s4_kernel_nplr_h6_n32_c2_ssm2"]
+
+
+def full_state(x):
+    """Real states [..., n] as complex ones: [stored half; conjugates]."""
+    half = np.asarray(complex_state(x))
+    return np.concatenate([half, half.conj()], axis=-1)
 
 
 @pytest.mark.parametrize("name", NPLR)
@@ -22,8 +29,9 @@ def test_dplr_kernels_are_those_of_the_authors(name):
     def compute(params, state):
         system, c = dplr(params)
         discrete = discretize(system, "bilinear")
-        read = block_operators(discrete, c, max(lengths)).read
-        response = einsum("lcdn,bdn->bcdl", read, state)
+        read = block_operators(discrete, c[None], max(lengths), 1, (1,)).read
+        response = einsum("dnk,bdn->dbk", read[:, 0], state)
+        response = jnp.moveaxis(response.reshape(*response.shape[:2], len(c), -1), 0, 2)
         return {length: kernel(discrete, c, length) for length in lengths}, response
 
     kernels, response = compute(golden.group("param/"), real_state(golden["in/state"]))
@@ -90,22 +98,32 @@ def test_diagonal_kernels_are_those_of_the_authors(name, method):
 @pytest.mark.parametrize("structure", ["dplr", "diagonal"])
 @pytest.mark.parametrize("method", ["bilinear", "zoh"])
 @pytest.mark.usefixtures("x64")
-def test_kernel_and_block_operators_are_their_definition(structure, method):
-    parameters = random_parameters(4, 6, 2, 3, structure == "dplr", seed=0)
-    lengths, t = (1, 16, 50), 7
+def test_kernel_and_block_operators_are_their_definition(monkeypatch, structure, method):
+    monkeypatch.setattr(kernel_module, "_PART", 4)  # so that a block of 8 is in parts
+    parameters = random_parameters(4, 6, 2, 4, structure == "dplr", seed=0)
+    lengths = (1, 16, 50)
     random = np.random.default_rng(0)
-    u, state = random.normal(size=(4, t)), random.normal(size=(4, 6))
+    # Of a block, from what its tokens and the states that enter it from either side are.
+    blocks = {t: random.normal(size=(4, t)) for t in (1, 7, 8)}
+    states = random.normal(size=(2, 4, 6))
 
     @jax.jit
-    def compute(parameters):
+    def compute(parameters, states):
         discrete = discretize(StateSpace(*parameters[:4]), method)
         c = readout(parameters.c)
         kernels = [kernel(discrete, c, length) for length in lengths]
-        blocks = block_operators(discrete, c, t)
-        written = einsum("tdn,dt->dn", blocks.write, u) + blocks.transition.apply(state)
-        return kernels, blocks.taps, einsum("tcdn,dn->cdt", blocks.read, state), written
+        results = {}
+        for t, u in blocks.items():
+            operators = block_operators(discrete, c.reshape(2, 2, *c.shape[1:]), t, 4, (1, -1))
+            y = einsum("dj,djk->dk", u, operators.matrices)
+            y = y + einsum("sdn,dsnk->dk", states, operators.read)
+            left = einsum("dj,dsjn->sdn", u, operators.write)
+            left = left + operators.transitions[0].apply(states)
+            powers = [a.apply(states) for a in operators.transitions]
+            results[t] = y.reshape(4, 2, t), left, powers
+        return kernels, results
 
-    kernels, taps, read, written = compute(parameters)
+    kernels, results = compute(parameters, states)
     expected, dense = jax.jit(
         lambda parameters: (
             kernel_by_definition(parameters, method, max(lengths)),
@@ -115,17 +133,25 @@ def test_kernel_and_block_operators_are_their_definition(structure, method):
     for length, values in zip(lengths, kernels):
         assert values.dtype == np.float64
         np.testing.assert_allclose(values, expected[..., :length], atol=1e-12)
-    np.testing.assert_allclose(jnp.moveaxis(taps, 0, -1), expected[..., :t], atol=1e-12)
 
     a, b, c = map(np.asarray, dense)
-    x = state[:, :3] + 1j * state[:, 3:]
-    x = np.concatenate([x, x.conj()], axis=-1)
-    undisturbed = x
-    for i in range(t):
-        undisturbed = np.einsum("dij,dj->di", a, undisturbed)
-        row = np.einsum("cdn,dn->cd", c, undisturbed).real
-        np.testing.assert_allclose(read[..., i], row, atol=1e-12)
-        x = np.einsum("dij,dj->di", a, x) + b * u[:, i, None]
-    np.testing.assert_allclose(
-        written, np.concatenate([x.real, x.imag], axis=-1)[:, [0, 1, 2, 6, 7, 8]], atol=1e-12
-    )
+    full = full_state(states)
+    for t, u in blocks.items():
+        y, expected_left = np.zeros((4, 2, t)), []
+        for s, order in enumerate((range(t), reversed(range(t)))):
+            x = full[s]
+            for i in order:
+                after = np.einsum("dij,dj->di", a, x) + b * u[:, i, None]
+                seen = after if s == 0 else x
+                y[:, :, i] += np.einsum("cdn,dn->dc", c[2 * s : 2 * s + 2], seen).real
+                x = after
+            expected_left.append(x)
+        found_y, left, powers = results[t]
+        np.testing.assert_allclose(found_y, y, atol=1e-12)
+        np.testing.assert_allclose(full_state(left), expected_left, atol=1e-12)
+        assert len(powers) == 3
+        for k, powered in enumerate(powers):
+            x = full
+            for _ in range(t * 2**k):
+                x = np.einsum("dij,sdj->sdi", a, x)
+            np.testing.assert_allclose(full_state(powered), x, atol=1e-12)
