@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pretrain.compile import main
-from spade_jax.aot.estimate import BUNDLES, DECLARED, ESTIMATE, Work
+from spade_jax.aot.estimate import BUNDLES, DECLARED, ESTIMATE, ONE_ROUND, Work
 from spade_jax.aot.picture import draw_time
 from spade_jax.aot.step_time import summarise
 
@@ -23,6 +23,7 @@ PARTS = [
     part("norms", "backward", 300),
     part("attention", "backward", 1000, BUNDLES),
     part("own", "", 50, DECLARED),
+    part("loop", "", 0, ONE_ROUND, times=2),
     part("lost", "", None, DECLARED, times=3),
 ]
 OVER = {("all-reduce", ("fsdp",)): 0.5}
@@ -36,11 +37,12 @@ def time():
 def test_sums(time):
     assert time.computations == pytest.approx(1.55)
     assert (time.by_bundles, time.declared) == (1.0, 0.05)
-    assert time.not_counted == {"lost.1": 3}
+    assert (time.one_round, time.not_counted) == ({"loop.1": 2}, {"lost.1": 3})
     assert [(p.name, p.seconds) for p in time.places] == [
         ("attention", 1.0),
         ("norms", 0.5),
         ("own", 0.05),
+        ("loop", 0.0),
         ("lost", 0.0),
     ]
     assert time.places[1].phases == {"forward": 0.2, "recomputed": 0, "backward": 0.3, "": 0}
@@ -123,7 +125,7 @@ def test_a_step_for_tpus(tmp_path, on_eight_devices):
     assert time["milliseconds"] == pytest.approx(
         [time["computations"], time["computations"] + waiting]
     )
-    assert (time["by_bundles"], time["not_counted"]) == (0, {})
+    assert (time["by_bundles"], time["one_round"], time["not_counted"]) == (0, {}, {})
 
 
 @pytest.mark.slow
@@ -138,14 +140,21 @@ def test_quickly_there_is_no_time(tmp_path, on_eight_devices):
 def test_kernels_by_their_bundles(on_eight_devices):
     pytest.importorskip("libtpu")
     time = on_eight_devices(Path(__file__).with_name("tpu_kernel_times.py"))
-    assert time["kernels"] == 2
-    assert {place: times for place, times, _ in time["calls"]} == {"short": 3, "long": 1}
+    assert time["kernels"] == 5
+    grown = ("growing rounds", "7 rounds", "8 rounds")
+    calls = {"short": 3, "long": 1} | dict.fromkeys(grown, 1)
+    assert {place: times for place, times, _ in time["calls"]} == calls
     cycles = {place: cycles for place, _, cycles in time["calls"]}
     # One kernel in a loop, and once over four times as many rows.
     assert 3 < cycles["long"] / cycles["short"] < 4.2
-    assert time["by_bundles"] == pytest.approx((cycles["long"] + 3 * cycles["short"]) / 1.5e9)
+    counted = sum(times * cycles[place] for place, times in calls.items())
+    assert time["by_bundles"] == pytest.approx(counted / 1.5e9)
+    # Block i of sixteen takes i rounds: 7.5 in the mean.
+    less, more = cycles["7 rounds"], cycles["8 rounds"]
+    assert less < more
+    assert cycles["growing rounds"] == pytest.approx((less + more) / 2, rel=0.03)
     # All of x and of the output go through memory, at 819 GB/s at most.
     assert cycles["long"] / 1.5e9 > 2 * 4 * 4096 * 128 * 4 / 819e9
     assert {"short", "sum", "long"} <= {place["name"] for place in time["places"]}
     assert time["computations"] > time["by_bundles"]
-    assert time["not_counted"] == {}
+    assert (time["one_round"], time["not_counted"]) == ({}, {})

@@ -37,6 +37,19 @@ def squared(x, block):
     )(x, x)
 
 
+def growing(x, rounds):
+    """x [4096, 128], sixteen blocks: each put through so many exponentials."""
+
+    def kernel(rows, out):
+        count = pl.program_id(0) if rounds is None else rounds
+        out[...] = jax.lax.fori_loop(0, count, lambda _, y: jnp.exp(jnp.sin(y)), rows[...])
+
+    block = pl.BlockSpec((256, 128), lambda i: (i, 0))
+    return pl.pallas_call(
+        kernel, grid=(16,), in_specs=[block], out_specs=block, out_shape=jax.typeof(x)
+    )(x)
+
+
 def _first(i):
     return 0, 0
 
@@ -44,7 +57,8 @@ def _first(i):
 def program(x, wide):
     with place("short"):  # One kernel, run three times.
         x, _ = jax.lax.scan(lambda x, _: (squared(x, 256), None), x, length=3)
-    return place("sum")(jnp.cumsum)(x, axis=0), place("long")(squared)(wide, 256)
+    grown = [place(f"{rounds or 'growing'} rounds")(growing)(x, rounds) for rounds in (None, 7, 8)]
+    return place("sum")(jnp.cumsum)(x, axis=0), place("long")(squared)(wide, 256), grown
 
 
 mesh = Mesh(np.array(devices(topology)[:1]), ("chip",))
