@@ -19,7 +19,7 @@ _PLACES = 10
 def why_no_time(topology: Topology, quick: bool) -> str | None:
     """Why no time can be estimated; None where it can."""
     if topology.chip is None:
-        return "only TPUs' compiler estimates it"
+        return "only TPUs have one"
     return "--quick falsifies it" if quick else None
 
 
@@ -155,7 +155,7 @@ def _needs(
             table.add_row(f"{kind} over {' + '.join(axes)}", f"{number:,}", format_bytes(size))
         table.add_section()
         if (reason := why_no_time(topology, options.quick)) is not None:
-            table.add_row("time", "", f"not estimated: {reason}")
+            table.add_row("time", "", f"no estimate: {reason}")
     if report.time is not None:
         least, most = report.time.bounds
         table.add_row("computations", "", f"{1e3 * report.time.computations:,.1f} ms")
