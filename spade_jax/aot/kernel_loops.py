@@ -7,6 +7,7 @@ constants. So these are put, for counting alone, in place of what the kernel com
 import base64
 import io
 import json
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -74,10 +75,12 @@ def with_mean_rounds(settings: str, rounding: Callable[[float], int]) -> tuple[s
 
 def _settle(ir: Any, function: Any, rounding: Callable[[float], int]) -> tuple[bool, bool]:
     """Whether any loop of a function was changed, and whether all are known then."""
-    if "iteration_bounds" not in function.attributes:
-        return False, True  # Of which block is read: no loop.
-    grid = [int(size) for size in ir.DenseI64ArrayAttr(function.attributes["iteration_bounds"])]
-    places = np.indices(grid, dtype=np.int64).reshape(len(grid), -1)
+    grid: list[int] = []
+    if "iteration_bounds" in function.attributes:
+        sizes = ir.DenseI64ArrayAttr(function.attributes["iteration_bounds"])
+        # Negative ones are known at run time alone: then no place is.
+        grid = list(sizes) if min(sizes, default=0) > 0 else []
+    places = np.indices(grid, dtype=np.int64).reshape(len(grid), math.prod(grid))
     entry = function.regions[0].blocks[0]
     changed, known = False, True
     for loop in [op for op in _all(entry) if _kind(op) in ("scf.for", "scf.while")]:

@@ -9,25 +9,24 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax.experimental import pallas as pl
-from jax.experimental.mosaic.dialects import tpu
-from jaxlib.mlir import ir
 
 from spade_jax.aot.kernel_loops import with_mean_rounds
 
+tpu = pytest.importorskip("jax.experimental.mosaic.dialects").tpu
+ir = pytest.importorskip("jaxlib.mlir.ir")
 
-def settings(rounds):
+
+def settings(rounds, grid=(2, 4)):
     """Of a kernel that doubles its block so often: as many times as `rounds` says of the place in
-    a grid of 2 x 4, and of what the kernel reads."""
+    the grid, and of what the kernel reads."""
 
     def kernel(x, y):
-        count = rounds(pl.program_id(0), pl.program_id(1), x)
+        count = rounds(*(pl.program_id(axis) for axis in range(len(grid))), x)
         y[...] = jax.lax.fori_loop(0, count, lambda _, y: y * 2.0, x[...])
 
     def program(x):
-        block = pl.BlockSpec((8, 128), lambda i, j: (i, j))
-        return pl.pallas_call(kernel, grid=(2, 4), in_specs=[block], out_specs=block, out_shape=x)(
-            x
-        )
+        block = pl.BlockSpec((8, 128), lambda i, j: (i, j)) if grid else pl.BlockSpec()
+        return pl.pallas_call(kernel, grid=grid, in_specs=[block], out_specs=block, out_shape=x)(x)
 
     x = jnp.ones((16, 512))
     text = jax.jit(program).trace(x).lower(lowering_platforms=("tpu",)).as_text()
@@ -74,6 +73,8 @@ def test_rounds_are_their_mean_over_the_grid(rounds, mean):
 def test_what_depends_on_data_is_not_known():
     given = settings(lambda i, j, x: x[0, 0].astype(jnp.int32) + j)
     assert with_mean_rounds(given, math.floor) == (given, False)
+    without_grid = settings(lambda x: x[0, 0].astype(jnp.int32), grid=())
+    assert with_mean_rounds(without_grid, math.floor) == (without_grid, False)
 
 
 def test_constant_rounds_stay():
