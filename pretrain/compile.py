@@ -117,7 +117,7 @@ def _check(options: argparse.Namespace, topology: Topology) -> None:
             reason is None,
             "--picture",
             picture,
-            f"must go with TPUs and without --quick: it draws times, and {reason}",
+            f"must go with TPUs and without --quick: it draws an estimate, and {reason}",
         )
         check_output(options.picture, "--picture")
 

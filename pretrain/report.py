@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from pretrain.config import PretrainConfig
@@ -18,7 +19,7 @@ _PLACES = 10
 def why_no_time(topology: Topology, quick: bool) -> str | None:
     """Why no time can be estimated; None where it can."""
     if topology.chip is None:
-        return "only TPUs' compiler estimates it"
+        return "only TPUs have one"
     return "--quick falsifies it" if quick else None
 
 
@@ -64,6 +65,7 @@ def _time_as_json(time: "StepTime") -> dict[str, Any]:
         "peak_share": time.peak_shares,
         "computations": 1e3 * time.computations,
         "by_bundles": 1e3 * time.by_bundles,
+        "one_round": dict(time.one_round),
         "declared": 1e3 * time.declared,
         "not_counted": dict(time.not_counted),
         "places": [
@@ -153,7 +155,7 @@ def _needs(
             table.add_row(f"{kind} over {' + '.join(axes)}", f"{number:,}", format_bytes(size))
         table.add_section()
         if (reason := why_no_time(topology, options.quick)) is not None:
-            table.add_row("time", "", f"not estimated: {reason}")
+            table.add_row("time", "", f"no estimate: {reason}")
     if report.time is not None:
         least, most = report.time.bounds
         table.add_row("computations", "", f"{1e3 * report.time.computations:,.1f} ms")
@@ -204,9 +206,17 @@ def _remarks(time: "StepTime") -> list[str]:
             f"of these {1e3 * time.by_bundles:,.2f} ms by scheduled bundles: kernels, on a scale "
             "1.3 to 1.7 times shorter than the rest"
         )
+    if time.one_round:
+        sentences.append(
+            "too little, with one round of loops whose number of rounds is not known: "
+            + _with_times(time.one_round)
+        )
     if time.declared:
         sentences.append(f"of these {1e3 * time.declared:,.2f} ms as kernels say of themselves")
     if time.not_counted:
-        which = ", ".join(f"{name} x {times}" for name, times in time.not_counted.items())
-        sentences.append(f"unknown, and not counted: {which}")
+        sentences.append(f"unknown, and not counted: {_with_times(time.not_counted)}")
     return sentences
+
+
+def _with_times(names: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} x {times}" for name, times in names.items())

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from spade_jax.aot.hlo import KINDS
 from spade_jax.aot.hlo_program import Program
 from spade_jax.aot.hlo_text import Instruction, Shape
-from spade_jax.aot.kernels import Kernel, kernel_of
+from spade_jax.aot.kernels import Bundles, Kernel, kernel_of
 from spade_jax.places import place_of
 
 # Of what the program says where it is from, but no place; and of what it does not.
@@ -27,7 +27,7 @@ UNKNOWN = "not attributed"
 # forward nor backward, as the optimiser is.
 PHASES = ("forward", "recomputed", "backward", "")
 # Where a number of cycles is from.
-ESTIMATE, BUNDLES, DECLARED = "estimate", "bundles", "declared"
+ESTIMATE, BUNDLES, ONE_ROUND, DECLARED = "estimate", "bundles", "one round", "declared"
 # What hands values on and computes nothing.
 _PASSES = (
     "tuple",
@@ -50,6 +50,7 @@ class Work:
       times: how often it runs.
       cycles: of one time; None where nothing says.
       source: of `cycles`: ESTIMATE is the compiler's, BUNDLES counts a kernel's scheduled code,
+        and so does ONE_ROUND, with one round only of loops whose number of rounds is not known;
         DECLARED is the estimate that a kernel brings along.
       place: in the model, or ELSEWHERE or UNKNOWN.
       phase: of PHASES.
@@ -79,17 +80,17 @@ def kernels(program: Program) -> set[Kernel]:
     return {kernel for kernel in found if kernel is not None}
 
 
-def work(program: Program, bundles: Mapping[Kernel, int]) -> list[Work]:
+def work(program: Program, bundles: Mapping[Kernel, Bundles]) -> list[Work]:
     """All that takes time, or may, in a run of a program but its collectives.
 
     Args:
-      bundles: cycles of kernels by their scheduled code, where they are known.
+      bundles: of kernels by their scheduled code, where they are known.
     """
     return _Walk(program, bundles).of(program.entry, 1, "")
 
 
 class _Walk:
-    def __init__(self, program: Program, bundles: Mapping[Kernel, int]):
+    def __init__(self, program: Program, bundles: Mapping[Kernel, Bundles]):
         self.program, self.bundles = program, bundles
         self.users: dict[str, dict[str, list[Instruction]]] = {}
 
@@ -139,7 +140,8 @@ class _Walk:
             cycles = instruction.estimated_cycles
             return cycles, "" if cycles is None else ESTIMATE
         if kernel in self.bundles:
-            return self.bundles[kernel], BUNDLES
+            bundles = self.bundles[kernel]
+            return bundles.cycles, BUNDLES if bundles.all_rounds else ONE_ROUND
         return instruction.estimated_cycles, DECLARED
 
     def _origin(

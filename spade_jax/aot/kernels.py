@@ -9,6 +9,7 @@ compiled by itself, in a process of its own: `python -m spade_jax.aot.kernels`.
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import re
 import subprocess
@@ -16,8 +17,10 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from spade_jax.aot.hlo_text import Instruction, Shape
+from spade_jax.aot.kernel_loops import with_mean_rounds
 from spade_jax.aot.topology import Topology, devices, parse_topology, set_environment
 
 _TARGET = "tpu_custom_call"
@@ -57,11 +60,38 @@ def kernel_of(instruction: Instruction, beside: Mapping[str, Instruction]) -> Ke
     )
 
 
-def count_bundles(kernels: Iterable[Kernel], topology: Topology) -> dict[Kernel, int]:
-    """Cycles of one run of each kernel by its scheduled code; without those of which the compiler
-    says nothing."""
-    found = {kernel: _profile(kernel, topology) for kernel in kernels}
-    return {kernel: cycles for kernel, cycles in found.items() if cycles is not None}
+class Bundles(NamedTuple):
+    """What a kernel takes by its scheduled code.
+
+    Attributes:
+      cycles: of one run.
+      all_rounds: whether its loops are counted as often as they run; of those whose rounds are not
+        known only one is.
+    """
+
+    cycles: int
+    all_rounds: bool
+
+
+def count_bundles(kernels: Iterable[Kernel], topology: Topology) -> dict[Kernel, Bundles]:
+    """Of each kernel, without those of which the compiler says nothing."""
+    found = {kernel: _count(kernel, topology) for kernel in kernels}
+    return {kernel: bundles for kernel, bundles in found.items() if bundles is not None}
+
+
+def _count(kernel: Kernel, topology: Topology) -> Bundles | None:
+    """Between loops of the mean of their rounds rounded down, and up."""
+    few, known = with_mean_rounds(kernel.settings, math.floor)
+    many, _ = with_mean_rounds(kernel.settings, math.ceil)
+    cycles = [
+        _profile(dataclasses.replace(kernel, settings=settings), topology)
+        for settings in dict.fromkeys((few, many))
+    ]
+    counted = [one for one in cycles if one is not None]
+    if len(counted) == len(cycles):
+        return Bundles(round(sum(counted) / len(counted)), known)
+    as_it_is = None if few == kernel.settings else _profile(kernel, topology)
+    return None if as_it_is is None else Bundles(as_it_is, all_rounds=False)
 
 
 def _profile(kernel: Kernel, topology: Topology) -> int | None:

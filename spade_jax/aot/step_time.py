@@ -29,6 +29,8 @@ class StepTime:
     Attributes:
       computations: the sum of the compiler's estimates, and of kernels' scheduled bundles.
       by_bundles: how much of it is counted by scheduled bundles.
+      one_round: kernels with loops of which one round is counted, for how many there are is not
+        known, each as often as it runs.
       declared: how much of it is what kernels say of themselves, for want of anything better.
       not_counted: kernels of which nothing is known, each as often as it runs.
       places: what `computations` consists of, the most first.
@@ -39,6 +41,7 @@ class StepTime:
 
     computations: float
     by_bundles: float
+    one_round: Mapping[str, int]
     declared: float
     not_counted: Mapping[str, int]
     places: tuple[PlaceTime, ...]
@@ -96,10 +99,13 @@ def summarise(
     """`StepTime` of the parts of a step, at a clock in Hz."""
     phases: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     sources: collections.Counter[str] = collections.Counter()
+    one_round: collections.Counter[str] = collections.Counter()
     not_counted: collections.Counter[str] = collections.Counter()
     for part in parts:
         phases[part.place][part.phase] += part.all_cycles
         sources[part.source] += part.all_cycles
+        if part.source == estimate.ONE_ROUND:
+            one_round[part.name] += part.times
         if part.cycles is None:
             not_counted[part.name] += part.times
     places = [
@@ -112,7 +118,8 @@ def summarise(
     ]
     return StepTime(
         computations=sources.total() / clock,
-        by_bundles=sources[estimate.BUNDLES] / clock,
+        by_bundles=(sources[estimate.BUNDLES] + sources[estimate.ONE_ROUND]) / clock,
+        one_round=dict(one_round),
         declared=sources[estimate.DECLARED] / clock,
         not_counted=dict(not_counted),
         places=tuple(sorted(places, key=lambda place: -place.seconds)),

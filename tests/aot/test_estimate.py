@@ -6,7 +6,7 @@ import pytest
 
 from spade_jax.aot import estimate
 from spade_jax.aot.hlo_program import Program
-from spade_jax.aot.kernels import Kernel, kernel_of, read_profile
+from spade_jax.aot.kernels import Bundles, Kernel, kernel_of, read_profile
 
 NEVER = 2**63 - 1
 
@@ -146,8 +146,9 @@ def test_kernels_are_counted_by_bundles_or_as_they_say_or_not_at_all(declared):
     array = ("bf16", (64, 128))
     assert (kernel.operands, kernel.results) == ((array, array), (("f32", (64, 128)),))
     assert json.loads(kernel.settings)["custom_call_config"]["body"] == "TUzv+/="
-    (counted,) = estimate.work(program, {kernel: 300})
-    assert (counted.cycles, counted.source) == (300, estimate.BUNDLES)
+    for known, source in ((True, estimate.BUNDLES), (False, estimate.ONE_ROUND)):
+        (counted,) = estimate.work(program, {kernel: Bundles(300, all_rounds=known)})
+        assert (counted.cycles, counted.source) == (300, source)
     (unknown,) = estimate.work(program, {})
     assert (unknown.cycles, unknown.source) == (declared, estimate.DECLARED)
     assert unknown.place == "window attention"

@@ -15,7 +15,10 @@ import numpy as np  # noqa: E402
 from jax.experimental import pallas as pl  # noqa: E402
 from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
-from spade_jax.aot.compiled import analyse  # noqa: E402
+from spade_jax.aot import estimate  # noqa: E402
+from spade_jax.aot.hlo_program import Program  # noqa: E402
+from spade_jax.aot.kernels import count_bundles  # noqa: E402
+from spade_jax.aot.step_time import summarise  # noqa: E402
 from spade_jax.places import place  # noqa: E402
 
 
@@ -34,14 +37,28 @@ def squared(x, block):
     )(x, x)
 
 
+def growing(x, rounds):
+    """x [4096, 128], sixteen blocks: each put through so many exponentials."""
+
+    def kernel(rows, out):
+        count = pl.program_id(0) if rounds is None else rounds
+        out[...] = jax.lax.fori_loop(0, count, lambda _, y: jnp.exp(jnp.sin(y)), rows[...])
+
+    block = pl.BlockSpec((256, 128), lambda i: (i, 0))
+    return pl.pallas_call(
+        kernel, grid=(16,), in_specs=[block], out_specs=block, out_shape=jax.typeof(x)
+    )(x)
+
+
 def _first(i):
     return 0, 0
 
 
 def program(x, wide):
-    for _ in range(2):  # One kernel, run twice.
-        x = place("short")(squared)(x, 256)
-    return place("sum")(jnp.cumsum)(x, axis=0), place("long")(squared)(wide, 256)
+    with place("short"):  # One kernel, run three times.
+        x, _ = jax.lax.scan(lambda x, _: (squared(x, 256), None), x, length=3)
+    grown = [place(f"{rounds or 'growing'} rounds")(growing)(x, rounds) for rounds in (None, 7, 8)]
+    return place("sum")(jnp.cumsum)(x, axis=0), place("long")(squared)(wide, 256), grown
 
 
 mesh = Mesh(np.array(devices(topology)[:1]), ("chip",))
@@ -49,6 +66,9 @@ where = NamedSharding(mesh, PartitionSpec())
 x, wide = (
     jax.ShapeDtypeStruct((rows, 128), jnp.float32, sharding=where) for rows in (4096, 4 * 4096)
 )
-compiled = jax.jit(program, out_shardings=where).lower(x, wide).compile()
-report = analyse(compiled, mesh, None, 0.0, topology)
-print(json.dumps(dataclasses.asdict(report.time)))
+compiled = Program.of(jax.jit(program, out_shardings=where).lower(x, wide).compile().as_text())
+kernels = estimate.kernels(compiled)
+parts = estimate.work(compiled, count_bundles(kernels, topology))
+time = summarise(parts, topology.chip.clock, {}, None, mesh.devices.flat[0].device_kind)
+calls = [(part.place, part.times, part.cycles) for part in parts if part.source == estimate.BUNDLES]
+print(json.dumps({"kernels": len(kernels), "calls": calls, **dataclasses.asdict(time)}))
