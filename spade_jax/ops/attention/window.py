@@ -4,7 +4,7 @@ from typing import Any
 
 from jax import Array
 
-from spade_jax.ops.attention import window_xla
+from spade_jax.ops.attention import window_tpu, window_xla
 from spade_jax.ops.attention.dropout import check_dropout
 from spade_jax.ops.checks import check
 from spade_jax.ops.dispatch import Operation
@@ -71,3 +71,6 @@ def window_attention(
 
 WINDOW_ATTENTION = Operation("window attention")
 WINDOW_ATTENTION.register("xla", window_xla.attend, platforms=("cpu", "gpu", "tpu"))
+WINDOW_ATTENTION.register(
+    "pallas_tpu", window_tpu.attend, platforms=("tpu",), refuses=window_tpu.refuses
+)
