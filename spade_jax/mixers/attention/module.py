@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.config.model import ModelConfig
 from spade_jax.mixers.attention.config import SelfAttentionConfig, Window
@@ -13,7 +12,6 @@ from spade_jax.mixers.attention.relative_bias import RelativeBias
 from spade_jax.mixers.base import Cache, Context
 from spade_jax.ops.attention.cached import cached_attention, empty_cache
 from spade_jax.ops.attention.full import full_attention
-from spade_jax.ops.attention.softmax import ATTENDED
 from spade_jax.ops.attention.window import window_attention
 
 
@@ -86,7 +84,7 @@ class SelfAttention(Heads):
                 key_segment_ids=context.segment_ids,
                 **settings,
             )
-        return self.merge(checkpoint_name(y, ATTENDED)), None
+        return self.merge(y), None
 
     def init_cache(self, rows: int, length: int, dtype: Any) -> Cache:
         """See `Mixer`."""

@@ -2,7 +2,7 @@
 
 from jax import Array
 
-from spade_jax.ops.attention import full_xla
+from spade_jax.ops.attention import full_tpu, full_xla
 from spade_jax.ops.attention.dropout import check_dropout
 from spade_jax.ops.checks import check
 from spade_jax.ops.dispatch import Operation
@@ -74,3 +74,4 @@ def full_attention(
 
 FULL_ATTENTION = Operation("full attention")
 FULL_ATTENTION.register("xla", full_xla.attend, platforms=("cpu", "gpu", "tpu"))
+FULL_ATTENTION.register("pallas_tpu", full_tpu.attend, platforms=("tpu",), refuses=full_tpu.refuses)

@@ -3,11 +3,18 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.ops.precision import matmul_precision
 
-# The name of what attention gives, by which a rematerialisation policy can keep it.
+# The name by which a rematerialisation policy can keep what attention gives. Each implementation
+# names what its own backward pass, and whoever uses its result, would else have it compute again.
 ATTENDED = "attended"
+
+
+def named(attended: Array, log_sum: Array) -> tuple[Array, Array]:
+    """Both, with the name ATTENDED."""
+    return checkpoint_name(attended, ATTENDED), checkpoint_name(log_sum, ATTENDED)
 
 
 def softmax_attention(

@@ -75,11 +75,11 @@ def from_lanes(array: Array, heads: Heads, count: int, size: int) -> Array:
     return array.reshape(b, length, heads.count, heads.size)[:, :, :count, :size]
 
 
-def filled_up(array: Array, length: int, axis: int, value: Any = 0) -> Array:
-    """The array with `value` behind it up to a length along an axis."""
+def filled_up(array: Array, length: int, axis: int) -> Array:
+    """The array with zeros behind it up to a length along an axis."""
     padding = [(0, 0)] * array.ndim
     padding[axis] = (0, length - array.shape[axis])
-    return jnp.pad(array, padding, constant_values=value)
+    return jnp.pad(array, padding)
 
 
 def refuses_arrays(*arrays: Array) -> str | None:

@@ -9,7 +9,7 @@ from jax.ad_checkpoint import checkpoint_name
 from spade_jax import partition
 from spade_jax.ops.attention import tpu_tiles, window_tpu_kernels
 from spade_jax.ops.attention.softmax import ATTENDED
-from spade_jax.ops.attention.tpu_tiles import BLOCK, HIDDEN, NO_SEGMENT
+from spade_jax.ops.attention.tpu_tiles import BLOCK, HIDDEN
 from spade_jax.ops.attention.window_tpu_kernels import Window
 from spade_jax.ops.dispatch import interprets, runs_elsewhere
 
@@ -97,9 +97,7 @@ def _attend_on_shard(
     """`attend`, of one shard."""
     _, length, count, _ = query_blhk.shape
     heads = tpu_tiles.heads_of(count, query_blhk.shape[-1], value_blhk.shape[-1])
-    q, k, v = (
-        tpu_tiles.to_lanes(array, heads) for array in (query_blhk, key_blhk, value_blhk)
-    )
+    q, k, v = (tpu_tiles.to_lanes(array, heads) for array in (query_blhk, key_blhk, value_blhk))
     segments = segment_ids.astype(jnp.int32)
     first = 0
     if sharded:
@@ -115,7 +113,7 @@ def _attend_on_shard(
     attended = window_tpu_kernels.attend(
         *(tpu_tiles.filled_up(array, spans * span, axis=1) for array in (q, k, v)),
         _vector(bias, count, radius, causal, window),
-        tpu_tiles.filled_up(segments, spans * span, axis=1, value=NO_SEGMENT),
+        tpu_tiles.filled_up(segments, spans * span, axis=1),
         window,
     )
     return tpu_tiles.from_lanes(

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
+from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax import partition
 from spade_jax.ops.attention import full_xla
 from spade_jax.ops.attention.dropout import kept, number_queries
-from spade_jax.ops.attention.softmax import softmax_attention
+from spade_jax.ops.attention.softmax import ATTENDED, softmax_attention
 from spade_jax.ops.toeplitz import toeplitz
 
 # Queries per sequence whose scores are in memory at one time: enough to keep an accelerator busy,
@@ -67,7 +68,8 @@ def attend(
     on_devices = partition.on_each_device(
         on_shard, (axes, axes, axes, axes[:2], (axes[2],), ()), axes
     )
-    return on_devices(query_blhk, key_blhk, value_blhk, segment_ids, bias, dropout_key)
+    attended = on_devices(query_blhk, key_blhk, value_blhk, segment_ids, bias, dropout_key)
+    return checkpoint_name(attended, ATTENDED)
 
 
 def _attend_on_shard(

@@ -1,7 +1,5 @@
 """Window attention by each of its implementations, against the authors and dense attention."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np

@@ -1,0 +1,211 @@
+"""Full attention by TPU kernels: what they take, and how arrays come to them."""
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+from spade_jax.ops.attention import full_sharded, full_tpu_kernels, tpu_tiles
+from spade_jax.ops.attention.full_tpu_kernels import Full
+from spade_jax.ops.attention.tpu_tiles import BLOCK, HIDDEN, Heads
+from spade_jax.ops.dispatch import interprets, runs_elsewhere
+
+# Queries, and keys, of one call of a kernel at most, in bfloat16: what it has in memory grows with
+# them. Those of longer sequences are put together.
+_PIECE = 4096
+
+
+def refuses(
+    query_bqhk: Array,
+    key_bjhk: Array,
+    value_bjhk: Array,
+    query_segment_ids: Array | None,
+    key_segment_ids: Array | None,
+    bias: Array | None,
+    dropout_key: Array | None,
+    *,
+    causal: bool,
+    dropout_rate: float,
+) -> str | None:
+    """Why the kernels cannot take these arguments, or None."""
+    if (reason := runs_elsewhere("tpu")) is not None:
+        return reason
+    if dropout_key is not None:
+        return f"has no dropout (dropout_rate = {dropout_rate})"
+    return tpu_tiles.refuses_arrays(query_bqhk, key_bjhk, value_bjhk)
+
+
+def attend(
+    query_bqhk: Array,
+    key_bjhk: Array,
+    value_bjhk: Array,
+    query_segment_ids: Array | None,
+    key_segment_ids: Array | None,
+    bias: Array | None,
+    dropout_key: Array | None,
+    *,
+    causal: bool,
+    dropout_rate: float,
+) -> Array:
+    """`full.full_attention`, without dropout."""
+    return full_sharded.attend(
+        query_bqhk,
+        key_bjhk,
+        value_bjhk,
+        query_segment_ids,
+        key_segment_ids,
+        bias,
+        dropout_key,
+        causal=causal,
+        dropout_rate=dropout_rate,
+        attend_to=_in_pieces,
+    )
+
+
+def _in_pieces(
+    query_bqhk: Array,
+    key_bjhk: Array,
+    value_bjhk: Array,
+    query_segment_ids: Array | None,
+    key_segment_ids: Array | None,
+    bias: Array | None,
+    dropout_key: Array | None,
+    *,
+    causal: bool,
+    dropout_rate: float,
+    numbers_bqh: Array,
+    first_key: Array | int,
+) -> tuple[Array, Array]:
+    """`full_sharded.AttendTo`, of pieces of the queries and of the keys."""
+    key_bjhk, value_bjhk = (a.astype(query_bqhk.dtype) for a in (key_bjhk, value_bjhk))
+    query_segments, key_segments = _segments(
+        query_segment_ids, key_segment_ids, query_bqhk.shape[:2], key_bjhk.shape[:2]
+    )
+    longest = _PIECE * 2 // query_bqhk.dtype.itemsize
+    found = []
+    for queries in _pieces(query_bqhk.shape[1], longest):
+        parts = []
+        for keys in _pieces(key_bjhk.shape[1], longest):
+            if causal and isinstance(first_key, int) and first_key + keys.start >= queries.stop:
+                continue  # All of them are behind the queries.
+            parts.append(
+                _attend_to_piece(
+                    query_bqhk[:, queries],
+                    key_bjhk[:, keys],
+                    value_bjhk[:, keys],
+                    query_segments[:, queries],
+                    key_segments[:, keys],
+                    bias,
+                    causal=causal,
+                    distance=first_key + keys.start - queries.start,
+                )
+            )
+        found.append(_put_together(parts))
+    attended, log_sum = zip(*found)
+    return jnp.concatenate(attended, axis=1), jnp.concatenate(log_sum, axis=1)
+
+
+def _segments(
+    query_segment_ids: Array | None,
+    key_segment_ids: Array | None,
+    queries: tuple[int, ...],
+    keys: tuple[int, ...],
+) -> tuple[Array, Array]:
+    """Both int32, of the shapes; a query sees the keys of its own number that are not 0."""
+    if key_segment_ids is None:
+        return jnp.ones(queries, jnp.int32), jnp.ones(keys, jnp.int32)
+    if query_segment_ids is None:
+        return jnp.ones(queries, jnp.int32), (key_segment_ids != 0).astype(jnp.int32)
+    return query_segment_ids.astype(jnp.int32), key_segment_ids.astype(jnp.int32)
+
+
+def _pieces(length: int, longest: int) -> list[slice]:
+    """Equal pieces, whole multiples of a block but for the last."""
+    count = -(-length // longest)
+    size = -(-length // (count * BLOCK)) * BLOCK
+    return [slice(at, min(at + size, length)) for at in range(0, length, size)]
+
+
+def _attend_to_piece(
+    query_bqhk: Array,
+    key_bjhk: Array,
+    value_bjhk: Array,
+    query_segments: Array,
+    key_segments: Array,
+    bias: Array | None,
+    *,
+    causal: bool,
+    distance: Array | int,
+) -> tuple[Array, Array]:
+    """One call of the kernels: [b, q, h, k] and [b, q, h]. The first key lies `distance` places
+    behind the first query."""
+    (_, queries, count, _), keys = query_bqhk.shape, key_bjhk.shape[1]
+    heads = tpu_tiles.heads_of(count, query_bqhk.shape[-1], value_bjhk.shape[-1])
+    chunk = _chunk(keys)
+    n, m = -(-queries // BLOCK) * BLOCK, -(-keys // chunk) * chunk
+    full = Full(
+        heads,
+        chunk,
+        tiled=causal or bias is not None,
+        biased=bias is not None,
+        causal=causal,
+        interpret=interprets(),
+    )
+    attended, log_sum = full_tpu_kernels.attend(
+        *(
+            tpu_tiles.filled_up(tpu_tiles.to_lanes(array, heads), length, axis=1)
+            for array, length in ((query_bqhk, n), (key_bjhk, m), (value_bjhk, m))
+        ),
+        _vector(bias, count, heads, n, m, distance, causal) if full.tiled else None,
+        tpu_tiles.filled_up(query_segments, n, axis=1),
+        tpu_tiles.filled_up(key_segments, m, axis=1),
+        jnp.asarray(distance, jnp.int32)[None],
+        full,
+    )
+    log_sum_bhq = lax.collapse(log_sum, 1, 3)[:, :count, :queries]
+    return (
+        tpu_tiles.from_lanes(attended[:, :queries], heads, count, value_bjhk.shape[-1]),
+        log_sum_bhq.swapaxes(1, 2),
+    )
+
+
+def _chunk(keys: int) -> int:
+    """Keys at a time."""
+    return 128 if keys <= 128 else 256
+
+
+def _vector(
+    bias: Array | None,
+    count: int,
+    heads: Heads,
+    n: int,
+    m: int,
+    distance: Array | int,
+    causal: bool,
+) -> Array:
+    """What queries add to the scores of keys, as `full_tpu_kernels.attend` takes it: the bias
+    [h, 2j - 1], and HIDDEN for keys behind the query if `causal`."""
+    # From the last query to the first key, up to from the first query to the last key.
+    between = n + m - 1
+    if bias is None:
+        vector = jnp.zeros((heads.count, between), jnp.float32)
+    else:
+        bias = tpu_tiles.filled_up(bias.astype(jnp.float32), heads.count, axis=0)
+        zero = (bias.shape[1] - 1) // 2
+        bias = jnp.pad(bias, ((0, 0), (n, m)))
+        vector = lax.dynamic_slice_in_dim(bias, zero + distance + 1, between, axis=1)
+    if causal:
+        relative = distance + jnp.arange(1 - n, m, dtype=jnp.int32)
+        vector = jnp.where((relative <= 0)[None], vector, HIDDEN)
+    ring = jnp.roll(tpu_tiles.filled_up(vector, n + m, axis=1), 1 - BLOCK, axis=1)
+    return ring.reshape(heads.groups, heads.in_group, n + m)
+
+
+def _put_together(parts: list[tuple[Array, Array]]) -> tuple[Array, Array]:
+    """Attention to several sets of keys: each weighs as much as its sum."""
+    if len(parts) == 1:
+        return parts[0]
+    attended, log_sum = (jnp.stack(arrays) for arrays in zip(*parts))
+    largest = lax.stop_gradient(jnp.max(log_sum, axis=0))
+    weight = jnp.exp(log_sum - largest[None])
+    total = jnp.sum(weight, axis=0)
+    mean = jnp.sum(attended.astype(jnp.float32) * (weight / total[None])[..., None], axis=0)
+    return mean.astype(attended.dtype), largest + jnp.log(total)
