@@ -182,7 +182,7 @@ def _chunks(first_key: Any, keys: int, full: Full) -> Any:
     if not full.causal:
         return keys // full.chunk
     seen = (pl.program_id(2) + 1) * BLOCK - first_key[0]
-    return jnp.clip(pl.cdiv(seen, full.chunk), 0, keys // full.chunk)
+    return lax.div(jnp.clip(seen + full.chunk - 1, 0, keys), full.chunk)
 
 
 def _turn(x: Any, turned: Any) -> None:

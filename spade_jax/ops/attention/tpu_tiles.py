@@ -107,18 +107,20 @@ def heads_apart(x: Array, heads: Heads) -> list[Array]:
     """x [rows, lanes], for each head with zeros in the lanes of the others."""
     if heads.in_group == 1:
         return [x]
-    head = lax.broadcasted_iota(jnp.int32, x.shape, 1) // heads.size
+    first = lax.broadcasted_iota(jnp.int32, x.shape, 1) < heads.size
     wide = x.astype(jnp.float32)  # Masks are of 32 bits.
-    return [jnp.where(head == i, wide, 0.0).astype(x.dtype) for i in range(heads.in_group)]
+    return [
+        jnp.where(first, wide, 0.0).astype(x.dtype),
+        jnp.where(first, 0.0, wide).astype(x.dtype),
+    ]
 
 
 def heads_together(parts: list[Array], heads: Heads) -> Array:
     """Of float32 [rows, lanes] for each head, its own lanes."""
     if heads.in_group == 1:
         return parts[0]
-    first, second = parts
-    head = lax.broadcasted_iota(jnp.int32, first.shape, 1) // heads.size
-    return jnp.where(head == 0, first, second)
+    first = lax.broadcasted_iota(jnp.int32, parts[0].shape, 1) < heads.size
+    return jnp.where(first, *parts)
 
 
 def skewed(x: Array, sign: int) -> Array:

@@ -133,6 +133,7 @@ def _specs(q: Array, window: Window, late: int) -> tuple[Any, list[Any], list[An
     span, lanes = window.span, window.heads.lanes
     steps = q.shape[1] // span
     reach = window.before * BLOCK
+    in_span = span // reach
 
     def here(n: Any) -> Any:
         return jnp.minimum(n, steps - 1) if late else n
@@ -140,14 +141,14 @@ def _specs(q: Array, window: Window, late: int) -> tuple[Any, list[Any], list[An
     # Units of its own length: a span is a whole number of reaches. Beyond the ends of the row lies
     # something that is seen by nobody.
     sides: list[tuple[int, Any]] = [
-        (reach, lambda n: jnp.maximum(here(n) * (span // reach) - 1, 0)),
+        (reach, lambda n: jnp.maximum(here(n) * in_span - 1, 0)),
         (span, here),
     ]
     if window.behind:
         sides.append(
             (
                 reach,
-                lambda n: jnp.minimum((here(n) + 1) * (span // reach), steps * span // reach - 1),
+                lambda n: jnp.minimum((here(n) + 1) * in_span, steps * in_span - 1),
             )
         )
     keys = [
