@@ -27,7 +27,7 @@ class SelfAttentionConfig(MixerConfig):
         that a mask then hides."""
         raise NotImplementedError
 
-    def relative_reach(self, length: int) -> int:
+    def relative_reach(self, model: ModelConfig, length: int) -> int:
         raise NotImplementedError
 
     def check_mesh(
@@ -73,7 +73,7 @@ class Window(SelfAttentionConfig, kind="window"):
         block = self.radius + 1
         return block * (2 if causal else 3) if length > block else length
 
-    def relative_reach(self, length: int) -> int:
+    def relative_reach(self, model: ModelConfig, length: int) -> int:
         return self.radius
 
     def check_mesh(
@@ -102,8 +102,9 @@ class Full(SelfAttentionConfig, kind="full"):
     def keys(self, length: int, *, causal: bool) -> int:
         return length
 
-    def relative_reach(self, length: int) -> int:
-        return length - 1
+    def relative_reach(self, model: ModelConfig, length: int) -> int:
+        # Further keys share T5's last bucket, and so one bias.
+        return min(length - 1, model.attention.max_distance)
 
     def check_mesh(
         self, model: ModelConfig, length: int, *, causal: bool, shards: Callable[[str], int]

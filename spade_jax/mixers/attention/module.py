@@ -28,7 +28,7 @@ class SelfAttention(Heads):
         rngs: nnx.Rngs,
     ):
         super().__init__(model, rngs=rngs)
-        self.config, self.causal = config, causal
+        self.config, self.model, self.causal = config, model, causal
         self.radius = config.radius if isinstance(config, Window) else None
         self.bias = RelativeBias(model, causal=causal, rngs=rngs) if own_bias else None
 
@@ -45,7 +45,7 @@ class SelfAttention(Heads):
         if cache is not None:
             segment_ids = context.segment_ids
             assert segment_ids is not None
-            reach = self.config.relative_reach(cache.rows.key_bhjk.shape[2])
+            reach = self._reach(cache.rows.key_bhjk.shape[2])
             y, rows = cached_attention(
                 query,
                 key,
@@ -58,7 +58,7 @@ class SelfAttention(Heads):
                 implementation=self.implementation,
             )
             return self.merge(y), Cache(rows, cache.shared)
-        reach = self.config.relative_reach(x.shape[1])
+        reach = self._reach(x.shape[1])
         settings: dict[str, Any] = {
             "causal": self.causal,
             "bias": context.biases.get(reach) if self.bias is None else self.bias(reach),
@@ -89,5 +89,9 @@ class SelfAttention(Heads):
     def init_cache(self, rows: int, length: int, dtype: Any) -> Cache:
         """See `Mixer`."""
         slots = length if self.radius is None else min(self.radius + 1, length)
-        bias = None if self.bias is None else self.bias(self.config.relative_reach(slots))
+        bias = None if self.bias is None else self.bias(self._reach(slots))
         return Cache(empty_cache(rows, self.heads, slots, self.head_dim, dtype), bias)
+
+    def _reach(self, length: int) -> int:
+        """Of the relative biases in sequences of this length."""
+        return self.config.relative_reach(self.model, length)

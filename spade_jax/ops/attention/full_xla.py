@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from spade_jax.ops.attention import full_sharded
-from spade_jax.ops.attention.dropout import kept
+from spade_jax.ops.attention.dropout import keeps
+from spade_jax.ops.attention.shards import DropoutWords, full_over_shards
 from spade_jax.ops.attention.softmax import named, softmax_attention, visible_keys
 from spade_jax.ops.toeplitz import toeplitz
 
@@ -26,7 +26,8 @@ def attend(
     dropout_rate: float,
 ) -> Array:
     """`full.full_attention`, a span of queries at a time."""
-    return full_sharded.attend(
+    return full_over_shards(
+        _in_spans,
         query_bqhk,
         key_bjhk,
         value_bjhk,
@@ -36,8 +37,16 @@ def attend(
         dropout_key,
         causal=causal,
         dropout_rate=dropout_rate,
-        attend_to=_in_spans,
     )
+
+
+def bias_of_all(bias: Array, keys: int) -> Array:
+    """`full_attention`'s bias [h, 2n + 1] for all relative positions that so many keys can have:
+    [h, 2j - 1]."""
+    beyond = keys - 1 - bias.shape[1] // 2
+    if beyond < 0:
+        return bias[:, -beyond:beyond]
+    return jnp.pad(bias, ((0, 0), (beyond, beyond)), mode="edge")
 
 
 def _in_spans(
@@ -47,23 +56,25 @@ def _in_spans(
     query_segment_ids: Array | None,
     key_segment_ids: Array | None,
     bias: Array | None,
-    dropout_key: Array | None,
+    words: DropoutWords | None,
     *,
     causal: bool,
     dropout_rate: float,
-    numbers_bqh: Array,
     first_key: Array | int,
 ) -> tuple[Array, Array]:
-    """`full_sharded.AttendTo`."""
+    """Attention to these keys alone, as `full_over_shards` puts it together."""
     queries, keys = query_bqhk.shape[1], key_bjhk.shape[1]
     spans = -(-queries // _SPAN)
     span = -(-queries // spans)
+    if bias is not None:  # Then there are as many keys as queries, in all shards together.
+        bias = bias_of_all(bias, queries)
+    query_words_bqh = None if words is None else words.query_bhq.swapaxes(1, 2)
     key_positions = (first_key + jnp.arange(keys, dtype=jnp.int32))[None]
 
     def attend(
         query_bqhk: Array,
         query_segment_ids: Array | None,
-        numbers_bqh: Array,
+        query_words_bqh: Array | None,
         first_query: Array | int,
         key_bjhk: Array,
         value_bjhk: Array,
@@ -76,15 +87,11 @@ def _in_spans(
             visible = behind if visible is None else visible & behind
         if bias is not None:
             beyond = spans * span - queries
-            bias = _bias_of_span(bias, first_key - first_query, span, keys, beyond)
+            bias = _bias_of_span(bias, jnp.asarray(first_key - first_query), span, keys, beyond)
         keep = None
-        if dropout_key is not None:
-            keep = kept(
-                dropout_key,
-                dropout_rate,
-                queries=numbers_bqh.swapaxes(1, 2)[..., None],
-                keys=key_positions,
-            )
+        if words is not None and query_words_bqh is not None:
+            queries_bhq1 = query_words_bqh.swapaxes(1, 2)[..., None]
+            keep = keeps(queries_bhq1, words.key_j[None, None, None], dropout_rate)
         attended_bhqk, log_sum_bhq = softmax_attention(
             query_bqhk.swapaxes(1, 2),
             key_bjhk.swapaxes(1, 2).astype(query_bqhk.dtype),
@@ -100,7 +107,7 @@ def _in_spans(
     attend = jax.checkpoint(attend, prevent_cse=spans == 1)
     if spans == 1:
         return named(
-            *attend(query_bqhk, query_segment_ids, numbers_bqh, 0, key_bjhk, value_bjhk, bias)
+            attend(query_bqhk, query_segment_ids, query_words_bqh, 0, key_bjhk, value_bjhk, bias)
         )
 
     def in_spans(array: Array) -> Array:
@@ -113,14 +120,14 @@ def _in_spans(
         (
             in_spans(query_bqhk),
             None if query_segment_ids is None else in_spans(query_segment_ids),
-            in_spans(numbers_bqh),
+            None if query_words_bqh is None else in_spans(query_words_bqh),
             span * jnp.arange(spans, dtype=jnp.int32),
         ),
     )
-    return named(_join(attended)[:, :queries], _join(log_sum)[:, :queries])
+    return named((_join(attended)[:, :queries], _join(log_sum)[:, :queries]))
 
 
-def _bias_of_span(bias: Array, distance: Array | int, span: int, keys: int, beyond: int) -> Array:
+def _bias_of_span(bias: Array, distance: Array, span: int, keys: int, beyond: int) -> Array:
     """The bias [1, h, span, keys] of a span of queries, out of that of all relative positions.
 
     Args:

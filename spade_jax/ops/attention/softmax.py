@@ -1,5 +1,7 @@
 """Softmax attention over keys that a query may or may not see: the core of every attention here."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -7,14 +9,16 @@ from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.ops.precision import matmul_precision
 
-# The name by which a rematerialisation policy can keep what attention gives. Each implementation
-# names what its own backward pass, and whoever uses its result, would else have it compute again.
+# The name of what attention gives, its log-sums included where the backward pass needs them: by it
+# a rematerialisation policy can keep them. Implementations give it, for they know what that is.
 ATTENDED = "attended"
+# The log-sum of a query that sees no key.
+LOWEST = float(jnp.finfo(jnp.float32).min)
 
 
-def named(attended: Array, log_sum: Array) -> tuple[Array, Array]:
-    """Both, with the name ATTENDED."""
-    return checkpoint_name(attended, ATTENDED), checkpoint_name(log_sum, ATTENDED)
+def named(arrays: Any) -> Any:
+    """A tree of arrays by the name ATTENDED."""
+    return jax.tree.map(lambda array: checkpoint_name(array, ATTENDED), arrays)
 
 
 def softmax_attention(

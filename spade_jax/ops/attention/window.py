@@ -4,8 +4,10 @@ from typing import Any
 
 from jax import Array
 
-from spade_jax.ops.attention import window_tpu, window_xla
+from spade_jax.ops.attention import window_xla
 from spade_jax.ops.attention.dropout import check_dropout
+from spade_jax.ops.attention.pallas_gpu import operations as pallas_gpu
+from spade_jax.ops.attention.pallas_tpu import operations as pallas_tpu
 from spade_jax.ops.checks import check
 from spade_jax.ops.dispatch import Operation
 
@@ -72,5 +74,12 @@ def window_attention(
 WINDOW_ATTENTION = Operation("window attention")
 WINDOW_ATTENTION.register("xla", window_xla.attend, platforms=("cpu", "gpu", "tpu"))
 WINDOW_ATTENTION.register(
-    "pallas_tpu", window_tpu.attend, platforms=("tpu",), refuses=window_tpu.refuses
+    "pallas_gpu",
+    pallas_gpu.attend_to_window,
+    platforms=("gpu",),
+    refuses=pallas_gpu.refuses,
+    best_for=pallas_gpu.best_for,
+)
+WINDOW_ATTENTION.register(
+    "pallas_tpu", pallas_tpu.attend_to_window, platforms=("tpu",), refuses=pallas_tpu.refuses_window
 )

@@ -25,7 +25,8 @@ def dense_full_attention(
     scores = jnp.einsum("bqhk,bjhk->bhqj", query, key, precision="highest")
     if bias is not None:
         relative = np.arange(keys)[None, :] - np.arange(queries)[:, None]
-        scores += bias[:, relative + keys - 1][None]
+        reach = bias.shape[1] // 2
+        scores += bias[:, np.clip(relative, -reach, reach) + reach][None]
     probabilities = jax.nn.softmax(jnp.where(visible, scores, -1e30), axis=-1)
     probabilities = jnp.where(visible, probabilities, 0.0)
     return jnp.einsum("bhqj,bjhk->bqhk", probabilities, value, precision="highest")

@@ -36,15 +36,16 @@ def output_and_gradients(attention, arguments, **settings):
     return output, *gradients
 
 
-# Of itself with a bias, packed; of itself without, with odd shards; to other keys in segments, with
-# hidden keys, and with all.
+# Of the sequence to itself, or to other keys; `bias` is how far it tells keys apart.
 CASES = {
-    "causal": dict(causal=True, bias=True, segments="both"),
-    "causal, nothing else": dict(causal=True, bias=False, segments=None),
-    "bidirectional": dict(causal=False, bias=True, segments="both"),
-    "cross": dict(causal=False, bias=False, segments="both"),
-    "cross, keys hidden": dict(causal=False, bias=False, segments="keys"),
-    "cross, nothing else": dict(causal=False, bias=False, segments=None),
+    "causal": dict(causal=True, bias=7, segments="both"),
+    "causal, bias of all": dict(causal=True, bias=KEYS - 1, segments="both"),
+    "causal, nothing else": dict(causal=True, bias=None, segments=None),
+    "bidirectional": dict(causal=False, bias=20, segments="both"),
+    "bidirectional, bias of more": dict(causal=False, bias=KEYS + 9, segments="keys"),
+    "cross": dict(causal=False, bias=None, segments="both"),
+    "cross, keys hidden": dict(causal=False, bias=None, segments="keys"),
+    "cross, nothing else": dict(causal=False, bias=None, segments=None),
 }
 
 
@@ -58,7 +59,8 @@ def case(name):
     if segments == "both":
         settings["query_segment_ids"] = segment_patterns(queries)
     arguments = inputs(queries, KEYS, batch=2 if segments is None else 6)
-    bias = normal((2, 2 * KEYS - 1), 7) if settings.pop("bias") else None
+    reach = settings.pop("bias")
+    bias = None if reach is None else normal((2, 2 * reach + 1), 7)
     return (*arguments, bias), settings
 
 
@@ -201,8 +203,10 @@ QUERY_SEGMENTS = np.ones((2, 6), np.int32)
         (dict(causal=False, query_segment_ids=QUERY_SEGMENTS), "key_segment_ids = None"),
         (
             dict(causal=False, bias=np.zeros((2, 15))),
-            r"must be \[h, 2j - 1\] = \(2, 15\) for 6 queries",
+            r"bias.shape = \(2, 15\): .* as many queries \(6\) as keys \(8\)",
         ),
+        (dict(causal=False, bias=np.zeros((3, 15))), r"bias.shape = \(3, 15\): .* of 2 heads"),
+        (dict(causal=False, bias=np.zeros((2, 14))), r"bias.shape = \(2, 14\): .* \[h, 2n \+ 1\]"),
         (dict(causal=False, dropout_rate=0.1), "dropout_rate = 0.1: must be 0 without a"),
     ],
 )

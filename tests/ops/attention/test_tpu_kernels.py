@@ -1,7 +1,11 @@
-"""What of the TPU's attention kernels the operations' suites do not reach: several blocks, spans and
-pieces, heads of other sizes, log-sums, rematerialisation; and that TPUs' compiler takes them."""
+"""What of the TPU's attention kernels the operations' suites do not reach: several blocks, spans
+and pieces, heads of other sizes, log-sums, rematerialisation; and that compilers take them."""
+
+import contextlib
+from pathlib import Path
 
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,8 +13,9 @@ from dense_full import dense_full_attention
 from dense_window import dense_window_attention
 
 from spade_jax.ops import dispatch
-from spade_jax.ops.attention import full_tpu, window_tpu
 from spade_jax.ops.attention.full import full_attention
+from spade_jax.ops.attention.pallas_tpu import full as full_tpu
+from spade_jax.ops.attention.pallas_tpu import window as window_tpu
 from spade_jax.ops.attention.softmax import ATTENDED, softmax_attention, visible_keys
 from spade_jax.ops.attention.window import window_attention
 from spade_jax.ops.dispatch import Unsupported
@@ -101,7 +106,7 @@ def test_log_sums_and_their_gradients():
     weight = normal((1, 20, 2), 5)
 
     def kernels(query, key):
-        _, log_sum = full_tpu._in_pieces(
+        _, log_sum = full_tpu.attend(
             query,
             key,
             value,
@@ -110,7 +115,6 @@ def test_log_sums_and_their_gradients():
             None,
             causal=False,
             dropout_rate=0.0,
-            numbers_bqh=jnp.zeros((1, 20, 2), jnp.uint32),
             first_key=0,
         )
         return jnp.sum(jnp.where(log_sum > -1e9, log_sum * weight, 0.0))
@@ -132,9 +136,9 @@ def kernels_in(jaxpr):
     found = []
     for equation in jaxpr.eqns:
         if equation.primitive.name == "pallas_call":
-            found.append(equation.params["name_and_src_info"].name)
+            found.append(equation.params["name"])
             continue
-        for inside in jax.core.jaxprs_in_params(equation.params):
+        for inside in jax.extend.core.jaxprs_in_params(equation.params):
             found += kernels_in(inside)
     return found
 
@@ -151,9 +155,9 @@ def test_the_forward_kernels_do_not_run_again(policy):
         return full_attention(x, x, x, causal=True, implementation="pallas_tpu") * x
 
     with dispatch.interpreted():
-        gradient = jax.grad(lambda x: jnp.sum(jax.checkpoint(layer, policy=policy)(x)))
+        gradient = jax.value_and_grad(lambda x: jnp.sum(jax.checkpoint(layer, policy=policy)(x)))
         jaxpr = jax.make_jaxpr(gradient)(x).jaxpr
-    jaxpr, _ = jax.interpreters.partial_eval.dce_jaxpr(jaxpr, [True])
+    jaxpr, _ = jax.interpreters.partial_eval.dce_jaxpr(jaxpr, [True, True])
     found = sorted(kernels_in(jaxpr))
     again = 1 if policy is kept else 2
     assert found.count("full_forward") == again
@@ -164,17 +168,30 @@ def test_the_forward_kernels_do_not_run_again(policy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (dict(dtype="float16"), "takes no float16: float32 or bfloat16"),
-        (dict(size=300), "takes no heads of 300: 256 at most"),
-        (dict(radius=2000), "takes no radius = 2000: 1024 at most"),
+        (dict(dtype="float16"), "takes bfloat16, float32, and this is float16"),
+        (dict(size=300), "takes heads of at most 256 features, and these have 300"),
+        (dict(radius=2000), "takes a radius of at most 1024, and this is 2000"),
         (dict(interpret=False), "runs on a tpu, and this is for a cpu"),
     ],
 )
 def test_refusals(change, message):
     change = dict(dtype="float32", size=8, radius=3, interpret=True) | change
     x = jnp.zeros((1, 9, 1, change["size"]), change["dtype"])
-    interpreted = dispatch.interpreted() if change["interpret"] else jax.numpy_rank_promotion(None)
+    interpreted = dispatch.interpreted() if change["interpret"] else contextlib.nullcontext()
     with interpreted, pytest.raises(Unsupported, match=message):
         window_attention(
             x, x, x, radius=change["radius"], causal=False, implementation="pallas_tpu"
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_the_compiler_takes_them(on_eight_devices, topology):
+    pytest.importorskip("libtpu")
+    script = Path(__file__).with_name("compile_tpu_kernels.py")
+    found = on_eight_devices(script, topology)
+    kernels = sorted(["window_forward", "window_backward", "full_forward", "full_backward"])
+    for name, compiled in found.items():
+        # Those that the platform takes unasked; each once.
+        own = [kernel for kernel in kernels if kernel.startswith(name.split()[0])]
+        assert compiled == own, name

@@ -1,36 +1,19 @@
-"""Full attention by TPU kernels: what they take, and how arrays come to them."""
+"""How arrays come to the kernels of full attention."""
 
 import jax.numpy as jnp
 from jax import Array, lax
 
-from spade_jax.ops.attention import full_sharded, full_tpu_kernels, tpu_tiles
-from spade_jax.ops.attention.full_tpu_kernels import Full
-from spade_jax.ops.attention.tpu_tiles import BLOCK, HIDDEN, Heads
-from spade_jax.ops.dispatch import interprets, runs_elsewhere
+from spade_jax.ops.attention.full_xla import bias_of_all
+from spade_jax.ops.attention.pallas_tpu import full_kernels
+from spade_jax.ops.attention.pallas_tpu.full_specs import Full
+from spade_jax.ops.attention.pallas_tpu.heads import BLOCK, Heads, alike, filled_up
+from spade_jax.ops.attention.pallas_tpu.tiles import HIDDEN
+from spade_jax.ops.attention.shards import DropoutWords
+from spade_jax.ops.dispatch import interprets
 
 # Queries, and keys, of one call of a kernel at most, in bfloat16: what it has in memory grows with
 # them. Those of longer sequences are put together.
 _PIECE = 4096
-
-
-def refuses(
-    query_bqhk: Array,
-    key_bjhk: Array,
-    value_bjhk: Array,
-    query_segment_ids: Array | None,
-    key_segment_ids: Array | None,
-    bias: Array | None,
-    dropout_key: Array | None,
-    *,
-    causal: bool,
-    dropout_rate: float,
-) -> str | None:
-    """Why the kernels cannot take these arguments, or None."""
-    if (reason := runs_elsewhere("tpu")) is not None:
-        return reason
-    if dropout_key is not None:
-        return f"has no dropout (dropout_rate = {dropout_rate})"
-    return tpu_tiles.refuses_arrays(query_bqhk, key_bjhk, value_bjhk)
 
 
 def attend(
@@ -40,42 +23,15 @@ def attend(
     query_segment_ids: Array | None,
     key_segment_ids: Array | None,
     bias: Array | None,
-    dropout_key: Array | None,
+    words: DropoutWords | None,
     *,
     causal: bool,
     dropout_rate: float,
-) -> Array:
-    """`full.full_attention`, without dropout."""
-    return full_sharded.attend(
-        query_bqhk,
-        key_bjhk,
-        value_bjhk,
-        query_segment_ids,
-        key_segment_ids,
-        bias,
-        dropout_key,
-        causal=causal,
-        dropout_rate=dropout_rate,
-        attend_to=_in_pieces,
-    )
-
-
-def _in_pieces(
-    query_bqhk: Array,
-    key_bjhk: Array,
-    value_bjhk: Array,
-    query_segment_ids: Array | None,
-    key_segment_ids: Array | None,
-    bias: Array | None,
-    dropout_key: Array | None,
-    *,
-    causal: bool,
-    dropout_rate: float,
-    numbers_bqh: Array,
     first_key: Array | int,
 ) -> tuple[Array, Array]:
-    """`full_sharded.AttendTo`, of pieces of the queries and of the keys."""
-    key_bjhk, value_bjhk = (a.astype(query_bqhk.dtype) for a in (key_bjhk, value_bjhk))
+    """What attends on one device, as `full_over_shards` asks for it; piece by piece."""
+    if bias is not None:  # Then there are as many keys as queries, in all shards together.
+        bias = bias_of_all(bias, query_bqhk.shape[1])
     query_segments, key_segments = _segments(
         query_segment_ids, key_segment_ids, query_bqhk.shape[:2], key_bjhk.shape[:2]
     )
@@ -94,7 +50,11 @@ def _in_pieces(
                     query_segments[:, queries],
                     key_segments[:, keys],
                     bias,
+                    None
+                    if words is None
+                    else DropoutWords(words.query_bhq[:, :, queries], words.key_j[keys]),
                     causal=causal,
+                    dropout_rate=dropout_rate,
                     distance=first_key + keys.start - queries.start,
                 )
             )
@@ -131,40 +91,39 @@ def _attend_to_piece(
     query_segments: Array,
     key_segments: Array,
     bias: Array | None,
+    words: DropoutWords | None,
     *,
     causal: bool,
+    dropout_rate: float,
     distance: Array | int,
 ) -> tuple[Array, Array]:
     """One call of the kernels: [b, q, h, k] and [b, q, h]. The first key lies `distance` places
     behind the first query."""
-    (_, queries, count, _), keys = query_bqhk.shape, key_bjhk.shape[1]
-    heads = tpu_tiles.heads_of(count, query_bqhk.shape[-1], value_bjhk.shape[-1])
-    chunk = _chunk(keys)
-    n, m = -(-queries // BLOCK) * BLOCK, -(-keys // chunk) * chunk
+    rows, queries, count, _ = query_bqhk.shape
+    q, k, v = alike(query_bqhk, key_bjhk, value_bjhk)
     full = Full(
-        heads,
-        chunk,
+        Heads(count, q.shape[-1] // count),
+        _chunk(k.shape[1]),
         tiled=causal or bias is not None,
         biased=bias is not None,
         causal=causal,
+        dropout_rate=dropout_rate if words is not None else 0.0,
         interpret=interprets(),
     )
-    attended, log_sum = full_tpu_kernels.attend(
-        *(
-            tpu_tiles.filled_up(tpu_tiles.to_lanes(array, heads), length, axis=1)
-            for array, length in ((query_bqhk, n), (key_bjhk, m), (value_bjhk, m))
-        ),
-        _vector(bias, count, heads, n, m, distance, causal) if full.tiled else None,
-        tpu_tiles.filled_up(query_segments, n, axis=1),
-        tpu_tiles.filled_up(key_segments, m, axis=1),
+    n, m = full.lengths(q, k)
+    attended, log_sum_bhq = full_kernels.attend(
+        q,
+        k,
+        v,
+        _vector(bias, full.heads, n, m, distance, causal) if full.tiled else None,
+        query_segments,
+        key_segments,
         jnp.asarray(distance, jnp.int32)[None],
+        words,
         full,
     )
-    log_sum_bhq = lax.collapse(log_sum, 1, 3)[:, :count, :queries]
-    return (
-        tpu_tiles.from_lanes(attended[:, :queries], heads, count, value_bjhk.shape[-1]),
-        log_sum_bhq.swapaxes(1, 2),
-    )
+    attended_bqhk = attended.reshape(rows, queries, *full.heads)[..., : value_bjhk.shape[-1]]
+    return attended_bqhk, log_sum_bhq.swapaxes(1, 2)
 
 
 def _chunk(keys: int) -> int:
@@ -174,28 +133,27 @@ def _chunk(keys: int) -> int:
 
 def _vector(
     bias: Array | None,
-    count: int,
     heads: Heads,
     n: int,
     m: int,
     distance: Array | int,
     causal: bool,
 ) -> Array:
-    """What queries add to the scores of keys, as `full_tpu_kernels.attend` takes it: the bias
+    """What queries add to the scores of keys, as `full_kernels.attend` takes it: the bias
     [h, 2j - 1], and HIDDEN for keys behind the query if `causal`."""
     # From the last query to the first key, up to from the first query to the last key.
     between = n + m - 1
     if bias is None:
-        vector = jnp.zeros((heads.count, between), jnp.float32)
+        vector = jnp.zeros((heads.total, between), jnp.float32)
     else:
-        bias = tpu_tiles.filled_up(bias.astype(jnp.float32), heads.count, axis=0)
+        bias = filled_up(bias.astype(jnp.float32), heads.total, axis=0)
         zero = (bias.shape[1] - 1) // 2
         bias = jnp.pad(bias, ((0, 0), (n, m)))
         vector = lax.dynamic_slice_in_dim(bias, zero + distance + 1, between, axis=1)
     if causal:
         relative = distance + jnp.arange(1 - n, m, dtype=jnp.int32)
         vector = jnp.where((relative <= 0)[None], vector, HIDDEN)
-    ring = jnp.roll(tpu_tiles.filled_up(vector, n + m, axis=1), 1 - BLOCK, axis=1)
+    ring = jnp.roll(filled_up(vector, n + m, axis=1), 1 - BLOCK, axis=1)
     return ring.reshape(heads.groups, heads.in_group, n + m)
 
 

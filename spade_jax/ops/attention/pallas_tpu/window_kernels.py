@@ -11,7 +11,8 @@ window, are one tile for each head, made from a vector once for all rows and spa
 """
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,9 @@ from jax import Array
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from spade_jax.ops.attention.tpu_tiles import (
-    BLOCK,
+from spade_jax.ops.attention.dropout import keeps
+from spade_jax.ops.attention.pallas_tpu.heads import BLOCK, from_lanes, to_lanes
+from spade_jax.ops.attention.pallas_tpu.tiles import (
     FLOOR,
     HIDDEN,
     NN,
@@ -28,7 +30,6 @@ from spade_jax.ops.attention.tpu_tiles import (
     NT,
     TINY,
     TN,
-    Heads,
     column,
     dot,
     heads_apart,
@@ -37,87 +38,72 @@ from spade_jax.ops.attention.tpu_tiles import (
     like,
     skewed,
 )
+from spade_jax.ops.attention.pallas_tpu.window_specs import Specs, Window, inputs, taken
+from spade_jax.ops.attention.shards import DropoutWords
 
 # Of the 64 MiB of a v5p's core.
 _VMEM_BYTES = 48 * 2**20
 
 
-class Window(NamedTuple):
-    """What the kernels are made for.
-
-    Attributes:
-      before, behind: blocks of keys that a block of queries sees beside its own.
-      span: queries of a step, whole multiples of the blocks before.
-      biased: the vector has a gradient.
-    """
-
-    heads: Heads
-    before: int
-    behind: int
-    span: int
-    biased: bool
-    interpret: bool
-
-    @property
-    def blocks(self) -> int:
-        """Of keys, for one of queries."""
-        return self.before + 1 + self.behind
-
-    @property
-    def ring(self) -> int:
-        """Entries of the vector: at c - r, cyclically, what query r adds to key c of the tile."""
-        return (self.blocks + 1) * BLOCK
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(5,))
-def attend(q: Array, k: Array, v: Array, vector: Array, segments: Array, window: Window) -> Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
+def attend(
+    q: Array,
+    k: Array,
+    v: Array,
+    vector: Array,
+    segments: Array,
+    words: DropoutWords | None,
+    window: Window,
+) -> Array:
     """Attention, zero where a query sees nothing.
 
     Args:
-      q, k, v: [b, l, lanes of all heads], l a multiple of the span.
+      q, k, v: [b, l, features of all heads].
       vector: float32 [groups, heads of a group, ring].
-      segments: int32 [b, l]; NO_SEGMENT and 0 are not seen.
+      segments: int32 [b, l]; 0 is not seen.
+      words: [b, h, l] and [l].
     """
-    query_spec, key_specs, segment_specs, vector_spec = _specs(q, window, late=0)
-    sides = len(key_specs)
-    return pl.pallas_call(
+    specs = Specs(q, window, late=0)
+    out = pl.pallas_call(
         functools.partial(_forward_kernel, window=window),
-        grid=(window.heads.groups, q.shape[0], q.shape[1] // window.span),
-        in_specs=[vector_spec, query_spec, *key_specs, *key_specs, *segment_specs],
-        out_specs=query_spec,
-        out_shape=like(q),
+        grid=(window.heads.groups, q.shape[0], specs.steps),
+        in_specs=specs.inputs,
+        out_specs=specs.query,
+        out_shape=specs.filled(q),
         scratch_shapes=[_tile_memory((BLOCK, window.blocks * BLOCK), window)],
         compiler_params=kernel_parameters(_VMEM_BYTES),
         interpret=window.interpret,
         name="window_forward",
-    )(vector, q, *[k] * sides, *[v] * sides, *[segments[:, None]] * sides)
+    )(*inputs(q, k, v, vector, segments, words, specs))
+    return from_lanes(out, window.heads, q.shape[1])
 
 
-def _attend_forward(
-    q: Array, k: Array, v: Array, vector: Array, segments: Array, window: Window
-) -> tuple[Array, tuple[Array, ...]]:
-    return attend(q, k, v, vector, segments, window), (q, k, v, vector, segments)
+def _attend_forward(*arguments: Any) -> tuple[Array, tuple[Any, ...]]:
+    return attend(*arguments), arguments[:-1]
 
 
-def _attend_backward(window: Window, saved: tuple[Array, ...], d_out: Array) -> tuple[Any, ...]:
-    q, k, v, vector, segments = saved
-    query_spec, key_specs, segment_specs, vector_spec = _specs(q, window, late=1)
-    sides, span, heads = len(key_specs), window.span, window.heads
+def _attend_backward(window: Window, saved: tuple[Any, ...], d_out: Array) -> tuple[Any, ...]:
+    q, k, v, vector, segments, words = saved
+    specs, span, heads = Specs(q, window, late=1), window.span, window.heads
     finished = pl.BlockSpec((1, span, heads.lanes), lambda g, b, n: (b, jnp.maximum(n - 1, 0), g))
     tile = _tile_memory((window.blocks * BLOCK, BLOCK), window)
     sums = pltpu.VMEM((2 * span + window.behind * BLOCK, heads.lanes), jnp.float32)
-    dq, dk, dv, d_vector = pl.pallas_call(
+    *gradients, d_vector = pl.pallas_call(
         functools.partial(_backward_kernel, window=window),
-        grid=(heads.groups, q.shape[0], q.shape[1] // span + 1),
-        in_specs=[vector_spec, query_spec, *key_specs, *key_specs, *segment_specs, query_spec],
-        out_specs=[query_spec, finished, finished, vector_spec],
-        out_shape=[like(q), like(k), like(v), like(vector)],
+        grid=(heads.groups, q.shape[0], specs.steps + 1),
+        in_specs=[*specs.inputs, specs.query],
+        out_specs=[specs.query, finished, finished, specs.vector],
+        out_shape=[*map(specs.filled, (q, k, v)), like(vector)],
         scratch_shapes=[tile, tile, sums, sums],
         compiler_params=kernel_parameters(_VMEM_BYTES),
         interpret=window.interpret,
         name="window_backward",
-    )(vector, q, *[k] * sides, *[v] * sides, *[segments[:, None]] * sides, d_out)
-    return dq, dk, dv, d_vector, None
+    )(
+        *inputs(q, k, v, vector, segments, words, specs),
+        to_lanes(d_out, heads, specs.length),
+    )
+    dq, dk, dv = (from_lanes(gradient, heads, q.shape[1]) for gradient in gradients)
+    return dq, dk, dv, d_vector, None, None
 
 
 attend.defvjp(_attend_forward, _attend_backward)
@@ -125,40 +111,6 @@ attend.defvjp(_attend_forward, _attend_backward)
 
 def _tile_memory(shape: tuple[int, int], window: Window) -> Any:
     return pltpu.VMEM((window.heads.in_group, *shape), jnp.float32)
-
-
-def _specs(q: Array, window: Window, late: int) -> tuple[Any, list[Any], list[Any], Any]:
-    """Of queries; of keys, and of segments: the blocks before a span, the span, those behind it;
-    of the vector. In the `late` steps after the last span the last one stays."""
-    span, lanes = window.span, window.heads.lanes
-    steps = q.shape[1] // span
-    reach = window.before * BLOCK
-    in_span = span // reach
-
-    def here(n: Any) -> Any:
-        return jnp.minimum(n, steps - 1) if late else n
-
-    # Units of its own length: a span is a whole number of reaches. Beyond the ends of the row lies
-    # something that is seen by nobody.
-    sides: list[tuple[int, Any]] = [
-        (reach, lambda n: jnp.maximum(here(n) * in_span - 1, 0)),
-        (span, here),
-    ]
-    if window.behind:
-        sides.append(
-            (
-                reach,
-                lambda n: jnp.minimum((here(n) + 1) * in_span, steps * in_span - 1),
-            )
-        )
-    keys = [
-        pl.BlockSpec((1, size, lanes), lambda g, b, n, at=at: (b, at(n), g)) for size, at in sides
-    ]
-    segments = [
-        pl.BlockSpec((1, 1, size), lambda g, b, n, at=at: (b, 0, at(n))) for size, at in sides
-    ]
-    vector = pl.BlockSpec((1, window.heads.in_group, window.ring), lambda g, b, n: (g, 0, 0))
-    return keys[1], keys, segments, vector
 
 
 def _blocks(refs: Any) -> list[Array]:
@@ -187,47 +139,53 @@ def _tile(vector: Array, window: Window) -> Array:
     return skewed(ring, 1)[:, : window.blocks * BLOCK]
 
 
+def _rows(refs: Any) -> list[Array]:
+    """Rows [1, 128] of each of these blocks."""
+    return [ref[0][:, at : at + BLOCK] for ref in refs for at in range(0, ref.shape[2], BLOCK)]
+
+
 def _forward_kernel(*refs: Any, window: Window) -> None:
-    sides = 3 if window.behind else 2
-    vector, q = refs[:2]
-    ks, vs, segments = (refs[2 + i * sides : 2 + (i + 1) * sides] for i in range(3))
-    out, tile = refs[-2:]
+    given, (out, tile) = taken(refs, window)
     n, heads = pl.program_id(2), window.heads
 
     @pl.when((pl.program_id(1) == 0) & (n == 0))
     def _make_tile() -> None:
         for h in range(heads.in_group):
-            tile[h] = _tile(vector[0, h : h + 1, :], window)
+            tile[h] = _tile(given.vector[0, h : h + 1, :], window)
 
-    keys, values = _blocks(ks), _blocks(vs)
-    key_segments = _key_segments(segments, n, pl.num_programs(2) - 1)
+    keys, values = _blocks(given.keys), _blocks(given.values)
+    key_segments = _key_segments(given.segments, n, pl.num_programs(2) - 1)
+    key_words = _rows(given.key_words)
     for j in range(window.span // BLOCK):
-        here, seen_blocks = slice(j * BLOCK, (j + 1) * BLOCK), slice(j, j + window.blocks)
-        key, value = jnp.concatenate(keys[seen_blocks]), jnp.concatenate(values[seen_blocks])
-        own = column(segments[1][0][:, here])
-        seen = jnp.concatenate([own == other for other in key_segments[seen_blocks]], axis=1)
+        here, reached = slice(j * BLOCK, (j + 1) * BLOCK), slice(j, j + window.blocks)
+        key, value = jnp.concatenate(keys[reached]), jnp.concatenate(values[reached])
+        own = column(given.segments[1][0][:, here])
+        seen = jnp.concatenate([own == other for other in key_segments[reached]], axis=1)
         attended = []
-        for h, query in enumerate(heads_apart(q[0, here], heads)):
+        for h, query in enumerate(heads_apart(given.q[0, here], heads)):
             scores = jnp.where(seen, dot(query, key, NT) + tile[h], HIDDEN)
             largest = jnp.maximum(jnp.max(scores, axis=1, keepdims=True), FLOOR)
             weights = jnp.exp(scores - largest)
             total = jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), TINY)
+            if window.dropout_rate > 0:
+                words = column(given.query_words[0, 0, h : h + 1, here])
+                keep = [keeps(words, row, window.dropout_rate) for row in key_words[reached]]
+                weights = jnp.where(jnp.concatenate(keep, axis=1), weights, 0.0)
+                total = total * (1.0 - window.dropout_rate)
             attended.append(dot(weights.astype(value.dtype), value, NN) * (1.0 / total))
         out[0, here] = heads_together(attended, heads).astype(out.dtype)
 
 
 def _backward_kernel(*refs: Any, window: Window) -> None:
-    sides = 3 if window.behind else 2
-    vector, q = refs[:2]
-    ks, vs, segments = (refs[2 + i * sides : 2 + (i + 1) * sides] for i in range(3))
-    d_out, dq, dk, dv, d_vector, tile, d_tile, k_sums, v_sums = refs[2 + 3 * sides :]
+    given, rest = taken(refs, window)
+    d_out, dq, dk, dv, d_vector, tile, d_tile, k_sums, v_sums = rest
     b, n, last = pl.program_id(1), pl.program_id(2), pl.num_programs(2) - 2
     span, heads = window.span, window.heads
 
     @pl.when((b == 0) & (n == 0))
     def _make_tile() -> None:
         for h in range(heads.in_group):
-            tile[h] = _tile(vector[0, h : h + 1, :], window).T
+            tile[h] = _tile(given.vector[0, h : h + 1, :], window).T
         d_tile[...] = jnp.zeros_like(d_tile)
 
     _advance(k_sums, n, span)
@@ -235,20 +193,28 @@ def _backward_kernel(*refs: Any, window: Window) -> None:
 
     @pl.when(n <= last)
     def _add_span() -> None:
-        keys, values = _blocks(ks), _blocks(vs)
-        columns = [column(row) for row in _key_segments(segments, n, last)]
+        keys, values = _blocks(given.keys), _blocks(given.values)
+        columns = [column(row) for row in _key_segments(given.segments, n, last)]
+        key_words = [column(row) for row in _rows(given.key_words)]
         for j in range(span // BLOCK):
-            here, seen_blocks = slice(j * BLOCK, (j + 1) * BLOCK), slice(j, j + window.blocks)
-            own = segments[1][0][:, here]
+            here, reached = slice(j * BLOCK, (j + 1) * BLOCK), slice(j, j + window.blocks)
+            own = given.segments[1][0][:, here]
+
+            def kept(h: int, here: slice = here, reached: slice = reached) -> Array:
+                words = given.query_words[0, 0, h : h + 1, here]
+                rows = [keeps(words, other, window.dropout_rate) for other in key_words[reached]]
+                return jnp.concatenate(rows, axis=0)
+
             gradients = _block_gradients(
-                heads_apart(q[0, here], heads),
+                heads_apart(given.q[0, here], heads),
                 heads_apart(d_out[0, here], heads),
-                jnp.concatenate(keys[seen_blocks]),
-                jnp.concatenate(values[seen_blocks]),
-                jnp.concatenate([other == own for other in columns[seen_blocks]], axis=0),
+                jnp.concatenate(keys[reached]),
+                jnp.concatenate(values[reached]),
+                jnp.concatenate([other == own for other in columns[reached]], axis=0),
                 tile,
                 d_tile if window.biased else None,
-                heads,
+                kept,
+                window,
             )
             dq[0, here] = gradients[0].astype(dq.dtype)
             # The span before lies in front of this one in the sums.
@@ -276,25 +242,29 @@ def _block_gradients(
     seen: Array,
     tile: Any,
     d_tile: Any,
-    heads: Heads,
+    kept: Callable[[int], Array],
+    window: Window,
 ) -> tuple[Array, Array, Array]:
     """What a block of queries gives to the gradients of itself, of its keys and of its values;
-    scores are [keys, queries]. Adds to d_tile where there is one."""
+    scores are [keys, queries]. Adds to d_tile where there is one; `kept` is of a head's dropout."""
     weights, d_scores, dqs = [], [], []
     for h, (query, d_out) in enumerate(zip(queries, d_outs)):
         scores = jnp.where(seen, dot(key, query, NT) + tile[h], HIDDEN)
         largest = jnp.maximum(jnp.max(scores, axis=0, keepdims=True), FLOOR)
         p = jnp.exp(scores - largest)
         p = p * (1.0 / jnp.maximum(jnp.sum(p, axis=0, keepdims=True), TINY))
-        dp = dot(value, d_out, NT)
+        weight, dp = p, dot(value, d_out, NT)
+        if window.dropout_rate > 0:
+            factor = jnp.where(kept(h), 1.0 / (1.0 - window.dropout_rate), 0.0)
+            weight, dp = p * factor, dp * factor
         ds = p * (dp - jnp.sum(p * dp, axis=0, keepdims=True))
         if d_tile is not None:
             d_tile[h] += ds
-        weights.append(p.astype(key.dtype))
+        weights.append(weight.astype(key.dtype))
         d_scores.append(ds.astype(key.dtype))
         dqs.append(dot(d_scores[h], key, TN))
     return (
-        heads_together(dqs, heads),
+        heads_together(dqs, window.heads),
         dot(jnp.concatenate(d_scores, axis=1), jnp.concatenate(queries), NN),
         dot(jnp.concatenate(weights, axis=1), jnp.concatenate(d_outs), NN),
     )
