@@ -8,20 +8,18 @@ import json
 import re
 import sys
 
-from spade_jax.aot.topology import devices, parse_topology, set_environment
-
-topology = parse_topology(sys.argv[1])
-set_environment(topology)
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from spade_jax import partition
+from spade_jax.aot.topology import devices, parse_topology, set_environment
 from spade_jax.ops.attention.full import full_attention
 from spade_jax.ops.attention.window import window_attention
 
+topology = parse_topology(sys.argv[1])
+set_environment(topology)
 chips = np.array(devices(topology)[:4])
 # Heads and lengths of the base model, and what lies beside it.
 CASES = {

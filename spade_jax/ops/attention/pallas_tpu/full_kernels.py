@@ -87,7 +87,7 @@ def attend(
         compiler_params=kernel_parameters(_VMEM_BYTES),
         interpret=full.interpret,
         name="full_forward",
-    )(*inputs(q, k, v, vector, query_segments, key_segments, first_key, words, specs))
+    )(*inputs(specs, q, k, v, vector, query_segments, key_segments, first_key, words))
     length = q.shape[1]
     return from_lanes(out, full.heads, length), from_group(log_sum, full.heads, length)
 
@@ -126,7 +126,7 @@ def _attend_backward(full: Full, saved: tuple[Any, ...], d_outs: tuple[Array, Ar
         interpret=full.interpret,
         name="full_backward",
     )(
-        *inputs(*arguments, specs),
+        *inputs(specs, *arguments),
         *(to_lanes(array, heads, specs.n) for array in (out, d_outs[0])),
         *(by_group(array, heads, specs.n) for array in (log_sum, d_outs[1])),
     )

@@ -81,6 +81,7 @@ class Specs:
 
 
 def inputs(
+    specs: Specs,
     q: Array,
     k: Array,
     v: Array,
@@ -89,7 +90,6 @@ def inputs(
     key_segments: Array,
     first_key: Array,
     words: DropoutWords | None,
-    specs: Specs,
 ) -> list[Array]:
     """In the order in which the kernels take them, filled up."""
     heads, n, m = specs.full.heads, specs.n, specs.m
