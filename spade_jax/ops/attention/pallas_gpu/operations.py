@@ -25,8 +25,8 @@ def attend_to_all(*arrays: Any, **settings: Any) -> Array:
     return full_over_shards(_full, *arrays, **settings)
 
 
-def refuses(query: Any, *arguments: Any, **settings: Any) -> str | None:
-    """Why queries of this dtype and head size, [..., k], cannot be attended with here."""
+def refuses(query: Any, key: Any, value: Any, *arguments: Any, **settings: Any) -> str | None:
+    """Why queries, keys and values of this dtype and head size, [..., k], cannot be taken here."""
     if (elsewhere := dispatch.runs_elsewhere("gpu")) is not None:
         return elsewhere
     from spade_jax.ops.attention.pallas_gpu import backend
@@ -39,6 +39,8 @@ def refuses(query: Any, *arguments: Any, **settings: Any) -> str | None:
         return f"takes {', '.join(DTYPES)}, and this is {query.dtype}"
     if (size := query.shape[-1]) not in HEAD_SIZES:
         return f"takes heads of {', '.join(map(str, HEAD_SIZES))}, and these have {size} features"
+    if (width := value.shape[-1]) != size:
+        return f"takes values as wide as queries, {size}, and these have {width} features"
     return None
 
 
