@@ -101,10 +101,11 @@ def _attend_to_piece(
     behind the first query."""
     rows, queries, count, _ = query_bqhk.shape
     q, k, v = alike(query_bqhk, key_bjhk, value_bjhk)
+    tiled = causal or bias is not None
     full = Full(
         Heads(count, q.shape[-1] // count),
-        _chunk(k.shape[1]),
-        tiled=causal or bias is not None,
+        _chunk(k.shape[1], tiled),
+        tiled=tiled,
         biased=bias is not None,
         causal=causal,
         dropout_rate=dropout_rate if words is not None else 0.0,
@@ -115,7 +116,7 @@ def _attend_to_piece(
         q,
         k,
         v,
-        _vector(bias, full.heads, n, m, distance, causal) if full.tiled else None,
+        _vector(bias, full.heads, n, m, distance, causal) if tiled else None,
         query_segments,
         key_segments,
         jnp.asarray(distance, jnp.int32)[None],
@@ -126,9 +127,13 @@ def _attend_to_piece(
     return attended_bqhk, log_sum_bhq.swapaxes(1, 2)
 
 
-def _chunk(keys: int) -> int:
-    """Keys at a time."""
-    return 128 if keys <= 128 else 256
+def _chunk(keys: int, tiled: bool) -> int:
+    """Keys at a time: many keep the units busy, few fill up little and leave out more of what is
+    behind causal queries."""
+    for chunk in (256,) if tiled else (512, 256):
+        if keys > chunk // 2 and -keys % chunk <= keys // 8:
+            return chunk
+    return BLOCK
 
 
 def _vector(
