@@ -12,12 +12,13 @@ import pytest
 from dense_full import dense_full_attention
 from dense_window import dense_window_attention
 
+from spade_jax import partition
 from spade_jax.ops import dispatch
-from spade_jax.ops.attention.full import full_attention
+from spade_jax.ops.attention.full import FULL_ATTENTION, full_attention
 from spade_jax.ops.attention.pallas_tpu import full as full_tpu
 from spade_jax.ops.attention.pallas_tpu import window as window_tpu
 from spade_jax.ops.attention.softmax import ATTENDED, softmax_attention, visible_keys
-from spade_jax.ops.attention.window import window_attention
+from spade_jax.ops.attention.window import WINDOW_ATTENTION, window_attention
 from spade_jax.ops.dispatch import Unsupported
 
 
@@ -56,9 +57,10 @@ def assert_equal(found, expected, tolerance=3e-5):
 @pytest.mark.parametrize(
     ("length", "span", "radius", "causal", "heads", "size"),
     [
-        (600, 256, 127, False, 3, 64),  # Three spans of two blocks; a group with a head too few.
-        (600, 256, 128, True, 1, 128),
-        (530, 256, 200, False, 1, 16),  # Two blocks of keys to either side.
+        (600, 256, 127, False, 1, 64),  # Three spans of two blocks; half a group of heads.
+        pytest.param(600, 256, 128, True, 1, 128, marks=pytest.mark.slow),
+        # Two blocks of keys to either side.
+        pytest.param(530, 256, 200, False, 1, 16, marks=pytest.mark.slow),
     ],
 )
 def test_windows_of_several_blocks(monkeypatch, length, span, radius, causal, heads, size):
@@ -77,9 +79,10 @@ def test_windows_of_several_blocks(monkeypatch, length, span, radius, causal, he
 @pytest.mark.parametrize(
     ("queries", "keys", "piece", "causal", "heads", "size"),
     [
-        (390, 390, 4096, True, 3, 64),  # Blocks, of which some see one chunk of two.
+        # Blocks, of which some see one chunk of two.
+        pytest.param(390, 390, 4096, True, 3, 64, marks=pytest.mark.slow),
         (300, 300, 256, True, 1, 128),  # Pieces of queries and of keys.
-        (150, 600, 512, False, 2, 64),
+        pytest.param(150, 600, 512, False, 2, 64, marks=pytest.mark.slow),
     ],
 )
 def test_blocks_and_pieces(monkeypatch, queries, keys, piece, causal, heads, size):
@@ -182,6 +185,21 @@ def test_refusals(change, message):
         window_attention(
             x, x, x, radius=change["radius"], causal=False, implementation="pallas_tpu"
         )
+
+
+def test_a_tpu_s_default_are_the_kernels_where_its_memory_suffices(monkeypatch):
+    monkeypatch.setattr(partition, "platform", lambda: "tpu")
+    arrays = [jnp.zeros((1, 9, 1, 8), jnp.bfloat16)] * 3
+    for kind, best in (("TPU v5 lite", "pallas_tpu"), ("TPU v4", "xla")):
+        monkeypatch.setattr(partition, "device_kind", lambda kind=kind: kind)
+        for operation, settings in (
+            (WINDOW_ATTENTION, dict(radius=3, causal=True)),
+            (FULL_ATTENTION, dict(causal=True)),
+        ):
+            chosen = operation.choose(None, *arrays, *[None] * 4, dropout_rate=0.0, **settings)
+            assert chosen is operation.implementations[best].function
+    with pytest.raises(Unsupported, match="needs the vector memory of a TPU v5e or later"):
+        full_attention(*arrays, causal=True, implementation="pallas_tpu")
 
 
 @pytest.mark.slow
