@@ -69,23 +69,29 @@ def shards(axis: str, mesh: AnyMesh) -> int:
     return math.prod(mesh.shape[name] for name in RULES[axis])
 
 
-_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+_device: contextvars.ContextVar[Any] = contextvars.ContextVar("device", default=None)
 
 
 @contextlib.contextmanager
 def on_mesh(mesh: Mesh) -> Iterator[None]:
     """What is traced within is for this mesh, whose devices need not be here."""
-    before = _platform.set(mesh.devices.flat[0].platform)
+    before = _device.set(mesh.devices.flat[0])
     try:
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             yield
     finally:
-        _platform.reset(before)
+        _device.reset(before)
 
 
 def platform() -> str:
     """ "cpu", "gpu" or "tpu": what the computation at hand is for."""
-    return _platform.get() or jax.default_backend()
+    device = _device.get()
+    return jax.default_backend() if device is None else device.platform
+
+
+def device_kind() -> str:
+    """What the devices are that the computation at hand is for, such as "TPU v5 lite"."""
+    return (_device.get() or jax.devices()[0]).device_kind
 
 
 def ambient_mesh() -> AbstractMesh | None:

@@ -5,6 +5,7 @@ from jax import Array
 from spade_jax.ops.attention import full_cudnn, full_xla
 from spade_jax.ops.attention.dropout import check_dropout
 from spade_jax.ops.attention.pallas_gpu import operations as pallas_gpu
+from spade_jax.ops.attention.pallas_tpu import operations as pallas_tpu
 from spade_jax.ops.checks import check
 from spade_jax.ops.dispatch import Operation
 
@@ -89,3 +90,6 @@ FULL_ATTENTION.register(
 )
 # Faster than our kernels where it takes the arguments (measured on an H100).
 FULL_ATTENTION.register("cudnn", full_cudnn.attend, platforms=("gpu",), refuses=full_cudnn.refuses)
+FULL_ATTENTION.register(
+    "pallas_tpu", pallas_tpu.attend_to_all, platforms=("tpu",), refuses=pallas_tpu.refuses
+)

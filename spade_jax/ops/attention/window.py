@@ -7,6 +7,7 @@ from jax import Array
 from spade_jax.ops.attention import window_xla
 from spade_jax.ops.attention.dropout import check_dropout
 from spade_jax.ops.attention.pallas_gpu import operations as pallas_gpu
+from spade_jax.ops.attention.pallas_tpu import operations as pallas_tpu
 from spade_jax.ops.checks import check
 from spade_jax.ops.dispatch import Operation
 
@@ -78,4 +79,7 @@ WINDOW_ATTENTION.register(
     platforms=("gpu",),
     refuses=pallas_gpu.refuses,
     best_for=pallas_gpu.best_for,
+)
+WINDOW_ATTENTION.register(
+    "pallas_tpu", pallas_tpu.attend_to_window, platforms=("tpu",), refuses=pallas_tpu.refuses_window
 )

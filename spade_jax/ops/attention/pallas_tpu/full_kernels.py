@@ -1,0 +1,318 @@
+"""Full attention as two TPU kernels: forward, and all of its gradients.
+
+A step of the grid has 128 queries of one group of heads, and all keys of the row in memory, which
+it goes through in chunks. Scores are [keys, queries]: what belongs to a query is then a row, whose
+maxima and sums are additions of vectors, and no product in the loop needs a transposition.
+
+What a query adds to a key's score depends on how far they lie apart. Bias, and HIDDEN for keys
+behind the query of causal attention, are one long tile [distances, 128] for each head, made from a
+vector once for all rows: of it a block of queries reads the part that begins where its keys do.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from spade_jax.ops.attention.dropout import keeps
+from spade_jax.ops.attention.pallas_tpu.full_specs import Full, Refs, Specs, inputs, taken
+from spade_jax.ops.attention.pallas_tpu.heads import (
+    BLOCK,
+    by_group,
+    from_group,
+    from_lanes,
+    to_lanes,
+)
+from spade_jax.ops.attention.pallas_tpu.tiles import (
+    FLOOR,
+    HIDDEN,
+    NN,
+    NO_SEGMENT,
+    NT,
+    TINY,
+    column,
+    dot,
+    heads_apart,
+    kernel_parameters,
+    like,
+    skewed,
+)
+from spade_jax.ops.attention.shards import DropoutWords
+from spade_jax.ops.attention.softmax import named
+
+# Of the 64 MiB of a v5p's core.
+_VMEM_BYTES = 48 * 2**20
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(8,))
+def attend(
+    q: Array,
+    k: Array,
+    v: Array,
+    vector: Array | None,
+    query_segments: Array,
+    key_segments: Array,
+    first_key: Array,
+    words: DropoutWords | None,
+    full: Full,
+) -> tuple[Array, Array]:
+    """Attention, zero where a query sees nothing, and the logarithms of its sums.
+
+    Args:
+      q, k, v: [b, q, features of all heads], [b, j, features].
+      vector: float32 [groups, heads of a group, n + m] with the filled up lengths n and m: at y,
+        cyclically, what query i adds to key j = y + i - (n - 128).
+      query_segments, key_segments: int32 [b, q], [b, j]; keys of 0 are not seen.
+      first_key: int32 [1], the position of the first key where the first query's is 0.
+      words: [b, h, q] and [j].
+
+    Returns:
+      [b, q, features]; float32 [b, h, q], FLOOR or less where nothing is seen.
+    """
+    specs = Specs(q, k, full)
+    out, log_sum = pl.pallas_call(
+        functools.partial(_forward_kernel, full=full),
+        grid=specs.grid,
+        in_specs=specs.inputs,
+        out_specs=[specs.query, specs.log_sum],
+        out_shape=[
+            specs.filled(q, specs.n),
+            jax.ShapeDtypeStruct(specs.log_sum_shape, jnp.float32),
+        ],
+        scratch_shapes=[specs.turned, *specs.columns, *specs.tiles(1)],
+        compiler_params=kernel_parameters(_VMEM_BYTES),
+        interpret=full.interpret,
+        name="full_forward",
+    )(*inputs(specs, q, k, v, vector, query_segments, key_segments, first_key, words))
+    length = q.shape[1]
+    return from_lanes(out, full.heads, length), from_group(log_sum, full.heads, length)
+
+
+def _attend_forward(*arguments: Any) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
+    # Named, so that the kernel need not run again where the backward pass computes things again.
+    out, log_sum = named(attend(*arguments))
+    return (out, log_sum), (*arguments[:-1], out, log_sum)
+
+
+def _attend_backward(full: Full, saved: tuple[Any, ...], d_outs: tuple[Array, Array]) -> Any:
+    *arguments, out, log_sum = saved
+    q, k, v, vector = arguments[:4]
+    specs, heads = Specs(q, k, full), full.heads
+    sums = pltpu.VMEM((specs.m, heads.lanes), jnp.float32)
+    biased = [vector] if full.biased else []
+    dq, dk, dv, *d_vector = pl.pallas_call(
+        functools.partial(_backward_kernel, full=full),
+        grid=specs.grid,
+        in_specs=[*specs.inputs, specs.query, specs.query, specs.log_sum, specs.log_sum],
+        out_specs=[specs.query, specs.key, specs.key, *[specs.vector] * full.biased],
+        out_shape=[
+            specs.filled(q, specs.n),
+            specs.filled(k, specs.m),
+            specs.filled(v, specs.m),
+            *map(like, biased),
+        ],
+        scratch_shapes=[
+            specs.turned,
+            *specs.columns,
+            *specs.tiles(2 if full.biased else 1),
+            sums,
+            sums,
+        ],
+        compiler_params=kernel_parameters(_VMEM_BYTES),
+        interpret=full.interpret,
+        name="full_backward",
+    )(
+        *inputs(specs, *arguments),
+        *(to_lanes(array, heads, specs.n) for array in (out, d_outs[0])),
+        *(by_group(array, heads, specs.n) for array in (log_sum, d_outs[1])),
+    )
+    dq, dk, dv = (
+        from_lanes(gradient, heads, array.shape[1])
+        for gradient, array in ((dq, q), (dk, k), (dv, v))
+    )
+    if vector is not None and not d_vector:
+        d_vector = [jnp.zeros_like(vector)]
+    return dq, dk, dv, d_vector[0] if d_vector else None, None, None, None, None
+
+
+attend.defvjp(_attend_forward, _attend_backward)
+
+
+def _chunks(first_key: Any, keys: int, full: Full) -> Any:
+    """How many chunks the step's queries see."""
+    if not full.causal:
+        return keys // full.chunk
+    seen = (pl.program_id(2) + 1) * BLOCK - first_key[0]
+    return lax.div(jnp.clip(seen + full.chunk - 1, 0, keys), full.chunk)
+
+
+def _prepare_row(refs: Refs, x: Any) -> None:
+    """Once for all queries of a row: keys' segments and words down the rows, and x [1, rows, lanes]
+    turned to [lanes, rows]."""
+
+    @pl.when(pl.program_id(2) == 0)
+    def _prepare() -> None:
+        for at in range(0, x.shape[1], BLOCK):
+            here = slice(at, at + BLOCK)
+            row = refs.key_segments[0][:, here]
+            refs.segment_columns[here] = column(jnp.where(row == 0, NO_SEGMENT, row))
+            if refs.key_words is not None:
+                refs.word_columns[here] = column(refs.key_words[0][:, here])
+            # The unit for it takes float32.
+            refs.turned[:, here] = x[0, here].astype(jnp.float32).T.astype(refs.turned.dtype)
+
+
+def _prepare_tile(vector: Any, tile: Any) -> None:
+    """Once for all rows, where there is a vector."""
+    if vector is None:
+        return
+
+    @pl.when((pl.program_id(1) == 0) & (pl.program_id(2) == 0))
+    def _prepare() -> None:
+        for h in range(tile.shape[0]):
+            ring = jnp.broadcast_to(vector[0, h : h + 1, :], (BLOCK, vector.shape[2]))
+            skew = skewed(ring, 1)
+            for at in range(0, tile.shape[1], BLOCK):
+                tile[h, at : at + BLOCK] = skew[:, at : at + BLOCK].T
+
+
+def _tile_start() -> Any:
+    """Where in the long tile the part of the step's queries begins."""
+    return (pl.num_programs(2) - 1 - pl.program_id(2)) * BLOCK
+
+
+def _scores(refs: Refs, query: Array, key: Array, seen: Array, h: int, place: Any) -> Array:
+    """[keys of the chunk, queries]; `place` is where the chunk begins in the tile."""
+    scores = dot(key, query, NT)
+    if refs.tile is not None:
+        scores = scores + refs.tile[h, pl.ds(place, key.shape[0])]
+    return jnp.where(seen, scores, HIDDEN)
+
+
+def _keep(refs: Refs, here: Any, h: int, full: Full) -> Array:
+    """Of a chunk: what dropout keeps, and by how much it grows."""
+    words = refs.query_words[0, 0, h : h + 1, :]
+    keep = keeps(words, refs.word_columns[here], full.dropout_rate)
+    return jnp.where(keep, 1.0 / (1.0 - full.dropout_rate), 0.0)
+
+
+def _forward_kernel(*all_refs: Any, full: Full) -> None:
+    refs, (out, log_sum), _ = taken(all_refs, 2, full)
+    heads, size, chunk = full.heads, full.heads.size, full.chunk
+    _prepare_row(refs, refs.v)
+    _prepare_tile(refs.vector, refs.tile)
+    queries, own = heads_apart(refs.q[0], heads), refs.query_segments[0]
+    tile_start = _tile_start()
+
+    def add_chunk(c: Any, before: Any) -> Any:
+        at = pl.multiple_of(c * chunk, chunk)
+        here, place = pl.ds(at, chunk), pl.multiple_of(tile_start + at, BLOCK)
+        key, seen = refs.k[0, here], refs.segment_columns[here] == own
+        after = []
+        for h, (attended, largest, total) in enumerate(before):
+            scores = _scores(refs, queries[h], key, seen, h, place)
+            new = jnp.maximum(largest, jnp.max(scores, axis=0, keepdims=True))
+            correction, weights = jnp.exp(largest - new), jnp.exp(scores - new)
+            total = total * correction + jnp.sum(weights, axis=0, keepdims=True)
+            if full.dropout_rate > 0:
+                weights = weights * _keep(refs, here, h, full)
+            value = refs.turned[h * size : (h + 1) * size, here]
+            attended = attended * correction + dot(value, weights.astype(value.dtype), NN)
+            after.append((attended, new, total))
+        return tuple(after)
+
+    start = (
+        jnp.zeros((size, BLOCK), jnp.float32),
+        jnp.full((1, BLOCK), FLOOR),
+        jnp.zeros((1, BLOCK), jnp.float32),
+    )
+    chunks = _chunks(refs.first_key, refs.k.shape[1], full)
+    found = lax.fori_loop(0, chunks, add_chunk, (start,) * heads.in_group)
+    parts = []
+    for h, (attended, largest, total) in enumerate(found):
+        total = jnp.maximum(total, TINY)
+        parts.append(attended * (1.0 / total))
+        log_sum[0, 0, h : h + 1, :] = largest + jnp.log(total)
+    out[0] = jnp.concatenate(parts, axis=0).T.astype(out.dtype)
+
+
+def _backward_kernel(*all_refs: Any, full: Full) -> None:
+    refs, between, memory = taken(all_refs, 8 if full.biased else 7, full)
+    out, d_out, log_sum, d_log_sum, dq, dk, dv, *d_vectors = between
+    *d_tiles, k_sums, v_sums = memory
+    heads, size, chunk = full.heads, full.heads.size, full.chunk
+    b, i, last = pl.program_id(1), pl.program_id(2), pl.num_programs(2) - 1
+    _prepare_row(refs, refs.k)
+    _prepare_tile(refs.vector, refs.tile)
+
+    @pl.when(i == 0)
+    def _begin_row() -> None:
+        for sums in (k_sums, v_sums):
+            sums[...] = jnp.zeros_like(sums)
+
+    @pl.when((b == 0) & (i == 0))
+    def _begin() -> None:
+        for d_tile in d_tiles:
+            d_tile[...] = jnp.zeros_like(d_tile)
+
+    queries, d_outs = heads_apart(refs.q[0], heads), heads_apart(d_out[0], heads)
+    all_queries, all_d_outs = jnp.concatenate(queries), jnp.concatenate(d_outs)
+    own, tile_start = refs.query_segments[0], _tile_start()
+    # What the softmax's own sum takes away from all gradients of scores, less what its logarithm's
+    # gradient adds.
+    product = (d_out[0].astype(jnp.float32) * out[0].astype(jnp.float32)).T
+    level = [
+        jnp.sum(product[h * size : (h + 1) * size], axis=0, keepdims=True)
+        - d_log_sum[0, 0, h : h + 1, :]
+        for h in range(heads.in_group)
+    ]
+
+    def add_chunk(c: Any, before: Any) -> Any:
+        at = pl.multiple_of(c * chunk, chunk)
+        here, place = pl.ds(at, chunk), pl.multiple_of(tile_start + at, BLOCK)
+        key, value, seen = refs.k[0, here], refs.v[0, here], refs.segment_columns[here] == own
+        weights, d_scores, after = [], [], []
+        for h in range(heads.in_group):
+            scores = _scores(refs, queries[h], key, seen, h, place)
+            p = jnp.exp(scores - log_sum[0, 0, h : h + 1, :])
+            weight, dp = p, dot(value, d_outs[h], NT)
+            if full.dropout_rate > 0:
+                factor = _keep(refs, here, h, full)
+                weight, dp = p * factor, dp * factor
+            ds = p * (dp - level[h])
+            for d_tile in d_tiles:
+                d_tile[h, pl.ds(place, chunk)] += ds
+            weights.append(weight.astype(key.dtype))
+            d_scores.append(ds.astype(key.dtype))
+            turned = refs.turned[h * size : (h + 1) * size, here]
+            after.append(before[h] + dot(turned, d_scores[h], NN))
+        k_sums[here] += dot(jnp.concatenate(d_scores, axis=1), all_queries, NN)
+        v_sums[here] += dot(jnp.concatenate(weights, axis=1), all_d_outs, NN)
+        return tuple(after)
+
+    start = jnp.zeros((size, BLOCK), jnp.float32)
+    chunks = _chunks(refs.first_key, refs.k.shape[1], full)
+    found = lax.fori_loop(0, chunks, add_chunk, (start,) * heads.in_group)
+    dq[0] = jnp.concatenate(found, axis=0).T.astype(dq.dtype)
+
+    @pl.when(i == last)
+    def _end_row() -> None:
+        dk[0] = k_sums[...].astype(dk.dtype)
+        dv[0] = v_sums[...].astype(dv.dtype)
+
+    @pl.when((i == last) & (b == pl.num_programs(1) - 1))
+    def _end() -> None:
+        for d_vector, d_tile in zip(d_vectors, d_tiles):
+            _sum_diagonals(d_tile, d_vector)
+
+
+def _sum_diagonals(d_tile: Any, d_vector: Any) -> None:
+    square = jnp.zeros((BLOCK, BLOCK), jnp.float32)
+    for h in range(d_tile.shape[0]):
+        tiles = [d_tile[h, at : at + BLOCK].T for at in range(0, d_tile.shape[1], BLOCK)]
+        ring = skewed(jnp.concatenate([*tiles, square], axis=1), -1)
+        d_vector[0, h : h + 1, :] = jnp.sum(ring, axis=0, keepdims=True)

@@ -1,0 +1,49 @@
+"""Window and full attention by fused kernels: what is registered, and what it refuses."""
+
+from typing import Any
+
+from spade_jax import partition
+from spade_jax.ops import dispatch
+from spade_jax.ops.attention.pallas_tpu.heads import SIZES
+from spade_jax.ops.attention.shards import full_over_shards, window_over_shards
+
+DTYPES = ("bfloat16", "float32")
+# A block of queries and all keys that it sees are one tile of scores.
+MAX_RADIUS = 1024
+# The kernels take up to 48 MiB of vector memory; these have 16.
+TOO_SMALL = ("TPU v2", "TPU v3", "TPU v4", "TPU v4 lite")
+
+
+def attend_to_window(*arrays: Any, **settings: Any) -> Any:
+    """`window.window_attention`."""
+    from spade_jax.ops.attention.pallas_tpu import window
+
+    return window_over_shards(window.attend, *arrays, **settings)
+
+
+def attend_to_all(*arrays: Any, **settings: Any) -> Any:
+    """`full.full_attention`."""
+    from spade_jax.ops.attention.pallas_tpu import full
+
+    return full_over_shards(full.attend, *arrays, **settings)
+
+
+def refuses_window(*arrays: Any, radius: int, **settings: Any) -> str | None:
+    """Why a window of this radius, and arrays of these kinds, cannot be attended with here."""
+    if radius > MAX_RADIUS:
+        return f"takes a radius of at most {MAX_RADIUS}, and this is {radius}"
+    return refuses(*arrays)
+
+
+def refuses(query: Any, key: Any, value: Any, *arguments: Any, **settings: Any) -> str | None:
+    """Why arrays of these dtypes and head sizes, [..., k], cannot be attended with here."""
+    if (elsewhere := dispatch.runs_elsewhere("tpu")) is not None:
+        return elsewhere
+    if not dispatch.interprets() and (kind := partition.device_kind()) in TOO_SMALL:
+        return f"needs the vector memory of a TPU v5e or later, and this is for a {kind}"
+    if query.dtype.name not in DTYPES:
+        return f"takes {', '.join(DTYPES)}, and this is {query.dtype}"
+    size = max(query.shape[-1], value.shape[-1])
+    if size > SIZES[-1]:
+        return f"takes heads of at most {SIZES[-1]} features, and these have {size}"
+    return None
