@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from pretrain.config import PretrainConfig
+from pretrain.report import as_json, show, title, why_no_time
+from spade_jax.aot.picture import FORMATS, draw_time
 from spade_jax.aot.topology import (
-    GIB,
     MAX_SLICES,
     Topology,
     devices,
@@ -24,7 +25,8 @@ from spade_jax.programs import exit_status, quiet_imports
 
 DESCRIPTION = """\
 Compiles a training step for a slice of TPUs, or for CPU or GPU devices that are here, and prints
-what each device needs and does. TPUs need the extra `tpu-aot`, and no TPU.
+what each device needs and does; of TPUs also how long it takes, by their compiler's estimate, and
+for what. TPUs need the extra `tpu-aot`, and no TPU.
 """
 _EPILOG = """\
 Settings of the configuration are overridden by their names, the mesh among them, for example
@@ -38,8 +40,7 @@ def main(argv: Sequence[str]) -> int:
 
     def program() -> int:
         options, config, topology = _parse(argv)
-        if options.json is not None:
-            check_output(options.json, "--json")
+        _check(options, topology)
         set_environment(topology)
         with quiet_imports():
             from spade_jax.aot import compiled  # noqa: F401
@@ -80,7 +81,8 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, Top
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="compile a TPU program in less time, less well: it needs somewhat more memory",
+        help="compile a TPU program in less time, less well: it needs somewhat more memory, and "
+        "no time can be estimated",
     )
     parser.add_argument(
         "--largest_batch",
@@ -90,10 +92,34 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, Top
     parser.add_argument(
         "--json", action=PathOption, metavar="FILE", help="write the report there as well"
     )
+    parser.add_argument(
+        "--picture",
+        action=PathOption,
+        metavar="FILE",
+        help="draw there, as .png or .svg, where the time of a step on TPUs goes",
+    )
     options, rest = parser.parse_known_args(argv)
     topology = parse_topology(options.topology, options.slices)
     overrides = parse_overrides(rest, parser)
     return options, read_config(options.config, overrides, PretrainConfig, "pretrain"), topology
+
+
+def _check(options: argparse.Namespace, topology: Topology) -> None:
+    """Raises ConfigError for options that contradict, or files that cannot be written."""
+    if options.json is not None:
+        check_output(options.json, "--json")
+    if options.picture is not None:
+        picture = str(options.picture)
+        known = " or ".join(FORMATS)
+        require(options.picture.suffix in FORMATS, "--picture", picture, f"must end in {known}")
+        reason = why_no_time(topology, options.quick)
+        require(
+            reason is None,
+            "--picture",
+            picture,
+            f"must go with TPUs and without --quick: it draws times, and {reason}",
+        )
+        check_output(options.picture, "--picture")
 
 
 def _compile(
@@ -109,7 +135,7 @@ def _compile(
     console = Console()
     mesh = make_mesh(config.mesh, found)
 
-    def report(batch_size: int) -> compiled.Report:
+    def report(batch_size: int, timed: bool = False) -> compiled.Report:
         return compiled.compile_step(
             config.model,
             Seq2Seq(config.loss),
@@ -119,6 +145,7 @@ def _compile(
             mesh,
             part=options.part,
             quick=options.quick,
+            timed=topology if timed else None,
         )
 
     if options.largest_batch:
@@ -128,7 +155,8 @@ def _compile(
             True,
             f"must go with a topology of TPUs, for the memory of {topology} is not known",
         )
-    result = report(config.train.batch_size)
+    timed = why_no_time(topology, options.quick) is None
+    result = report(config.train.batch_size, timed)
     largest = None
     if options.largest_batch:
 
@@ -140,93 +168,15 @@ def _compile(
 
         unit = config.train.microbatches * partition.shards("batch", mesh)
         largest = compiled.largest_batch(fits, unit)
-    _show(console, options, config, topology, dict(mesh.shape), result, largest)
+    axes = dict(mesh.shape)
+    show(console, options, config, topology, axes, result, largest)
     if options.json:
-        summary = as_json(config, topology, dict(mesh.shape), options.part, result, largest)
+        summary = as_json(config, topology, axes, options.part, result, largest)
         options.json.write_text(json.dumps(summary, indent=1) + "\n")
-
-
-def as_json(
-    config: PretrainConfig,
-    topology: Topology,
-    mesh: dict[str, int],
-    part: str,
-    report: Any,
-    largest: int | None,
-) -> dict[str, Any]:
-    """A report as JSON has it: bytes, operations and counts are those of one device in a step."""
-    return {
-        "topology": str(topology),
-        "slices": topology.slices,
-        "devices": topology.size,
-        "device_memory": topology.memory,
-        "mesh": mesh,
-        "part": part,
-        "batch_size": config.train.batch_size,
-        "input_length": config.data.input_length,
-        "target_length": config.data.decoder_length,
-        "memory": None if report.memory is None else dataclasses.asdict(report.memory),
-        "too_large": report.too_large,
-        "fits": report.fits(topology.memory),
-        "largest_batch": largest,
-        "flops": report.flops,
-        "formula_flops": report.formula_flops,
-        "bytes_accessed": report.bytes_accessed,
-        "collectives": [
-            {"kind": kind, "axes": axes, "count": number, "bytes": size}
-            for (kind, axes), (number, size) in report.totals().items()
-        ],
-        "seconds": report.seconds,
-    }
-
-
-def _show(
-    console: Any,
-    options: argparse.Namespace,
-    config: PretrainConfig,
-    topology: Topology,
-    mesh: dict[str, int],
-    report: Any,
-    largest: int | None,
-) -> None:
-    from rich.table import Table
-
-    from spade_jax.telemetry.screen import format_bytes
-
-    spread = ", ".join(f"{name} {size}" for name, size in mesh.items() if size > 1) or "one device"
-    where = str(topology) if topology.slices == 1 else f"{topology.slices} slices of {topology}"
-    table = Table(
-        title=f"{options.config} on {where} ({spread}), {options.part}, per device and step",
-        title_justify="left",
-        caption=f"batch {config.train.batch_size} x ({config.data.input_length} + "
-        f"{config.data.decoder_length}) tokens; compiled in {report.seconds:,.0f} s",
-        caption_justify="left",
-    )
-    for heading in ("", "number"):
-        table.add_column(heading, justify="right" if heading else "left")
-    table.add_column("", justify="right")
-    if report.memory is not None:
-        sizes = {**dataclasses.asdict(report.memory), "in all": report.memory.total}
-        for name, size in sizes.items():
-            table.add_row(name, "", format_bytes(size))
-    available = "" if topology.memory is None else f"of {topology.memory / GIB:,.0f} GiB: "
-    verdict = {True: "fits", False: "does not fit", None: "the device's memory is not known"}
-    table.add_row("memory", "", available + verdict[report.fits(topology.memory)])
-    if largest is not None:
-        table.add_row("largest batch that fits", f"{largest:,}", "")
-    if report.memory is not None:
-        table.add_section()
-        table.add_row("matmuls", "", f"{report.flops / 1e9:,.3f} GFLOP")
-        if report.formula_flops is not None:
-            table.add_row("by the formula", "", f"{report.formula_flops / 1e9:,.3f} GFLOP")
-        if report.bytes_accessed is not None:
-            table.add_row("accessed, loops once", "", format_bytes(report.bytes_accessed))
-        table.add_section()
-        for (kind, axes), (number, size) in report.totals().items():
-            table.add_row(f"{kind} over {' + '.join(axes)}", f"{number:,}", format_bytes(size))
-    console.print(table)
-    if report.too_large:
-        console.print(f"the compiler: {report.too_large}")
+    if options.picture and result.time is None:
+        console.print(f"{options.picture}: not drawn, for the step does not fit")
+    if options.picture and result.time is not None:
+        draw_time(result.time, title(options, topology, axes, "\n"), options.picture)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from flax import nnx
 
 from spade_jax.config.model import ModelConfig
 from spade_jax.ops.precision import matmul_precision
+from spade_jax.places import place
 
 
 def parameter(
@@ -41,6 +42,7 @@ def constant(shape: Sequence[int], value: float, axes: Sequence[str], **kind: An
     return parameter(jnp.full(shape, value, jnp.float32), axes, **kind)
 
 
+@place("dropout")
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Drops entries of x at random and scales up the others; as it is where `key` is None."""
     if key is None or rate == 0.0:
@@ -89,6 +91,7 @@ class Norm(nnx.Module):
         self.scale = constant(shape, 1.0, axes, decays=False)
         self.bias = constant(shape, 0.0, axes, decays=False) if self.centred else None
 
+    @place("norms")
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, l, d] -> [b, l, d]."""
         y = x.astype(jnp.float32)

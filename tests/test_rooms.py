@@ -11,6 +11,7 @@ ROOMS = (
     "files",
     "stored",
     "programs",
+    "places",
     "partition",
     "hosts",
     "ops",

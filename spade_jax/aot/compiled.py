@@ -12,9 +12,13 @@ from jax.sharding import Mesh
 
 from spade_jax import partition
 from spade_jax.aot import hlo
+from spade_jax.aot.hlo_program import Program
+from spade_jax.aot.step_time import StepTime, step_time
+from spade_jax.aot.topology import Topology
 from spade_jax.config import require_choice
 from spade_jax.models.build import builder
 from spade_jax.objectives.base import Objective
+from spade_jax.places import place
 from spade_jax.training import sharding
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 from spade_jax.training.step import Tree, abstract_model, make_trainer
@@ -53,6 +57,7 @@ class Report:
       bytes_accessed: XLA's estimate, with loops counted once; None where it has none.
       collectives: each with how often it runs.
       seconds: that tracing and compiling took.
+      time: of a step; None where nobody estimates it.
     """
 
     memory: Memory | None
@@ -62,6 +67,7 @@ class Report:
     bytes_accessed: float | None
     collectives: tuple[tuple[hlo.Collective, int], ...]
     seconds: float
+    time: StepTime | None = None
 
     def fits(self, memory: int | None) -> bool | None:
         """Whether it fits into so many bytes; None where they are not known."""
@@ -83,9 +89,9 @@ def batch_shapes(
     objective: Objective, rows: int, lengths: Sequence[int], mesh: Mesh
 ) -> dict[str, jax.ShapeDtypeStruct]:
     """Of the arrays of a batch that is not packed, each with its sharding."""
-    place = sharding.batch_sharding(mesh)
+    where = sharding.batch_sharding(mesh)
     return {
-        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=place)
+        name: jax.ShapeDtypeStruct(array.shape, array.dtype, sharding=where)
         for name, array in objective.batch.types(rows, lengths).items()
     }
 
@@ -100,6 +106,7 @@ def compile_step(
     *,
     part: str = "step",
     quick: bool = False,
+    timed: Topology | None = None,
 ) -> Report:
     """Compiles a training step, or the gradient of a part of it, and analyses it.
 
@@ -108,6 +115,8 @@ def compile_step(
       lengths: of the sequences of the objective's batches, in tokens.
       part: "step" is all of it; others are the objective's `parts`.
       quick: tells the compiler to try less hard; memory is then somewhat overestimated.
+      timed: the topology that the mesh is of, where the time of a step is to be estimated; that
+        must be one of TPUs, and without `quick`, whose times are false.
 
     Raises:
       ConfigError: a model or batch that the mesh does not divide, or no such part.
@@ -138,13 +147,21 @@ def compile_step(
             raise
         words = re.sub(r"^RESOURCE_EXHAUSTED: ", "", str(error)).splitlines()[0]
         return Report(None, words, 0, formula, None, (), time.perf_counter() - start)
-    return analyse(compiled, mesh, formula, time.perf_counter() - start)
+    return analyse(compiled, mesh, formula, time.perf_counter() - start, timed)
 
 
-def analyse(compiled: Any, mesh: Mesh, formula: float | None, seconds: float) -> Report:
-    """What the compiler says of a compiled program, and what its optimised HLO holds."""
+def analyse(
+    compiled: Any,
+    mesh: Mesh,
+    formula: float | None,
+    seconds: float,
+    timed: Topology | None = None,
+) -> Report:
+    """What the compiler says of a compiled program, and what its optimised HLO holds; `timed` as
+    of `compile_step`."""
     sizes = compiled.memory_analysis()
-    cost = hlo.count(compiled.as_text(), dict(mesh.shape))
+    program = Program.of(compiled.as_text())
+    cost = hlo.cost(program, dict(mesh.shape))
     return Report(
         memory=Memory(
             arguments=sizes.argument_size_in_bytes,
@@ -158,6 +175,7 @@ def analyse(compiled: Any, mesh: Mesh, formula: float | None, seconds: float) ->
         bytes_accessed=(compiled.cost_analysis() or {}).get("bytes accessed"),
         collectives=cost.collectives,
         seconds=seconds,
+        time=None if timed is None else step_time(program, cost.collectives, timed, mesh, formula),
     )
 
 
@@ -180,7 +198,7 @@ def _gradient(
 
     def total(params: Mapping[str, Any], batch: Mapping[str, Any]) -> jax.Array:
         model = nnx.merge(graphdef, params)
-        with partition.on_mesh(mesh):
+        with partition.on_mesh(mesh), place("rest of the model"):
             return objective.parts[part](model, objective.batch.of(batch), jax.random.key(0))
 
     places = jax.tree.map(lambda shape: shape.sharding, parameters)

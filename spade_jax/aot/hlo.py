@@ -11,14 +11,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from spade_jax.aot.hlo_text import (
-    NAME,
-    Instruction,
-    device_groups,
-    integers,
-    parse,
-    shape_bytes,
-)
+from spade_jax.aot.hlo_program import Program
+from spade_jax.aot.hlo_text import Instruction, device_groups, integers, shape_bytes
 
 KINDS = ("all-gather", "all-reduce", "reduce-scatter", "collective-permute", "all-to-all")
 # In place of mesh axes: what goes from one slice of TPUs to another, over the hosts' network.
@@ -60,17 +54,20 @@ class Cost:
 
 
 def count(text: str, mesh: Mapping[str, int]) -> Cost:
+    """`cost` of the text of optimised HLO, `compiled.as_text()`."""
+    return cost(Program.of(text), mesh)
+
+
+def cost(program: Program, mesh: Mapping[str, int]) -> Cost:
     """The cost of a program.
 
     Of a conditional the branch with the most operations counts. A loop whose length is not known
     counts once.
 
     Args:
-      text: optimised HLO, `compiled.as_text()`.
       mesh: sizes of the mesh axes, by name, in the order of the program's devices.
     """
-    computations, entry = parse(text)
-    return _Counter(computations, mesh).cost(entry)
+    return _Counter(program, mesh).cost(program.entry)
 
 
 def group_axes(groups: np.ndarray, mesh: Mapping[str, int]) -> tuple[str, ...]:
@@ -84,8 +81,8 @@ def group_axes(groups: np.ndarray, mesh: Mapping[str, int]) -> tuple[str, ...]:
 
 
 class _Counter:
-    def __init__(self, computations: Mapping[str, list[Instruction]], mesh: Mapping[str, int]):
-        self.computations, self.mesh = computations, mesh
+    def __init__(self, program: Program, mesh: Mapping[str, int]):
+        self.program, self.mesh = program, mesh
         self.known: dict[str, Cost] = {}
 
     def cost(self, name: str) -> Cost:
@@ -97,8 +94,8 @@ class _Counter:
         flops = 0
         found: list[tuple[Collective, int]] = []
         fused: set[Collective] = set()
-        types = {i.name: i for i in self.computations[name]}
-        for instruction in self.computations[name]:
+        types = {i.name: i for i in self.program.computations[name]}
+        for instruction in self.program.computations[name]:
             kind = instruction.kind.removesuffix("-start")
             if kind in KINDS:
                 one = self._collective(instruction, kind, types, within=name)
@@ -123,55 +120,15 @@ class _Counter:
         return Cost(flops, tuple(found))
 
     def _called(self, instruction: Instruction, types: Mapping[str, Instruction]) -> Cost:
-        attributes = instruction.attributes
+        program = self.program
         if instruction.kind == "while":
-            body = re.search(r"body=%?([\w.\-]+)", attributes)
-            assert body is not None
-            times, inside = self._trips(instruction, types), self.cost(body[1])
+            times, inside = program.trips(instruction, types), self.cost(program.body(instruction))
             return Cost(times * inside.flops, tuple((c, n * times) for c, n in inside.collectives))
         if instruction.kind == "conditional":
-            named = re.search(r"branch_computations=\{([^}]*)\}", attributes)
-            branches = (
-                NAME.findall(named[1])
-                if named
-                else re.findall(r"(?:true|false)_computation=%?([\w.\-]+)", attributes)
-            )
-            return max((self.cost(branch) for branch in branches), key=lambda cost: cost.flops)
-        called = re.search(r"(?:calls|to_apply)=%?([\w.\-]+)", attributes)
-        if called and instruction.kind in ("fusion", "call", "async-start"):
-            return self.cost(called[1])
-        return Cost(0, ())
-
-    def _trips(self, loop: Instruction, types: Mapping[str, Instruction]) -> int:
-        known = re.search(r'known_trip_count\W+n"?\W+(\d+)', loop.attributes)
-        if known:
-            return int(known[1])
-        condition = re.search(r"condition=%?([\w.\-]+)", loop.attributes)
-        assert condition is not None
-        inside = {i.name: i for i in self.computations[condition[1]]}
-        for compare in inside.values():
-            if compare.kind == "compare" and "direction=LT" in compare.attributes:
-                counter, limit = (inside[name] for name in compare.operands)
-                index = re.search(r"index=(\d+)", counter.attributes)
-                if limit.kind == "constant" and index:
-                    at = int(index[1])
-                    step = self._step(loop, at)
-                    return max(0, -(-(int(limit.literal) - _begin(loop, at, types)) // step))
-        return 1
-
-    def _step(self, loop: Instruction, index: int) -> int:
-        """What the body of a loop adds to its counter: more than 1 where XLA has unrolled it."""
-        body = re.search(r"body=%?([\w.\-]+)", loop.attributes)
-        assert body is not None
-        inside = {i.name: i for i in self.computations[body[1]]}
-        *_, root = inside.values()
-        at = inside.get(root.operands[index]) if root.kind == "tuple" else None
-        step = 0
-        while at is not None and at.kind in ("add", "copy"):
-            operands = [inside[name] for name in at.operands if name in inside]
-            step += sum(int(o.literal) for o in operands if o.kind == "constant")
-            at = next((o for o in operands if o.kind != "constant"), None)
-        return max(1, step)
+            branches = map(self.cost, program.branches(instruction))
+            return max(branches, key=lambda cost: cost.flops)
+        called = program.called(instruction)
+        return Cost(0, ()) if called is None else self.cost(called)
 
     def _collective(
         self, this: Instruction, kind: str, types: Mapping[str, Instruction], within: str
@@ -189,7 +146,7 @@ class _Counter:
             axes=axes,
             bytes=int(size),
             shapes=tuple(dims for _, dims in this.shapes),
-            source=_source(this),
+            source=this.op_name,
             channel=channel[1] if channel else "",
         )
 
@@ -204,24 +161,9 @@ def _between_slices(send: Instruction, types: Mapping[str, Instruction]) -> Coll
         axes=SLICES,
         bytes=int(sum(map(shape_bytes, given))),
         shapes=tuple(dims for _, dims in given),
-        source=_source(send),
+        source=send.op_name,
         channel="",
     )
-
-
-def _source(instruction: Instruction) -> str:
-    name = re.search(r'op_name="([^"]*)"', instruction.attributes)
-    return name[1] if name else ""
-
-
-def _begin(loop: Instruction, index: int, types: Mapping[str, Instruction]) -> int:
-    """What a loop counts from: 0 unless a constant says otherwise."""
-    initial = types.get(loop.operands[0])
-    if initial is not None and initial.kind == "tuple":
-        first = types.get(initial.operands[index])
-        if first is not None and first.kind == "constant":
-            return int(first.literal)
-    return 0
 
 
 def _dot_flops(dot: Instruction, types: Mapping[str, Instruction]) -> int:

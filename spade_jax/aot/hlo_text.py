@@ -11,6 +11,7 @@ _SHAPE = re.compile(r"\b([a-z]+\d*\w*)\[([\d,]*)\]")
 _INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?([\w.\-]+) = (.*?) ([a-z][a-z\-\d]*)\((.*)$")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
 NAME = re.compile(r"%([\w.\-]+)")
+_NO_CYCLES = 2**63 - 1
 
 Shape = tuple[str, tuple[int, ...]]
 
@@ -33,6 +34,18 @@ class Instruction:
     operands: tuple[str, ...]
     literal: str
     attributes: str
+
+    @property
+    def estimated_cycles(self) -> int | None:
+        """That a TPU takes for it, as its compiler thinks; None where it does not say."""
+        cycles = re.search(r'"estimated_cycles":"(\d+)"', self.attributes)
+        return None if cycles is None or int(cycles[1]) == _NO_CYCLES else int(cycles[1])
+
+    @property
+    def op_name(self) -> str:
+        """Where it comes from in the model, as XLA names it; empty where it does not."""
+        name = re.search(r'op_name="([^"]*)"', self.attributes)
+        return name[1] if name else ""
 
 
 def parse(text: str) -> tuple[dict[str, list[Instruction]], str]:

@@ -8,14 +8,48 @@ import importlib.util
 import math
 import os
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from spade_jax.config import ConfigError, Range, nearest, require
 
 GIB = 2**30
-# Of a chip, as its makers have it: its memory, its axes (chips of v5e and v6e form a plane) and how
-# many are in the largest slice.
-CHIPS = {"v4": (32, 3, 4096), "v5e": (16, 2, 256), "v5p": (95, 3, 8960), "v6e": (32, 2, 256)}
+
+
+class Chip(NamedTuple):
+    """A kind of TPU, as its makers have it.
+
+    Attributes:
+      memory: GiB.
+      axes: of the grid that chips form: those of v5e and v6e a plane.
+      largest: chips in the largest slice.
+      clock: Hz.
+      link: bytes/s that a link to a neighbouring chip carries in each direction; there are two
+        links along each axis.
+      network: bytes/s of the network among slices, a chip's share of its host's, each way.
+      ring: an axis of a multiple of so many chips is closed to a ring.
+    """
+
+    memory: int
+    axes: int
+    largest: int
+    clock: float
+    link: float
+    network: float
+    ring: int
+
+
+# Memory, links and network are those of Google Cloud's pages on each kind: a link has half of the
+# "bidirectional ICI bandwidth" over two links an axis; network cards have 25 (v5e), 50 (v5p) and
+# 100 (v6e) Gbit/s a chip, and v4 is taken to be as v5p. v4's clock and links are in
+# arXiv 2304.01433. At their clocks 4 and 8 matrix units of 128 x 128 give v5e's and v5p's peaks.
+# v6e's clock is not published, and taken to be v5p's: its compiler then has a large matmul at 70%
+# of the peak, those of the others at 88 to 93%.
+CHIPS = {
+    "v4": Chip(32, 3, 4096, 1.05e9, 50e9, 6.25e9, ring=4),
+    "v5e": Chip(16, 2, 256, 1.5e9, 50e9, 3.125e9, ring=16),
+    "v5p": Chip(95, 3, 8960, 1.75e9, 100e9, 6.25e9, ring=4),
+    "v6e": Chip(32, 2, 256, 1.75e9, 100e9, 12.5e9, ring=16),
+}
 HOSTS = ("cpu", "gpu")
 # Beyond this XLA takes minutes for the devices alone, or ends the process.
 MAX_HOST_DEVICES = 1024
@@ -42,9 +76,14 @@ class Topology:
         return self.slices * math.prod(self.shape)
 
     @property
+    def chip(self) -> Chip | None:
+        """None of a host's devices."""
+        return CHIPS.get(self.kind)
+
+    @property
     def memory(self) -> int | None:
         """Bytes of one chip; None where they are not known."""
-        return CHIPS[self.kind][0] * GIB if self.kind in CHIPS else None
+        return None if self.chip is None else self.chip.memory * GIB
 
     def __str__(self) -> str:
         return f"{self.kind}:{'x'.join(map(str, self.shape))}"
@@ -59,7 +98,7 @@ def parse_topology(text: str, slices: int = 1) -> Topology:
     kind, _, shape = text.partition(":")
     if kind not in (*CHIPS, *HOSTS):
         raise ConfigError(f"--topology = {text!r}: no such kind{nearest(kind, (*CHIPS, *HOSTS))}")
-    axes = CHIPS[kind][1] if kind in CHIPS else 1
+    axes = CHIPS[kind].axes if kind in CHIPS else 1
     example = {1: "8", 2: "4x4", 3: "4x4x4"}[axes]
     require(
         re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*)*", shape) is not None
@@ -68,7 +107,7 @@ def parse_topology(text: str, slices: int = 1) -> Topology:
         text,
         f"must have {axes} number(s) of devices behind the colon, such as {kind}:{example}",
     )
-    most = CHIPS[kind][2] if kind in CHIPS else MAX_HOST_DEVICES
+    most = CHIPS[kind].largest if kind in CHIPS else MAX_HOST_DEVICES
     # Of more digits than any, and more than int() takes, a size need not be known exactly.
     sizes = [int(size) if len(size) < 10 else most + 1 for size in shape.split("x")]
     require(

@@ -22,6 +22,7 @@ from spade_jax.elements import Linear, Norm, dropout, split_key
 from spade_jax.layers.cross_attention import CrossAttention, Encoded
 from spade_jax.layers.feed_forward import FeedForward
 from spade_jax.mixers.base import Cache, Context
+from spade_jax.places import place
 
 # What a layer keeps of each of its parts.
 BlockCache = dict[str, Cache]
@@ -42,7 +43,7 @@ class Block(nnx.Module):
     ):
         self.pre_norm = config.norm_placement == "pre"
         self.dropout_rate, self.add_weight = config.dropout_rate, config.add_weight
-        self.combine = spec.combine
+        self.combine, self.mixer_names = spec.combine, spec.mixers
 
         def build(name: str) -> Any:
             return config.mixers[name].build(config, stack, causal=causal, rngs=rngs)
@@ -65,6 +66,7 @@ class Block(nnx.Module):
         self.feed_forward_norm = Norm(config) if spec.feed_forward else None
         self.feed_forward = FeedForward(config, rngs=rngs) if spec.feed_forward else None
 
+    @place("residuals")
     def __call__(
         self,
         x: jax.Array,
@@ -129,7 +131,9 @@ class Block(nnx.Module):
 
         def run(name: str, mixer: Any, h: jax.Array, key: jax.Array | None) -> jax.Array:
             own = None if cache is None else cache[name]
-            y, own = mixer(h, context, cache=own, dropout_key=key)
+            kind = self.mixer_names[0 if name == "global" else -1]
+            with place(f"{kind} mixer"):
+                y, own = mixer(h, context, cache=own, dropout_key=key)
             if own is not None:
                 after[name] = own
             return y
@@ -144,5 +148,6 @@ class Block(nnx.Module):
         assert self.local_norm is not None
         global_h, local_h = self.global_norm(global_h), self.local_norm(local_h)
         if self.aggregate is not None:
-            return self.aggregate(jnp.concatenate([global_h, local_h], axis=-1)), after
+            with place("aggregate"):
+                return self.aggregate(jnp.concatenate([global_h, local_h], axis=-1)), after
         return self.add_weight * global_h + (1 - self.add_weight) * local_h, after

@@ -9,6 +9,7 @@ from spade_jax.mixers.attention.heads import Heads
 from spade_jax.mixers.base import Cache, Context
 from spade_jax.ops.attention.full import full_attention
 from spade_jax.ops.attention.softmax import ATTENDED, softmax_attention, visible_keys
+from spade_jax.places import place
 
 
 class Encoded(NamedTuple):
@@ -50,7 +51,7 @@ class CrossAttention(Heads):
             return self.merge(self._attend_cached(query, context, cache))
         assert encoded is not None
         key, value = self.keys_and_values(encoded.states)
-        y = full_attention(
+        y = place("cross attention")(full_attention)(
             query,
             key,
             value,

@@ -5,6 +5,7 @@ from flax import nnx
 
 from spade_jax.config.model import ModelConfig
 from spade_jax.elements import Linear, dropout
+from spade_jax.places import place
 
 _ACTIVATIONS = {
     "gated-gelu": lambda x: jax.nn.gelu(x, approximate=True),
@@ -25,6 +26,7 @@ class FeedForward(nnx.Module):
         self.gate = Linear(("embed", "mlp"), d, inner, bias=bias, rngs=rngs) if gated else None
         self.contract = Linear(("mlp", "embed"), inner, d, bias=bias, rngs=rngs)
 
+    @place("feed-forward")
     def __call__(self, x: jax.Array, *, dropout_key: jax.Array | None = None) -> jax.Array:
         """[b, l, d] -> [b, l, d]."""
         hidden = _ACTIVATIONS[self.activation](self.expand(x))

@@ -17,6 +17,7 @@ from spade_jax.layers.cross_attention import Encoded
 from spade_jax.mixers.attention.relative_bias import RelativeBias
 from spade_jax.mixers.base import Cache, Context
 from spade_jax.ops.attention.softmax import ATTENDED
+from spade_jax.places import place
 
 
 class StackCache(NamedTuple):
@@ -104,6 +105,7 @@ class Stack(nnx.Module):
                 layers = nnx.vmap(create)(jax.random.split(rngs.params(), group.repeat))
             setattr(self, f"layers_{i}", layers)
 
+    @place("embedding")
     def __call__(
         self,
         x: jax.Array,
@@ -174,6 +176,7 @@ class Stack(nnx.Module):
         layers = [block.init_cache(rows, length, dtype, encoded) for block in self._all_blocks()]
         return StackCache(Cache(None, (jnp.int32(0), self._biases(length))), layers)
 
+    @place("loop over layers")
     def _run(
         self,
         x: jax.Array,

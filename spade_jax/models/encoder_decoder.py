@@ -12,7 +12,11 @@ from spade_jax.elements import normal
 from spade_jax.layers.cross_attention import Encoded
 from spade_jax.layers.stack import Stack, StackCache
 from spade_jax.ops.precision import matmul_precision
+<<<<<<< HEAD
 from spade_jax.ops.token_scores import token_scores
+=======
+from spade_jax.places import place
+>>>>>>> time
 
 
 class EncoderDecoder(nnx.Module):
@@ -169,6 +173,7 @@ class EncoderDecoder(nnx.Module):
         assert after is not None
         return self._logits(y), after
 
+    @place("logits and loss")
     def _logits(self, y: jax.Array) -> jax.Array:
         """The decoder's output [b, t, d] -> float32 [b, t, v]."""
         logits = jnp.einsum(
@@ -180,6 +185,7 @@ class EncoderDecoder(nnx.Module):
         )
         return partition.constrain(logits, "batch", "length", "vocab")
 
+<<<<<<< HEAD
     def _scaled(self, y: jax.Array) -> jax.Array:
         if not self.config.scale_logits:
             return y
@@ -189,6 +195,9 @@ class EncoderDecoder(nnx.Module):
         """[v, d], by which the scaled output becomes logits."""
         return (self.embedding if self.output is None else self.output)[...]
 
+=======
+    @place("embedding")
+>>>>>>> time
     def _embed(self, tokens: jax.Array) -> jax.Array:
         # Put together where it is used, as other parameters are, and not its rows for each token.
         table = partition.constrain(self.embedding[...], "vocab", None)

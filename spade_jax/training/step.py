@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from spade_jax import partition
 from spade_jax.objectives.base import Objective, Sums, batch_digest
+from spade_jax.places import place
 from spade_jax.training import sharding
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 from spade_jax.training.optimizer import Optimizer, ParameterKind, join, make_optimizer
@@ -194,7 +195,7 @@ def _train_step(
 
         def minimised(trainable: Tree, part: Arrays, key: jax.Array) -> tuple[jax.Array, Sums]:
             model = nnx.merge(graphdef, join(trainable, frozen))
-            with partition.on_mesh(mesh):
+            with partition.on_mesh(mesh), place("rest of the model"):
                 sums = objective(model, objective.batch.of(part), key)
             return sums.minimised, sums
 
@@ -215,21 +216,22 @@ def _train_step(
         if config.microbatches == 1:
             grads, sums = gradient(trainable, batch, jax.random.fold_in(key, 0))
         else:
-            (grads, sums), _ = jax.lax.scan(
+            (grads, sums), _ = place("microbatches")(jax.lax.scan)(
                 accumulate,
                 (jax.tree.map(jnp.zeros_like, trainable), objective.sums.zeros()),
                 (jnp.arange(config.microbatches), jax.tree.map(in_parts, dict(batch))),
             )
         divisor = jnp.maximum(sums.divisor, 1).astype(jnp.float32)
-        grads = jax.tree.map(lambda g: g / divisor, grads)
-        updates, opt_state = optimizer.transformation.update(grads, state.opt_state, trainable)
+        grads = place("optimiser")(jax.tree.map)(lambda g: g / divisor, grads)
+        update = place("optimiser")(optimizer.transformation.update)
+        updates, opt_state = update(grads, state.opt_state, trainable)
         metrics = sums.means() | {
-            "grad_norm": optax.tree.norm(grads),
-            "update_norm": optax.tree.norm(updates),
+            "grad_norm": place("norms of gradients")(optax.tree.norm)(grads),
+            "update_norm": place("norms of gradients")(optax.tree.norm)(updates),
             "batch_digest": batch_digest(batch),
             "learning_rate": jnp.asarray(optimizer.learning_rate(state.step), jnp.float32),
         }
-        params = join(optax.apply_updates(trainable, updates), frozen)
+        params = join(place("optimiser")(optax.apply_updates)(trainable, updates), frozen)
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step

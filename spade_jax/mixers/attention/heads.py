@@ -6,6 +6,7 @@ from flax import nnx
 
 from spade_jax.config.model import ModelConfig
 from spade_jax.elements import Linear
+from spade_jax.places import place
 
 
 class Heads(nnx.Module):
@@ -26,14 +27,17 @@ class Heads(nnx.Module):
         self.value = Linear(("embed", "heads"), d, width, rngs=rngs)
         self.output = Linear(("heads", "embed"), width, d, rngs=rngs)
 
+    @place("attention projections")
     def queries(self, x: jax.Array) -> jax.Array:
         """[b, l, d] -> [b, l, h, k], scaled."""
         return self._split(self.query(x) * jnp.asarray(self.scale, x.dtype))
 
+    @place("attention projections")
     def keys_and_values(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """[b, l, d] -> [b, l, h, k] each."""
         return self._split(self.key(x)), self._split(self.value(x))
 
+    @place("attention projections")
     def merge(self, y: jax.Array) -> jax.Array:
         """[b, l, h, k] -> [b, l, d]."""
         return self.output(y.reshape(*y.shape[:2], -1))

@@ -15,6 +15,7 @@ from spade_jax.ops.attention.cached import cached_attention, empty_cache
 from spade_jax.ops.attention.full import full_attention
 from spade_jax.ops.attention.softmax import ATTENDED
 from spade_jax.ops.attention.window import window_attention
+from spade_jax.places import place
 
 
 class SelfAttention(Heads):
@@ -69,7 +70,7 @@ class SelfAttention(Heads):
             "implementation": self.implementation,
         }
         if self.radius is not None:
-            y = window_attention(
+            y = place("window attention")(window_attention)(
                 query,
                 key,
                 value,
@@ -78,7 +79,7 @@ class SelfAttention(Heads):
                 **settings,
             )
         else:
-            y = full_attention(
+            y = place("causal attention" if self.causal else "full attention")(full_attention)(
                 query,
                 key,
                 value,

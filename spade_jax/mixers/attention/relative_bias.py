@@ -8,6 +8,7 @@ from flax import nnx
 from spade_jax.config.model import ModelConfig
 from spade_jax.elements import normal
 from spade_jax.ops.attention.buckets import relative_position_buckets
+from spade_jax.places import place
 
 
 class RelativeBias(nnx.Module):
@@ -20,6 +21,7 @@ class RelativeBias(nnx.Module):
         axes = ("buckets", "heads")
         self.table = normal(rngs, shape, config.d_model**-0.5, axes, decays=False)
 
+    @place("relative bias")
     def __call__(self, reach: int) -> jax.Array:
         """The bias of each relative position, from `reach` places before the query to `reach`
         behind it: float32 [h, 2 * reach + 1]."""

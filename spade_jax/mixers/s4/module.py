@@ -14,6 +14,7 @@ from spade_jax.ops.ssm import hippo
 from spade_jax.ops.ssm.cached import advance, empty_cache
 from spade_jax.ops.ssm.convolution import convolve
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace, StateSpace, discretize, readout
+from spade_jax.places import place
 
 
 def _pairs(x: np.ndarray) -> np.ndarray:
@@ -75,6 +76,7 @@ class StateSpaceMixer(nnx.Module):
             dt=jnp.exp(self.log_dt[...]),
         )
 
+    @place("state space convolution")
     def __call__(
         self,
         x: jax.Array,
@@ -128,6 +130,7 @@ class StateSpaceMixer(nnx.Module):
         )
         return Cache(empty, fixed)
 
+    @place("state space operators")
     def _discrete(self) -> tuple[DiscreteStateSpace, jax.Array]:
         """The discrete state space, and its readouts [directions, d, n]."""
         system = discretize(self.state_space(), self.config.discretization)

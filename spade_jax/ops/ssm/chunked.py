@@ -15,6 +15,7 @@ from spade_jax.ops.ssm.kernel import block_operators
 from spade_jax.ops.ssm.sequence import SequenceShards, by_feature, kept
 from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum
 from spade_jax.ops.toeplitz import toeplitz
+from spade_jax.places import place
 
 
 def run(
@@ -59,7 +60,9 @@ def run_from(
     blocks = block_operators(system, c, t)
     taps = jnp.transpose(blocks.taps, (3, 1, 2, 0))
     # T_ji = taps_{i-j} for i >= j, else 0.
-    matrices = toeplitz(jnp.pad(taps, (*[(0, 0)] * 3, (t - 1, 0))), t)
+    matrices = place("state space operators")(toeplitz)(
+        jnp.pad(taps, (*[(0, 0)] * 3, (t - 1, 0))), t
+    )
     write = jnp.swapaxes(blocks.write, 0, 1)
     read = jnp.transpose(blocks.read, (3, 1, 2, 4, 0))
     first = None if start is None else jnp.moveaxis(start.state, 2, 0)
@@ -138,6 +141,7 @@ def _carry(
     return _scan_blocks(block, start, written, keep)
 
 
+@place("state space carry")
 def _scan_blocks(
     block: Callable[..., tuple[jax.Array, jax.Array]],
     start: jax.Array,

@@ -15,6 +15,7 @@ import jax
 
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.transition import Dense, Diagonal, einsum, iterate
+from spade_jax.places import place
 
 
 class BlockOperators(NamedTuple):
@@ -26,6 +27,7 @@ class BlockOperators(NamedTuple):
     transition: Diagonal | Dense  # A^t
 
 
+@place("state space operators")
 def block_operators(system: DiscreteStateSpace, c: jax.Array, t: int) -> BlockOperators:
     """The operators of a block of t tokens; c [..., d, n] are readouts."""
     a = system.a
@@ -36,11 +38,13 @@ def block_operators(system: DiscreteStateSpace, c: jax.Array, t: int) -> BlockOp
     return BlockOperators(taps, rows[1:], columns[:t][::-1], a.power(t))
 
 
+@place("state space operators")
 def delayed_readout(system: DiscreteStateSpace, c: jax.Array, delay: int) -> jax.Array:
     """C A^delay for readouts c [..., d, n]: the kernel from tap `delay` on is that of this C."""
     return system.a.power(delay).apply_left(c)
 
 
+@place("state space operators")
 def kernel(system: DiscreteStateSpace, c: jax.Array, length: int) -> jax.Array:
     """The convolution kernel K_j = C A^j B, j < length: [..., d, length].
 

@@ -1,0 +1,147 @@
+"""The time of a step, put together; and of steps for TPUs that are not there."""
+
+from pathlib import Path
+
+import pytest
+
+from pretrain.compile import main
+from spade_jax.aot.estimate import BUNDLES, DECLARED, ESTIMATE, Work
+from spade_jax.aot.picture import draw_time
+from spade_jax.aot.step_time import summarise
+
+ROOT = Path(__file__).parents[2]
+MINIATURE = f"--config={ROOT / 'tests' / 'pretrain' / 'miniature.py'}"
+V5E = "TPU v5 lite"
+
+
+def part(place, phase, cycles, source=ESTIMATE, times=1):
+    return Work(f"{place}.1", "fusion", (), times, cycles, source, place, phase)
+
+
+PARTS = [
+    part("norms", "forward", 100, times=2),
+    part("norms", "backward", 300),
+    part("attention", "backward", 1000, BUNDLES),
+    part("own", "", 50, DECLARED),
+    part("lost", "", None, DECLARED, times=3),
+]
+OVER = {("all-reduce", ("fsdp",)): 0.5}
+
+
+@pytest.fixture
+def time():
+    return summarise(PARTS, 1000.0, OVER, 197e12, V5E)
+
+
+def test_sums(time):
+    assert time.computations == pytest.approx(1.55)
+    assert (time.by_bundles, time.declared) == (1.0, 0.05)
+    assert time.not_counted == {"lost.1": 3}
+    assert [(p.name, p.seconds) for p in time.places] == [
+        ("attention", 1.0),
+        ("norms", 0.5),
+        ("own", 0.05),
+        ("lost", 0.0),
+    ]
+    assert time.places[1].phases == {"forward": 0.2, "recomputed": 0, "backward": 0.3, "": 0}
+
+
+def test_waiting_is_hidden_or_added(time):
+    assert time.bounds == pytest.approx((1.55, 2.05))
+    assert time.peak_shares == pytest.approx((1 / 1.55, 1 / 2.05))
+    longer = summarise(PARTS, 1000.0, {("all-reduce", ("fsdp",)): 4.0}, None, V5E)
+    assert longer.bounds == pytest.approx((4.0, 5.55))
+    assert longer.peak_shares is None
+    assert summarise(PARTS, 1000.0, OVER, 1.0, "another").peak_shares is None
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_the_picture(time, suffix, tmp_path):
+    path = tmp_path / f"time.{suffix}"
+    draw_time(time, "a title", path)
+    if suffix == "png":
+        from matplotlib.image import imread
+
+        pixels = imread(path)
+        # As wide as it says, with bars in three colours.
+        assert pixels.shape[1] == 800
+        blue, red, grey = (0.267, 0.467, 0.667), (0.8, 0.4, 0.467), (0.6, 0.6, 0.6)
+        for colour in (blue, red, grey):
+            assert (abs(pixels[..., :3] - colour) < 0.01).all(axis=-1).sum() > 100
+    else:
+        assert path.read_text().startswith("<?xml")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--topology=v5e:2x2 --picture=time.gif", "time.gif': must end in .png or .svg"),
+        (
+            "--topology=cpu:1 --picture=time.png",
+            "time.png': must go with TPUs and without --quick: it draws times, and only TPUs' "
+            "compiler estimates it",
+        ),
+        ("--topology=v5e:2x2 --quick --picture=time.png", "and --quick falsifies it"),
+        ("--topology=v5e:2x2 --picture=nowhere/time.png", "nowhere/time.png': cannot be written"),
+    ],
+)
+def test_pictures_that_cannot_be_had(options, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main([MINIATURE, *options.split()]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: --picture = '")
+    assert message in said
+
+
+@pytest.mark.slow
+def test_a_step_for_tpus(tmp_path, on_eight_devices):
+    pytest.importorskip("libtpu")
+    script = Path(__file__).with_name("eight_devices_compile_command.py")
+    picture = tmp_path / "time.png"
+    report = on_eight_devices(
+        script, MINIATURE, str(tmp_path / "report.json"), "v5e:2x2", f"--picture={picture}"
+    )
+    time = report["time"]
+    assert picture.stat().st_size > 0
+    places = {place["place"]: place for place in time["places"]}
+    assert sum(p["milliseconds"] for p in places.values()) == pytest.approx(time["computations"])
+    assert sum(p["share"] for p in places.values()) == pytest.approx(1)
+    named = {
+        *("window attention", "causal attention", "cross attention", "attention projections"),
+        *("state space operators", "state space carry", "state space convolution"),
+        *("feed-forward", "norms", "logits and loss", "embedding", "optimiser", "dropout"),
+    }
+    assert named <= places.keys()
+    for place in named - {"optimiser", "dropout"}:
+        assert places[place]["forward"] > 0
+        assert places[place]["backward"] > 0
+    # Nearly all is in a place with a name.
+    unnamed = (places.get(name, {"share": 0}) for name in ("rest of the step", "not attributed"))
+    assert sum(place["share"] for place in unnamed) < 0.05
+    waiting = sum(c["milliseconds"] for c in time["collectives"])
+    assert 0 < waiting < time["computations"]
+    assert time["milliseconds"] == pytest.approx(
+        [time["computations"], time["computations"] + waiting]
+    )
+    assert (time["by_bundles"], time["not_counted"]) == (0, {})
+
+
+@pytest.mark.slow
+def test_quickly_there_is_no_time(tmp_path, on_eight_devices):
+    pytest.importorskip("libtpu")
+    script = Path(__file__).with_name("eight_devices_compile_command.py")
+    report = on_eight_devices(script, MINIATURE, str(tmp_path / "r.json"), "v5e:2x2", "--quick")
+    assert report["time"] is None
+
+
+@pytest.mark.slow
+def test_kernels_by_their_bundles(on_eight_devices):
+    pytest.importorskip("libtpu")
+    time = on_eight_devices(Path(__file__).with_name("tpu_kernel_times.py"))
+    places = {place["name"]: place["seconds"] for place in time["places"]}
+    # The same kernel twice, and once over four times as many rows.
+    assert 1.4 < places["long"] / places["short"] < 2.1
+    assert time["by_bundles"] == pytest.approx(places["long"] + places["short"], rel=0.15)
+    # All of x and out go through memory, at 819 GB/s at most.
+    assert places["long"] > 2 * 4 * 4096 * 128 * 4 / 819e9
+    assert time["not_counted"] == {}
