@@ -70,7 +70,7 @@ class MixerConfig:
     def check_implementation(self, model: "ModelConfig") -> None:
         """Raises ConfigError where an implementation is named that none of its operations has."""
 
-    def relative_reach(self, length: int) -> int | None:
+    def relative_reach(self, model: "ModelConfig", length: int) -> int | None:
         """How many places to either side the mixer needs the stack's relative biases for; None:
         it takes none."""
         return None

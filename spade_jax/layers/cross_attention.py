@@ -3,12 +3,11 @@
 from typing import NamedTuple
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.mixers.attention.heads import Heads
 from spade_jax.mixers.base import Cache, Context
 from spade_jax.ops.attention.full import full_attention
-from spade_jax.ops.attention.softmax import ATTENDED, softmax_attention, visible_keys
+from spade_jax.ops.attention.softmax import softmax_attention, visible_keys
 from spade_jax.places import place
 
 
@@ -62,7 +61,7 @@ class CrossAttention(Heads):
             dropout_key=dropout_key,
             implementation=self.implementation,
         )
-        return self.merge(checkpoint_name(y, ATTENDED))
+        return self.merge(y)
 
     def init_cache(self, encoded: Encoded) -> Cache:
         """The keys and values [b, h, m, k], and the segments."""

@@ -228,7 +228,8 @@ class Stack(nnx.Module):
 
     def _reaches(self, length: int) -> set[int]:
         """How far the mixers need relative biases in sequences of this length."""
-        reaches = (self.config.mixers[name].relative_reach(length) for name in self.mixers)
+        config = self.config
+        reaches = (config.mixers[name].relative_reach(config, length) for name in self.mixers)
         return {reach for reach in reaches if reach is not None}
 
     def _biases(self, length: int) -> dict[int, jax.Array]:

@@ -53,11 +53,13 @@ class Implementation(NamedTuple):
       function: takes the operation's arguments.
       platforms: where it is the best: "cpu", "gpu", "tpu".
       refuses: takes the same arguments; says why it cannot take them, or None.
+      best_for: takes the same arguments; whether it is the best for them on its platforms.
     """
 
     function: Callable[..., Any]
     platforms: tuple[str, ...]
     refuses: Callable[..., str | None]
+    best_for: Callable[..., bool]
 
 
 class Operation:
@@ -74,10 +76,11 @@ class Operation:
         *,
         platforms: tuple[str, ...] = (),
         refuses: Callable[..., str | None] = lambda *arguments, **settings: None,
+        best_for: Callable[..., bool] = lambda *arguments, **settings: True,
     ) -> None:
         """Adds an implementation; of several that are best on a platform, the one added last that
         takes the arguments runs."""
-        self.implementations[name] = Implementation(function, platforms, refuses)
+        self.implementations[name] = Implementation(function, platforms, refuses, best_for)
 
     def choose(
         self, implementation: str | None, *arguments: Any, **settings: Any
@@ -110,6 +113,10 @@ class Operation:
             return named.function
         platform = partition.platform()
         for candidate in reversed(self.implementations.values()):
-            if platform in candidate.platforms and not candidate.refuses(*arguments, **settings):
+            if (
+                platform in candidate.platforms
+                and candidate.refuses(*arguments, **settings) is None
+                and candidate.best_for(*arguments, **settings)
+            ):
                 return candidate.function
         return self.implementations["xla"].function

@@ -26,7 +26,7 @@ class SelfAttentionConfig(MixerConfig):
         """How many keys a query sees in sequences of this length, on average."""
         raise NotImplementedError
 
-    def relative_reach(self, length: int) -> int:
+    def relative_reach(self, model: ModelConfig, length: int) -> int:
         raise NotImplementedError
 
     def check_mesh(
@@ -74,7 +74,7 @@ class Window(SelfAttentionConfig, kind="window"):
         to_one_side = reach - reach * (reach + 1) / (2 * length)
         return 1 + to_one_side * (1 if causal else 2)
 
-    def relative_reach(self, length: int) -> int:
+    def relative_reach(self, model: ModelConfig, length: int) -> int:
         return self.radius
 
     def check_mesh(
@@ -103,8 +103,9 @@ class Full(SelfAttentionConfig, kind="full"):
     def keys(self, length: int, *, causal: bool) -> float:
         return (length + 1) / 2 if causal else length
 
-    def relative_reach(self, length: int) -> int:
-        return length - 1
+    def relative_reach(self, model: ModelConfig, length: int) -> int:
+        # Further keys share T5's last bucket, and so one bias.
+        return min(length - 1, model.attention.max_distance)
 
     def check_mesh(
         self, model: ModelConfig, length: int, *, causal: bool, shards: Callable[[str], int]

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 from flax import nnx
-from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.config.model import ModelConfig
 from spade_jax.mixers.attention.config import SelfAttentionConfig, Window
@@ -13,7 +12,6 @@ from spade_jax.mixers.attention.relative_bias import RelativeBias
 from spade_jax.mixers.base import Cache, Context
 from spade_jax.ops.attention.cached import cached_attention, empty_cache
 from spade_jax.ops.attention.full import full_attention
-from spade_jax.ops.attention.softmax import ATTENDED
 from spade_jax.ops.attention.window import window_attention
 from spade_jax.places import place
 
@@ -31,7 +29,7 @@ class SelfAttention(Heads):
         rngs: nnx.Rngs,
     ):
         super().__init__(model, rngs=rngs)
-        self.config, self.causal = config, causal
+        self.config, self.model, self.causal = config, model, causal
         self.radius = config.radius if isinstance(config, Window) else None
         self.bias = RelativeBias(model, causal=causal, rngs=rngs) if own_bias else None
 
@@ -48,7 +46,7 @@ class SelfAttention(Heads):
         if cache is not None:
             segment_ids = context.segment_ids
             assert segment_ids is not None
-            reach = self.config.relative_reach(cache.rows.key_bhjk.shape[2])
+            reach = self._reach(cache.rows.key_bhjk.shape[2])
             y, rows = cached_attention(
                 query,
                 key,
@@ -61,7 +59,7 @@ class SelfAttention(Heads):
                 implementation=self.implementation,
             )
             return self.merge(y), Cache(rows, cache.shared)
-        reach = self.config.relative_reach(x.shape[1])
+        reach = self._reach(x.shape[1])
         settings: dict[str, Any] = {
             "causal": self.causal,
             "bias": context.biases.get(reach) if self.bias is None else self.bias(reach),
@@ -87,10 +85,14 @@ class SelfAttention(Heads):
                 key_segment_ids=context.segment_ids,
                 **settings,
             )
-        return self.merge(checkpoint_name(y, ATTENDED)), None
+        return self.merge(y), None
 
     def init_cache(self, rows: int, length: int, dtype: Any) -> Cache:
         """See `Mixer`."""
         slots = length if self.radius is None else min(self.radius + 1, length)
-        bias = None if self.bias is None else self.bias(self.config.relative_reach(slots))
+        bias = None if self.bias is None else self.bias(self._reach(slots))
         return Cache(empty_cache(rows, self.heads, slots, self.head_dim, dtype), bias)
+
+    def _reach(self, length: int) -> int:
+        """Of the relative biases in sequences of this length."""
+        return self.config.relative_reach(self.model, length)

@@ -55,7 +55,7 @@ def cached_attention(
         cache's slots.
       segment_ids_bl: int [b, l]; 0 is padding, which sees nothing and is never seen.
       bias: float32 [h, 2 * reach + 1], as of `window_attention` (where reach is the radius) and
-        `full_attention` (where it is at least slots - 1).
+        `full_attention`.
       implementation: of window attention, which pieces of a prompt go through.
 
     Returns:
@@ -96,14 +96,15 @@ def cached_attention(
         cache.key_bhjk,
         cache.value_bhjk,
         visible=visible,
-        bias=None if bias is None else _behind(bias)[None][:, :, places_back_lj],
+        bias=None if bias is None else _behind(bias, places_back_lj)[None],
     )
     return attended_bhlk.swapaxes(1, 2), cache
 
 
-def _behind(bias: Array) -> Array:
-    """Of the biases [h, 2 * reach + 1] those of keys 0, 1, …, reach places before the query."""
-    return bias[:, : bias.shape[1] // 2 + 1][:, ::-1]
+def _behind(bias: Array, places_back_lj: Array) -> Array:
+    """Of the biases [h, 2 * reach + 1] those of keys so many places before the query, [h, l, j]."""
+    reach = bias.shape[1] // 2
+    return bias[:, reach - jnp.minimum(places_back_lj, reach)]
 
 
 def _window_piece(

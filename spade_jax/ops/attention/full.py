@@ -4,6 +4,7 @@ from jax import Array
 
 from spade_jax.ops.attention import full_xla
 from spade_jax.ops.attention.dropout import check_dropout
+from spade_jax.ops.attention.pallas_gpu import operations as pallas_gpu
 from spade_jax.ops.checks import check
 from spade_jax.ops.dispatch import Operation
 
@@ -29,8 +30,9 @@ def full_attention(
       causal: query i sees keys 0 .. i only; q must equal j.
       query_segment_ids, key_segment_ids: int [b, q] and [b, j]. A key of segment 0 (padding) is
         hidden; with both given, a query sees the keys of its own segment alone.
-      bias: float32 [h, 2j - 1], added to the scores: of keys j - 1 places before the query to j - 1
-        behind it; q must equal j.
+      bias: float32 [h, 2n + 1] for any n, added to the scores: of keys n places before the query to
+        n behind it; keys further away have that of n places (T5's bias is constant from
+        `max_distance` on); q must equal j.
       dropout_rate: which share of the probabilities to drop.
       dropout_key: needed where the rate is not zero.
       implementation: a name; None is the platform's best.
@@ -51,10 +53,14 @@ def full_attention(
         "must be given with query_segment_ids",
     )
     check(
-        bias is None or (queries == keys and bias.shape == (heads, 2 * keys - 1)),
+        bias is None
+        or (
+            queries == keys and bias.ndim == 2 and bias.shape[0] == heads and bias.shape[1] % 2 > 0
+        ),
         "bias.shape",
         None if bias is None else bias.shape,
-        f"must be [h, 2j - 1] = {(heads, 2 * keys - 1)} for {queries} queries and {keys} keys",
+        f"must be [h, 2n + 1] of {heads} heads, and there must be as many queries ({queries}) as "
+        f"keys ({keys})",
     )
     check_dropout(dropout_rate, dropout_key)
     arguments = (
@@ -74,3 +80,10 @@ def full_attention(
 
 FULL_ATTENTION = Operation("full attention")
 FULL_ATTENTION.register("xla", full_xla.attend, platforms=("cpu", "gpu", "tpu"))
+FULL_ATTENTION.register(
+    "pallas_gpu",
+    pallas_gpu.attend_to_all,
+    platforms=("gpu",),
+    refuses=pallas_gpu.refuses,
+    best_for=pallas_gpu.best_for,
+)

@@ -1,15 +1,12 @@
 """Attention of every query to every key in plain JAX."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
-from jax.ad_checkpoint import checkpoint_name
 
-from spade_jax import partition
-from spade_jax.ops.attention.dropout import kept, number_queries
-from spade_jax.ops.attention.softmax import ATTENDED, softmax_attention, visible_keys
+from spade_jax.ops.attention.dropout import keeps
+from spade_jax.ops.attention.shards import DropoutWords, full_over_shards
+from spade_jax.ops.attention.softmax import named, softmax_attention, visible_keys
 from spade_jax.ops.toeplitz import toeplitz
 
 # Queries whose scores are in memory at one time.
@@ -28,67 +25,9 @@ def attend(
     causal: bool,
     dropout_rate: float,
 ) -> Array:
-    """`full.full_attention`, a span of queries at a time.
-
-    Where the ambient mesh cuts sequences, keys stay where they are: each shard attends from all
-    queries to its own keys, and what they find is put together by the sums of their softmax.
-    Queries and results move, of which an encoder-decoder has fewer than keys.
-    """
-    query_axes, key_axes = (
-        partition.sharded_axes(("batch", "length", "heads", None), array.shape)
-        for array in (query_bqhk, key_bjhk)
-    )
-    on_shard = functools.partial(
-        _attend_on_shard,
-        causal=causal,
-        dropout_rate=dropout_rate,
-        num_heads=query_bqhk.shape[2],
-        length=query_bqhk.shape[1],
-        query_axes=query_axes,
-        key_axes=key_axes,
-    )
-    by_head = (query_axes[2],)
-    on_devices = partition.on_each_device(
-        on_shard,
-        (query_axes, key_axes, key_axes, query_axes[:2], key_axes[:2], by_head, ()),
-        query_axes,
-    )
-    return on_devices(
-        query_bqhk, key_bjhk, value_bjhk, query_segment_ids, key_segment_ids, bias, dropout_key
-    )
-
-
-def _attend_on_shard(
-    query_bqhk: Array,
-    key_bjhk: Array,
-    value_bjhk: Array,
-    query_segment_ids: Array | None,
-    key_segment_ids: Array | None,
-    bias: Array | None,
-    dropout_key: Array | None,
-    *,
-    causal: bool,
-    dropout_rate: float,
-    num_heads: int,
-    length: int,
-    query_axes: tuple[str | None, ...],
-    key_axes: tuple[str | None, ...],
-) -> Array:
-    """`attend`, of one shard of so many heads and queries; the axes are those that are cut
-    into shards."""
-    keys_cut, queries_cut = key_axes[1] is not None, query_axes[1] is not None
-    if keys_cut and queries_cut:
-        query_bqhk = lax.all_gather(query_bqhk, "sequence", axis=1, tiled=True)
-        if query_segment_ids is not None:
-            query_segment_ids = lax.all_gather(query_segment_ids, "sequence", axis=1, tiled=True)
-    numbers_bhq = number_queries(
-        partition.global_indices(query_axes[0], query_bqhk.shape[0]),
-        partition.global_indices(query_axes[2], query_bqhk.shape[2]),
-        partition.global_indices(None if keys_cut else query_axes[1], query_bqhk.shape[1]),
-        num_heads=num_heads,
-        length=length,
-    )
-    attended_bqhk, log_sum_bqh = _in_spans(
+    """`full.full_attention`, a span of queries at a time."""
+    return full_over_shards(
+        _in_spans,
         query_bqhk,
         key_bjhk,
         value_bjhk,
@@ -98,22 +37,16 @@ def _attend_on_shard(
         dropout_key,
         causal=causal,
         dropout_rate=dropout_rate,
-        numbers_bqh=numbers_bhq.swapaxes(1, 2),
-        first_key=partition.global_indices(key_axes[1], key_bjhk.shape[1])[0],
     )
-    if not keys_cut:
-        return attended_bqhk
-    attended_bqhk = checkpoint_name(attended_bqhk, ATTENDED)
-    log_sum_bqh = checkpoint_name(log_sum_bqh, ATTENDED)
-    largest = lax.pmax(lax.stop_gradient(log_sum_bqh), "sequence")
-    weight_bqh = jnp.exp(log_sum_bqh - largest)
-    weight_bqh = weight_bqh / lax.psum(weight_bqh, "sequence")
-    part_bqhk = attended_bqhk.astype(jnp.float32) * weight_bqh[..., None]
-    if queries_cut:
-        total_bqhk = lax.psum_scatter(part_bqhk, "sequence", scatter_dimension=1, tiled=True)
-    else:
-        total_bqhk = lax.psum(part_bqhk, "sequence")
-    return total_bqhk.astype(query_bqhk.dtype)
+
+
+def bias_of_all(bias: Array, keys: int) -> Array:
+    """`full_attention`'s bias [h, 2n + 1] for all relative positions that so many keys can have:
+    [h, 2j - 1]."""
+    beyond = keys - 1 - bias.shape[1] // 2
+    if beyond < 0:
+        return bias[:, -beyond:beyond]
+    return jnp.pad(bias, ((0, 0), (beyond, beyond)), mode="edge")
 
 
 def _in_spans(
@@ -123,27 +56,25 @@ def _in_spans(
     query_segment_ids: Array | None,
     key_segment_ids: Array | None,
     bias: Array | None,
-    dropout_key: Array | None,
+    words: DropoutWords | None,
     *,
     causal: bool,
     dropout_rate: float,
-    numbers_bqh: Array,
-    first_key: Array,
+    first_key: Array | int,
 ) -> tuple[Array, Array]:
-    """Attention to these keys alone, [b, q, h, k], and the logarithms of its sums, [b, q, h].
-
-    numbers_bqh are those of the queries, for dropout; first_key is the position of the first key,
-    where that of the first query is 0 (with neither bias nor `causal` it does not matter).
-    """
+    """Attention to these keys alone, as `full_over_shards` puts it together."""
     queries, keys = query_bqhk.shape[1], key_bjhk.shape[1]
     spans = -(-queries // _SPAN)
     span = -(-queries // spans)
+    if bias is not None:  # Then there are as many keys as queries, in all shards together.
+        bias = bias_of_all(bias, queries)
+    query_words_bqh = None if words is None else words.query_bhq.swapaxes(1, 2)
     key_positions = (first_key + jnp.arange(keys, dtype=jnp.int32))[None]
 
     def attend(
         query_bqhk: Array,
         query_segment_ids: Array | None,
-        numbers_bqh: Array,
+        query_words_bqh: Array | None,
         first_query: Array | int,
         key_bjhk: Array,
         value_bjhk: Array,
@@ -156,15 +87,11 @@ def _in_spans(
             visible = behind if visible is None else visible & behind
         if bias is not None:
             beyond = spans * span - queries
-            bias = _bias_of_span(bias, first_key - first_query, span, keys, beyond)
+            bias = _bias_of_span(bias, jnp.asarray(first_key - first_query), span, keys, beyond)
         keep = None
-        if dropout_key is not None:
-            keep = kept(
-                dropout_key,
-                dropout_rate,
-                queries=numbers_bqh.swapaxes(1, 2)[..., None],
-                keys=key_positions,
-            )
+        if words is not None and query_words_bqh is not None:
+            queries_bhq1 = query_words_bqh.swapaxes(1, 2)[..., None]
+            keep = keeps(queries_bhq1, words.key_j[None, None, None], dropout_rate)
         attended_bhqk, log_sum_bhq = softmax_attention(
             query_bqhk.swapaxes(1, 2),
             key_bjhk.swapaxes(1, 2).astype(query_bqhk.dtype),
@@ -179,7 +106,9 @@ def _in_spans(
     # The backward pass computes the probabilities again instead of keeping them.
     attend = jax.checkpoint(attend, prevent_cse=spans == 1)
     if spans == 1:
-        return attend(query_bqhk, query_segment_ids, numbers_bqh, 0, key_bjhk, value_bjhk, bias)
+        return named(
+            attend(query_bqhk, query_segment_ids, query_words_bqh, 0, key_bjhk, value_bjhk, bias)
+        )
 
     def in_spans(array: Array) -> Array:
         return _cut(array, spans, span)
@@ -191,11 +120,11 @@ def _in_spans(
         (
             in_spans(query_bqhk),
             None if query_segment_ids is None else in_spans(query_segment_ids),
-            in_spans(numbers_bqh),
+            None if query_words_bqh is None else in_spans(query_words_bqh),
             span * jnp.arange(spans, dtype=jnp.int32),
         ),
     )
-    return _join(attended)[:, :queries], _join(log_sum)[:, :queries]
+    return named((_join(attended)[:, :queries], _join(log_sum)[:, :queries]))
 
 
 def _bias_of_span(bias: Array, distance: Array, span: int, keys: int, beyond: int) -> Array:

@@ -1,13 +1,24 @@
 """Softmax attention over keys that a query may or may not see: the core of every attention here."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.ops.precision import matmul_precision
 
-# The name of what attention gives, by which a rematerialisation policy can keep it.
+# The name of what attention gives, its log-sums included where the backward pass needs them: by it
+# a rematerialisation policy can keep them. Implementations give it, for they know what that is.
 ATTENDED = "attended"
+# The log-sum of a query that sees no key.
+LOWEST = float(jnp.finfo(jnp.float32).min)
+
+
+def named(arrays: Any) -> Any:
+    """A tree of arrays by the name ATTENDED."""
+    return jax.tree.map(lambda array: checkpoint_name(array, ATTENDED), arrays)
 
 
 def softmax_attention(

@@ -6,6 +6,7 @@ from jax import Array
 
 from spade_jax.ops.attention import window_xla
 from spade_jax.ops.attention.dropout import check_dropout
+from spade_jax.ops.attention.pallas_gpu import operations as pallas_gpu
 from spade_jax.ops.checks import check
 from spade_jax.ops.dispatch import Operation
 
@@ -71,3 +72,10 @@ def window_attention(
 
 WINDOW_ATTENTION = Operation("window attention")
 WINDOW_ATTENTION.register("xla", window_xla.attend, platforms=("cpu", "gpu", "tpu"))
+WINDOW_ATTENTION.register(
+    "pallas_gpu",
+    pallas_gpu.attend_to_window,
+    platforms=("gpu",),
+    refuses=pallas_gpu.refuses,
+    best_for=pallas_gpu.best_for,
+)

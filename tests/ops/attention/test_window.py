@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from dense_window import dense_window_attention, visible_pairs
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
+from implementations import named
 from window_inputs import attend, inputs, normal
 
+from spade_jax.ops import dispatch
 from spade_jax.ops.attention import window, window_xla
 from spade_jax.ops.attention.buckets import relative_position_buckets
 from spade_jax.ops.dispatch import Unsupported
@@ -18,14 +20,8 @@ from spade_jax.ops.dispatch import Unsupported
 @pytest.fixture(params=[*window.WINDOW_ATTENTION.implementations])
 def window_attention(request):
     """The operation by each implementation: all do what every test with this says, or refuse."""
-
-    def attend(*arrays, **settings):
-        try:
-            return window.window_attention(*arrays, implementation=request.param, **settings)
-        except Unsupported as refusal:
-            pytest.skip(str(refusal))
-
-    return attend
+    with dispatch.interpreted():
+        yield named(window.window_attention, request.param)
 
 
 def segment_patterns(length, seed=0):

@@ -1,0 +1,199 @@
+"""What kernels know when they are compiled, and which tiles of queries and keys they visit."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array, lax
+
+# Of a key of segment 0: no query is of this segment.
+HIDDEN = -(2**31)
+
+
+class Tile(NamedTuple):
+    """How many queries and keys a kernel multiplies at once, with so many warps, and how many tiles
+    are on their way."""
+
+    queries: int
+    keys: int
+    warps: int
+    stages: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tiles:
+    """Those of each kernel. `bias` ones are squares, and there are about `bias_programs`."""
+
+    forward: Tile
+    dq: Tile
+    dkv: Tile
+    bias: Tile
+    bias_programs: int = 1056
+
+
+# By the registers and the shared memory that they take on an H100. Tiles that look biases up hold
+# them in shared memory too.
+_SQUARE = Tile(64, 64, 4, 2)
+_WINDOW = Tiles(_SQUARE, _SQUARE, _SQUARE, _SQUARE)
+_BIASED = Tiles(Tile(128, 64, 4, 2), _SQUARE, _SQUARE, _SQUARE)
+_PLAIN = Tiles(Tile(128, 64, 4, 3), Tile(128, 64, 8, 3), Tile(64, 128, 8, 3), _SQUARE)
+# Float32 is multiplied without tensor cores, and large heads fill registers.
+_SMALL_SQUARE = Tile(32, 32, 4, 2)
+_SMALL = Tiles(_SMALL_SQUARE, _SMALL_SQUARE, _SMALL_SQUARE, _SMALL_SQUARE)
+
+
+def window_tiles(query: Array) -> Tiles:
+    """Of window attention, for queries of this dtype and head size."""
+    return _SMALL if query.dtype == jnp.float32 else _WINDOW
+
+
+def full_tiles(query: Array, *, looks_up: bool) -> Tiles:
+    """Of full attention, for queries of this dtype and head size, with a bias or a mask to look
+    up or without."""
+    if query.dtype == jnp.float32:
+        return _SMALL
+    if query.shape[-1] > 64:
+        return _WINDOW
+    return _BIASED if looks_up else _PLAIN
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Which keys queries see, and how.
+
+    The distance of a key and a query is that of their places, plus an offset that is `offset`, or
+    where that is None, known when the kernel runs.
+
+    Attributes:
+      behind, ahead: the largest distance to either side at which a key is seen; None: any.
+      reach: the bias tells distances below it apart; None: there is neither bias nor a limit.
+      has_bias: the table of biases is to be learned, and not only masks.
+      dropout_rate: which share of the probabilities to drop.
+      by_query: segments of queries and keys must be equal; or else keys have some, if at all.
+      interpret: run kernels as plain JAX.
+    """
+
+    tiles: Tiles
+    behind: int | None = None
+    ahead: int | None = None
+    reach: int | None = None
+    has_bias: bool = False
+    offset: int | None = 0
+    dropout_rate: float = 0.0
+    by_query: bool = False
+    interpret: bool = False
+
+    @property
+    def window(self) -> bool:
+        """Whether all keys that are seen lie within the bias's reach."""
+        return self.behind is not None
+
+
+class Bounds(NamedTuple):
+    """Tiles first .. end - 1, of which those of near .. near_end - 1 have distances below the
+    bias's reach."""
+
+    first: Any
+    near: Any
+    near_end: Any
+    end: Any
+
+
+def key_tiles(
+    plan: Plan, offset: Any, first: Any, tile: Tile, keys: int, seen: tuple[Any, Any] | None
+) -> Bounds:
+    """The tiles of keys that queries `first` .. see; `seen`: the first and last + 1 by segments."""
+    last = first + tile.queries - 1
+    return _bounds(
+        tile.keys,
+        -(-keys // tile.keys),
+        None if plan.behind is None else first - plan.behind - offset,
+        None if plan.ahead is None else last + plan.ahead - offset,
+        None if plan.reach is None else first - plan.reach + 1 - offset,
+        None if plan.reach is None else last + plan.reach - 1 - offset,
+        plan.window,
+        seen,
+    )
+
+
+def query_tiles(
+    plan: Plan, offset: Any, first: Any, tile: Tile, queries: int, seen: tuple[Any, Any] | None
+) -> Bounds:
+    """The tiles of queries that see keys `first` .. ."""
+    first, last = first + offset, first + tile.keys - 1 + offset
+    return _bounds(
+        tile.queries,
+        -(-queries // tile.queries),
+        None if plan.ahead is None else first - plan.ahead,
+        None if plan.behind is None else last + plan.behind,
+        None if plan.reach is None else first - plan.reach + 1,
+        None if plan.reach is None else last + plan.reach - 1,
+        plan.window,
+        seen,
+    )
+
+
+def _bounds(
+    size: int,
+    count: int,
+    lowest: Any,
+    highest: Any,
+    near: Any,
+    near_highest: Any,
+    window: bool,
+    seen: tuple[Any, Any] | None,
+) -> Bounds:
+    """Of `count` tiles of this size: those from the lowest to the highest place."""
+    first, end = jnp.int32(0), jnp.int32(count)
+    if lowest is not None:
+        first = jnp.minimum(_tile_of(lowest, size), end)
+    if highest is not None:
+        end = jnp.minimum(_tile_of(highest + size, size), end)
+    if seen is not None:
+        first, end = jnp.maximum(first, seen[0]), jnp.minimum(end, seen[1])
+    end = jnp.maximum(first, end)
+    if near is None or window:
+        return Bounds(first, first, end, end)
+    near = jnp.clip(_tile_of(near, size), first, end)
+    near_end = jnp.clip(_tile_of(near_highest + size, size), near, end)
+    return Bounds(first, near, near_end, end)
+
+
+def _tile_of(place: Any, size: int) -> Array:
+    """In which tile a place lies; 0 for those before the first."""
+    return lax.div(jnp.maximum(jnp.int32(place), 0), jnp.int32(size))
+
+
+def tiles_seen(
+    own_segments: Array | None, other_segments: Array, own_tile: int, other_tile: int, own: int
+) -> Array:
+    """Of each tile of queries the first and the last + 1 tile of keys that may be of one segment
+    (or with the two exchanged): none of a padding's, and of packed rows few.
+
+    Args:
+      own_segments: int32 [b, own], or None: of any. other_segments: [b, other]. 0 is padding.
+
+    Returns:
+      int32 [b, tiles of own, 2].
+    """
+    low, high = _range_of_tiles(other_segments, other_tile)
+    tiles = -(-own // own_tile)
+    if own_segments is None:
+        seen = jnp.broadcast_to((low <= high)[:, None], (low.shape[0], tiles, low.shape[1]))
+    else:
+        own_low, own_high = _range_of_tiles(own_segments, own_tile)
+        seen = (own_low[:, :, None] <= high[:, None]) & (low[:, None] <= own_high[:, :, None])
+    first = jnp.argmax(seen, axis=2)
+    end = seen.shape[2] - jnp.argmax(seen[:, :, ::-1], axis=2)
+    end = jnp.where(seen.any(axis=2), end, first)
+    return jnp.stack([first, end], axis=2).astype(jnp.int32)
+
+
+def _range_of_tiles(segments: Array, tile: int) -> tuple[Array, Array]:
+    """The lowest and highest segment within each tile, padding aside: [b, tiles] each; the highest
+    is the lower one where there is none."""
+    segments = jnp.pad(segments, ((0, 0), (0, -segments.shape[1] % tile)))
+    segments = segments.reshape(segments.shape[0], -1, tile)
+    limits = jnp.iinfo(jnp.int32)
+    low = jnp.min(jnp.where(segments == 0, limits.max, segments), axis=2)
+    return low, jnp.max(jnp.where(segments == 0, limits.min, segments), axis=2)
