@@ -138,10 +138,14 @@ def test_quickly_there_is_no_time(tmp_path, on_eight_devices):
 def test_kernels_by_their_bundles(on_eight_devices):
     pytest.importorskip("libtpu")
     time = on_eight_devices(Path(__file__).with_name("tpu_kernel_times.py"))
-    places = {place["name"]: place["seconds"] for place in time["places"]}
-    # The same kernel twice, and once over four times as many rows.
-    assert 1.4 < places["long"] / places["short"] < 2.1
-    assert time["by_bundles"] == pytest.approx(places["long"] + places["short"], rel=0.15)
-    # All of x and out go through memory, at 819 GB/s at most.
-    assert places["long"] > 2 * 4 * 4096 * 128 * 4 / 819e9
+    assert time["kernels"] == 2
+    assert {place: times for place, times, _ in time["calls"]} == {"short": 3, "long": 1}
+    cycles = {place: cycles for place, _, cycles in time["calls"]}
+    # One kernel in a loop, and once over four times as many rows.
+    assert 3 < cycles["long"] / cycles["short"] < 4.2
+    assert time["by_bundles"] == pytest.approx((cycles["long"] + 3 * cycles["short"]) / 1.5e9)
+    # All of x and of the output go through memory, at 819 GB/s at most.
+    assert cycles["long"] / 1.5e9 > 2 * 4 * 4096 * 128 * 4 / 819e9
+    assert {"short", "sum", "long"} <= {place["name"] for place in time["places"]}
+    assert time["computations"] > time["by_bundles"]
     assert time["not_counted"] == {}

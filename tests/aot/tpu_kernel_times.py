@@ -15,7 +15,10 @@ import numpy as np  # noqa: E402
 from jax.experimental import pallas as pl  # noqa: E402
 from jax.sharding import Mesh, NamedSharding, PartitionSpec  # noqa: E402
 
-from spade_jax.aot.compiled import analyse  # noqa: E402
+from spade_jax.aot import estimate  # noqa: E402
+from spade_jax.aot.hlo_program import Program  # noqa: E402
+from spade_jax.aot.kernels import count_bundles  # noqa: E402
+from spade_jax.aot.step_time import summarise  # noqa: E402
 from spade_jax.places import place  # noqa: E402
 
 
@@ -39,8 +42,8 @@ def _first(i):
 
 
 def program(x, wide):
-    for _ in range(2):  # One kernel, run twice.
-        x = place("short")(squared)(x, 256)
+    with place("short"):  # One kernel, run three times.
+        x, _ = jax.lax.scan(lambda x, _: (squared(x, 256), None), x, length=3)
     return place("sum")(jnp.cumsum)(x, axis=0), place("long")(squared)(wide, 256)
 
 
@@ -49,6 +52,9 @@ where = NamedSharding(mesh, PartitionSpec())
 x, wide = (
     jax.ShapeDtypeStruct((rows, 128), jnp.float32, sharding=where) for rows in (4096, 4 * 4096)
 )
-compiled = jax.jit(program, out_shardings=where).lower(x, wide).compile()
-report = analyse(compiled, mesh, None, 0.0, topology)
-print(json.dumps(dataclasses.asdict(report.time)))
+compiled = Program.of(jax.jit(program, out_shardings=where).lower(x, wide).compile().as_text())
+kernels = estimate.kernels(compiled)
+parts = estimate.work(compiled, count_bundles(kernels, topology))
+time = summarise(parts, topology.chip.clock, {}, None, mesh.devices.flat[0].device_kind)
+calls = [(part.place, part.times, part.cycles) for part in parts if part.source == estimate.BUNDLES]
+print(json.dumps({"kernels": len(kernels), "calls": calls, **dataclasses.asdict(time)}))
