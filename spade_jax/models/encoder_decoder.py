@@ -12,11 +12,8 @@ from spade_jax.elements import normal
 from spade_jax.layers.cross_attention import Encoded
 from spade_jax.layers.stack import Stack, StackCache
 from spade_jax.ops.precision import matmul_precision
-<<<<<<< HEAD
 from spade_jax.ops.token_scores import token_scores
-=======
 from spade_jax.places import place
->>>>>>> time
 
 
 class EncoderDecoder(nnx.Module):
@@ -125,7 +122,8 @@ class EncoderDecoder(nnx.Module):
         )
         if targets is None:
             return self._logits(y)
-        return token_scores(self._scaled(y), self._matrix(), targets)
+        scored = place("logits and loss")(token_scores)
+        return scored(self._scaled(y), self._matrix(), targets)
 
     def init_cache(
         self,
@@ -185,7 +183,6 @@ class EncoderDecoder(nnx.Module):
         )
         return partition.constrain(logits, "batch", "length", "vocab")
 
-<<<<<<< HEAD
     def _scaled(self, y: jax.Array) -> jax.Array:
         if not self.config.scale_logits:
             return y
@@ -195,9 +192,7 @@ class EncoderDecoder(nnx.Module):
         """[v, d], by which the scaled output becomes logits."""
         return (self.embedding if self.output is None else self.output)[...]
 
-=======
     @place("embedding")
->>>>>>> time
     def _embed(self, tokens: jax.Array) -> jax.Array:
         # Put together where it is used, as other parameters are, and not its rows for each token.
         table = partition.constrain(self.embedding[...], "vocab", None)

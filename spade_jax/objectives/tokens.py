@@ -9,11 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from spade_jax.objectives.config import LossConfig
-<<<<<<< HEAD
 from spade_jax.ops.token_scores import TokenScores
-=======
 from spade_jax.places import place
->>>>>>> time
 
 
 class TokenSums(NamedTuple):
@@ -68,14 +65,8 @@ def token_losses(scores: TokenScores, config: LossConfig) -> tuple[jax.Array, ja
     return loss_bt, config.z_loss * scores.log_z**2
 
 
-<<<<<<< HEAD
-def token_sums(scores: TokenScores, counts_bt: jax.Array, config: LossConfig) -> TokenSums:
-=======
 @place("logits and loss")
-def token_sums(
-    logits_btv: jax.Array, targets_bt: jax.Array, counts_bt: jax.Array, config: LossConfig
-) -> TokenSums:
->>>>>>> time
+def token_sums(scores: TokenScores, counts_bt: jax.Array, config: LossConfig) -> TokenSums:
     """Sums over those targets that count.
 
     Args:
