@@ -269,13 +269,15 @@ def flax_longt5(name: str, batch: tuple[int, int, int], layers: int) -> Competit
 def _old_names() -> Iterator[None]:
     """`jax.numpy.clip` also takes its bounds by the names that JAX had when that model was written,
     and no longer has."""
-    import jax.numpy as jnp
+    import jax
 
+    jnp: Any = jax.numpy
     new = jnp.clip
 
     def clip(array: Any, *bounds: Any, a_min: Any = None, a_max: Any = None, **named: Any) -> Any:
         old = {"min": a_min, "max": a_max}
-        return new(array, *bounds, **named, **{k: v for k, v in old.items() if v is not None})
+        named |= {name: bound for name, bound in old.items() if bound is not None}
+        return new(array, *bounds, **named)
 
     jnp.clip = clip
     try:

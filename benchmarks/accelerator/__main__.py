@@ -93,6 +93,8 @@ class Measurements:
     def __init__(self, sizes: "Sizes", budget: Any, json_file: str | None, shortest: float):
         self.sizes, self.budget = sizes, budget
         self.json_file, self.shortest = json_file, shortest
+        # A miniature takes no time worth planning.
+        self.scale = 0.0 if sizes.miniature else 1.0
         self.results: dict[str, list[Any]] = {
             name: [] for name in ("correctness", "updates", "breakdown", "operations")
         }
@@ -103,10 +105,8 @@ class Measurements:
     def run(self) -> None:
         """All parts, the most important ones first."""
         important, *others = self.sizes.batches
-        run, full = self.budget.run, self.sizes.model.vocab_size > 1000
-        # A miniature takes no time worth planning.
-        scale = 1.0 if full else 0.0
-        self.begin_updates(important)
+        run, scale = self.budget.run, self.scale
+        run(f"tracing an update of {important}", 0.0, lambda: self.begin_updates(important))
         run("correctness", scale * CORRECTNESS, self.check)
         run(f"updates of {important}", scale * UPDATES, lambda: self.update(important))
         if self.state is not None:
@@ -122,7 +122,6 @@ class Measurements:
         from benchmarks.accelerator import updates
 
         self.first = updates.begin(self.sizes, batch, updates.DEFAULT)
-        self.budget.say(f"update of {batch} traced")
 
     def check(self) -> None:
         from benchmarks.accelerator import cases, correctness
@@ -139,8 +138,7 @@ class Measurements:
             first = updates.begin(self.sizes, batch, updates.DEFAULT)
         begun = [first]
         name = f"updates of {batch} by {updates.REFERENCE} alone"
-        reference = BOTH_UPDATES if self.sizes.model.vocab_size > 1000 else 0.0
-        if self.budget.has(reference):
+        if self.budget.has(self.scale * BOTH_UPDATES):
             begun.append(updates.begin(self.sizes, batch, updates.REFERENCE))
         else:
             self.budget.left_out.append(name)
@@ -178,6 +176,7 @@ class Measurements:
                 "device": jax.devices()[0].device_kind,
                 "model": dataclasses.asdict(self.sizes.model),
                 "left_out": self.budget.left_out,
+                "failed": self.budget.failed,
                 "seconds": self.budget.spent,
             }
             for name, found in self.results.items():
@@ -202,13 +201,15 @@ class Measurements:
         self.keep("updates", [])  # With what was left out.
         for name in self.budget.left_out:
             print(f"left out, for want of time: {name}")
+        for name in self.budget.failed:
+            print(f"failed, see above: {name}")
         bad = sum(check.bad for check in self.results["correctness"])
-        failed = sum(each.milliseconds is None for each in self.results["updates"])
+        stuck = sum(each.milliseconds is None for each in self.results["updates"])
         self.budget.say(
-            f"done; {bad} of {len(self.results['correctness'])} checks are bad"
-            + (f", {failed} updates did not run" if failed else "")
+            f"done: {bad} of {len(self.results['correctness'])} checks are bad, {stuck} updates "
+            f"did not run, {len(self.budget.failed)} parts failed"
         )
-        return 1 if bad or failed else 0
+        return 1 if bad or stuck or self.budget.failed else 0
 
 
 if __name__ == "__main__":

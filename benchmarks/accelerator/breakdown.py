@@ -3,7 +3,8 @@
 A trace has what ran on the device, and of each the instruction that it is of. What place of the
 model that belongs to, the program says (`spade_jax.aot.origins`). Of a graph of kernels that CUDA
 starts as one the trace may know no instruction; such kernels go by their names, which are those of
-instructions. Instructions that compute the same share a kernel, and so the place of one of them.
+instructions, except those of libraries. Instructions that compute the same share a kernel, and so
+the place of one of them. `XLA_FLAGS=--xla_gpu_enable_command_buffer=` makes no such graphs.
 """
 
 import collections
@@ -143,7 +144,7 @@ def _own_times(events: Iterable[Mapping[str, Any]]) -> list[Event]:
                 Event(
                     event["name"],
                     told.get("hlo_op", ""),
-                    told.get("tf_op", ""),
+                    told.get("tf_op") or told.get("name") or "",
                     max(microseconds, 0.0),
                 )
             )
@@ -158,8 +159,8 @@ def break_down(events: Iterable[Event], text: str, updates: int, batch: str = ""
       updates: how many the events are of.
     """
     where = _Origins(text)
-    milliseconds: dict[tuple[str, str], float] = collections.Counter()
-    kernels: dict[str, float] = collections.Counter()
+    milliseconds: dict[tuple[str, str], float] = collections.defaultdict(float)
+    kernels: dict[str, float] = collections.defaultdict(float)
     copies, short = [], []
     for event in events:
         origin = where.of(event)
@@ -201,12 +202,13 @@ class _Origins:
     """The `op_name`s of events."""
 
     def __init__(self, text: str):
-        self.by_instruction = Origins(Program.of(text)).all()
+        program = Program.of(text)
+        self.by_instruction = Origins(program).all()
         self.by_kernel = {_as_kernel(name): at for name, at in self.by_instruction.items()}
         # What stands for others: a graph of kernels, or a loop.
         self.around = {
             instruction.name
-            for inside in Program.of(text).computations.values()
+            for inside in program.computations.values()
             for instruction in inside
             if instruction.kind in ("call", "while", "conditional")
         }

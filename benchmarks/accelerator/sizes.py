@@ -31,11 +31,13 @@ class Sizes:
     Attributes:
       batches: the most important one first; of equally many input tokens each.
       checked: of the inputs on which implementations are compared.
+      miniature: whether all of it is done in no time.
     """
 
     model: ModelConfig
     batches: tuple[Batch, ...]
     checked: Batch
+    miniature: bool = False
 
 
 # Targets are what span corruption makes of the inputs.
@@ -60,6 +62,7 @@ SMALL = Sizes(
     ),
     (Batch(2, 40, 20), Batch(1, 80, 36)),
     Batch(2, 40, 20),
+    miniature=True,
 )
 # As in configs/pretrain/base.py.
 OPTIMIZER = OptimizerConfig(

@@ -16,7 +16,7 @@ def print_checks(checks: Sequence[Check]) -> None:
         title=f"errors against {REFERENCE} in float32: the largest over the largest value"
     )
     for heading in ("operation", "implementation", "largest error, of", f"{REFERENCE}'s own"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     table.add_column("bound", justify="right")
     table.add_column("")
     own = {each.case: each.errors for each in checks if each.implementation == REFERENCE}
@@ -31,16 +31,17 @@ def print_checks(checks: Sequence[Check]) -> None:
             f"{each.bound:g}",
             each.verdict,
         )
-    Console().print(table)
+    _print(table)
     _print_reasons([(each.implementation, each.reason) for each in checks])
 
 
 def print_times(times: Sequence[Time]) -> None:
     table = Table(title="operations: ms, TFLOP/s of pairs that are seen, MiB of temporaries")
-    table.add_column("operation")
-    table.add_column("implementation")
+    table.add_column("operation", no_wrap=True)
+    table.add_column("implementation", no_wrap=True)
     for direction in (FORWARD, BOTH):
-        for heading in (f"{direction}\nms", "TFLOP/s", "MiB", f"/ {REFERENCE}"):
+        words = direction.replace(" + ", "\n+ ")
+        for heading in (f"{words}\nms", "TFLOP/s", "MiB", f"/ {REFERENCE}"):
             table.add_column(heading, justify="right")
     rows: dict[tuple[str, str], dict[str, Time]] = {}
     for each in times:
@@ -58,14 +59,14 @@ def print_times(times: Sequence[Time]) -> None:
                 _number(each.ratio, ".2f"),
             ]
         table.add_row(case, implementation, *cells)
-    Console().print(table)
+    _print(table)
     _print_reasons([(each.implementation, each.reason) for each in times])
 
 
 def print_updates(updates: Sequence[UpdateTime], device: str) -> None:
     table = Table(title=f"whole updates on one {device}")
     for heading in ("batch", "implementation"):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=True)
     for heading in ("ms", "/ default", "tokens/s", "MFU", "peak MiB"):
         table.add_column(heading, justify="right")
     for each in updates:
@@ -78,7 +79,7 @@ def print_updates(updates: Sequence[UpdateTime], device: str) -> None:
             "unknown" if each.mfu is None else f"{each.mfu:.1%}",
             _number(each.peak_mib, ",.0f"),
         )
-    Console().print(table)
+    _print(table)
     _print_reasons([(each.implementation, each.reason) for each in updates])
 
 
@@ -90,7 +91,7 @@ def print_breakdown(breakdown: Breakdown) -> None:
         f"{SHORT:g} us {breakdown.short_milliseconds:,.1f} ms; the state space's share is "
         f"{breakdown.state_space:.1%}",
     )
-    table.add_column("place")
+    table.add_column("place", no_wrap=True)
     headings = ("ms", "share", "kernels", "forward", "recomputed", "backward")
     for heading in headings:
         table.add_column(heading, justify="right")
@@ -103,7 +104,13 @@ def print_breakdown(breakdown: Breakdown) -> None:
             f"{place.kernels:,.0f}",
             *(f"{each:,.2f}" if each else "" for each in phases),
         )
-    Console().print(table)
+    _print(table)
+
+
+def _print(table: Table) -> None:
+    """As wide as it must be where it goes to a file, which has no width."""
+    console = Console()
+    Console(width=console.width if console.is_terminal else max(console.width, 130)).print(table)
 
 
 def _number(value: float | None, form: str) -> str:

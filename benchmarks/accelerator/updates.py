@@ -103,7 +103,7 @@ def run(updates: Sequence[Update], say: Callable[[str], None]) -> tuple[list[Upd
     Returns:
       Their times, and the state of the first one after its last update; None where it did not run.
     """
-    programs = {update.implementation: update.tried.program() for update in updates}
+    programs: dict[str, Any] = {update.implementation: update.tried.program() for update in updates}
     say(f"updates of {updates[0].size}: {', '.join(programs)} compiled")
     ran: dict[str, Any] = {}
     for update in updates:
