@@ -98,30 +98,36 @@ class Measurements:
         self.results: dict[str, list[Any]] = {
             name: [] for name in ("correctness", "updates", "breakdown", "operations")
         }
-        # Of the most important batch: an `updates.Update`, and its state after some.
-        self.first: Any = None
+        # Of the most important batch: `updates.Update`s, and the state after some of the first.
+        self.begun: list[Any] = []
         self.state: Any = None
 
     def run(self) -> None:
         """All parts, the most important ones first."""
         important, *others = self.sizes.batches
         run, scale = self.budget.run, self.scale
-        run(f"tracing an update of {important}", 0.0, lambda: self.begin_updates(important))
+        # They are compiled while implementations are checked; nothing is timed then.
+        run(f"tracing updates of {important}", 0.0, lambda: self.begin_updates(important))
         run("correctness", scale * CORRECTNESS, self.check)
         run(f"updates of {important}", scale * UPDATES, lambda: self.update(important))
         if self.state is not None:
             run(f"breakdown of {important}", scale * BREAKDOWN, self.break_down)
-        self.first = self.state = None  # Gives their memory back.
+        self.state, self.begun = None, []  # Gives their memory back.
         for batch in self.sizes.batches:
             run(f"operations of {batch}", scale * OPERATIONS, lambda b=batch: self.time(b))
         for batch in others:
             run(f"updates of {batch}", scale * UPDATES, lambda b=batch: self.update(b))
+            self.state, self.begun = None, []
 
     def begin_updates(self, batch: "Batch") -> None:
-        """Has the update compiled while other things go on."""
+        """By the platform's implementations, and by the reference's if there is time for it."""
         from benchmarks.accelerator import updates
 
-        self.first = updates.begin(self.sizes, batch, updates.DEFAULT)
+        self.begun = [updates.begin(self.sizes, batch, updates.DEFAULT)]
+        if self.budget.has(self.scale * BOTH_UPDATES):
+            self.begun.append(updates.begin(self.sizes, batch, updates.REFERENCE))
+        else:
+            self.budget.left_out.append(f"updates of {batch} by {updates.REFERENCE} alone")
 
     def check(self) -> None:
         from benchmarks.accelerator import cases, correctness
@@ -130,31 +136,21 @@ class Measurements:
         self.keep("correctness", correctness.check_all(checked, self.budget.say))
 
     def update(self, batch: "Batch") -> None:
-        """By the platform's implementations, and by the reference's if there is time for it."""
         from benchmarks.accelerator import updates
 
-        first = self.first
-        if first is None or first.size != batch:
-            first = updates.begin(self.sizes, batch, updates.DEFAULT)
-        begun = [first]
-        name = f"updates of {batch} by {updates.REFERENCE} alone"
-        if self.budget.has(self.scale * BOTH_UPDATES):
-            begun.append(updates.begin(self.sizes, batch, updates.REFERENCE))
-        else:
-            self.budget.left_out.append(name)
-        found, state = updates.run(begun, self.budget.say)
-        if first is self.first:
-            self.state = state
+        if not self.begun:
+            self.begin_updates(batch)
+        found, self.state = updates.run(self.begun, self.budget.say)
         self.keep("updates", found)
 
     def break_down(self) -> None:
         from benchmarks.accelerator import breakdown
 
-        step, batch = self.first.tried.program(), self.first.batch
-        trace = breakdown.record(step, self.state, batch, _TRACED)
-        self.state = None  # The trace's updates have taken it.
+        first = self.begun[0]
+        step = first.tried.program()
+        trace = breakdown.record(step, self.state, first.batch, _TRACED)
         events = breakdown.device_events(trace)
-        found = breakdown.break_down(events, step.as_text(), _TRACED, str(self.first.size))
+        found = breakdown.break_down(events, step.as_text(), _TRACED, str(first.size))
         self.keep("breakdown", [found])
 
     def time(self, batch: "Batch") -> None:
