@@ -146,10 +146,10 @@ def print_table(
     rows, inputs, targets = batch
     table = Table(
         title=f"{what} of {rows} x ({inputs:,} + {targets:,})",
-        caption=f"ratio: to the first. {timing.machine()}",
+        caption=f"size: parameters. ratio: to the first. {timing.machine()}",
     )
     table.add_column("", no_wrap=True)
-    for heading in ("million\nparameters", "ms", "ratio", "tokens/s", "loss"):
+    for heading in ("size", "ms", "ratio", "tokens/s", "loss"):
         table.add_column(heading, justify="right")
     first = next(iter(seconds.values()), [])
     for each in competitors:
@@ -157,7 +157,7 @@ def print_table(
             own = seconds[each.name]
             table.add_row(
                 each.name,
-                f"{each.parameters / 1e6:.1f}",
+                f"{each.parameters / 1e6:.1f}M",
                 f"{1e3 * np.median(own):,.0f}",
                 f"{np.median(np.divide(own, first)):.2f}",
                 f"{rows * (inputs + targets) / np.median(own):,.0f}",

@@ -40,7 +40,7 @@ def test_what_cannot_be_had_is_said_and_left_out(capsys, monkeypatch):
     printed = capsys.readouterr().out
     assert "loss and gradient of 1 x (4,096 + 128)" in printed
     [row] = [line for line in printed.splitlines() if line.startswith("│")]
-    assert [cell.strip() for cell in row.split("│")[1:3]] == ["one", "2.5"]
+    assert [cell.strip() for cell in row.split("│")[1:3]] == ["one", "2.5M"]
     assert [row.split("│")[4].strip(), row.split("│")[6].strip()] == ["1.00", "10.40"]
     assert "left out: absent (ImportError: No module named 'torch')" in printed
     assert "left out: large (MemoryError: of 80 GiB)" in printed
