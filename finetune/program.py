@@ -88,7 +88,7 @@ def _finetune(
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
     may_change = (*MAY_CHANGE, *_MAY_CHANGE_TOO, *(_EVALUATION if eval_only else ()))
-    check_same_run(checkpoints, config, vocabulary.digest, may_change)
+    check_same_run(checkpoints, config, vocabulary.digest, may_change, trains=not eval_only)
     evaluator = Evaluator(
         trainer,
         config.decoding,

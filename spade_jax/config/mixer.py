@@ -68,7 +68,8 @@ class MixerConfig:
         """
 
     def check_implementation(self, model: "ModelConfig") -> None:
-        """Raises ConfigError where an implementation is named that none of its operations has."""
+        """Raises ConfigError where an implementation is named that its operation lacks, or that
+        cannot take it on the platform at hand (`partition.platform`)."""
 
     def relative_reach(self, model: "ModelConfig", length: int) -> int | None:
         """How many places to either side the mixer needs the stack's relative biases for; None:

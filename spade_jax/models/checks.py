@@ -1,7 +1,13 @@
 """What a mesh and a platform must give to models."""
 
+import contextlib
+
+from jax.sharding import Mesh
+
 from spade_jax import partition
 from spade_jax.config import ModelConfig, StackConfig
+from spade_jax.mixers.attention.config import require_implementation
+from spade_jax.ops.attention.full import FULL_ATTENTION
 
 
 def check_stack(
@@ -17,7 +23,12 @@ def check_stack(
             config.mixers[name].check_mesh(config, length, causal=causal, shards=shards)
 
 
-def check_implementations(config: ModelConfig) -> None:
-    """Raises ConfigError where an implementation is named that is not there."""
-    for mixer in config.without_unused_mixers().mixers.values():
-        mixer.check_implementation(config)
+def check_implementations(config: ModelConfig, mesh: partition.AnyMesh) -> None:
+    """Raises ConfigError where an implementation is named that is not there, or cannot do what an
+    encoder-decoder needs on the mesh's devices."""
+    known = partition.on_mesh(mesh) if isinstance(mesh, Mesh) else contextlib.nullcontext()
+    with known:
+        for mixer in config.without_unused_mixers().mixers.values():
+            mixer.check_implementation(config)
+        # Of cross-attention.
+        require_implementation(FULL_ATTENTION, config, 2, None, causal=False)

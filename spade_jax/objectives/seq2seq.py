@@ -65,7 +65,7 @@ class Seq2Seq(Objective):
     def check(self, config: ModelConfig, lengths: Sequence[int], mesh: partition.AnyMesh) -> None:
         """As of `Objective`; targets are filled up, so that only inputs must be cut evenly."""
         super().check(config, lengths, mesh)
-        check_implementations(config)
+        check_implementations(config, mesh)
         check_stack(config, config.encoder, lengths[0], mesh, causal=False)
 
     def _sums(

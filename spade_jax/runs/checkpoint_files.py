@@ -76,6 +76,7 @@ def read_about(step_directory: Path, settings: Shape = dict) -> dict[str, Any]:
     shape = {
         "settings": settings,
         "vocabulary": str,
+        "dropout_numbers?": int,
         "data?": {str: {str: str}},
         "step?": int,
         "scores?": {str: float},

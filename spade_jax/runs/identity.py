@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from spade_jax.config import ConfigError, from_dict
+from spade_jax.ops.attention.dropout import NUMBERS_VERSION
 from spade_jax.runs.checkpoints import Checkpoints
 
 # Settings that a second start in the same workdir may change: no update depends on them. With
@@ -30,12 +31,16 @@ def check_same_run(
     config: Any,
     vocabulary_digest: str,
     may_change: tuple[str, ...] = MAY_CHANGE,
+    *,
+    trains: bool = True,
 ) -> None:
-    """Raises ConfigError where the workdir's checkpoints are another configuration's.
+    """Raises ConfigError where the workdir's checkpoints are another configuration's, or would go
+    on with other random numbers than they began with.
 
     Args:
       config: the run's, a dataclass. A setting that there was not when the checkpoints were saved
         had its default.
+      trains: it does more than evaluate.
     """
     if checkpoints.newest is None:
         return
@@ -62,6 +67,15 @@ def check_same_run(
             f"{checkpoints.directory}: its checkpoints were trained with another vocabulary "
             f"(digest {about['vocabulary'][:12]}) than data.vocabulary now gives (digest "
             f"{vocabulary_digest[:12]}); use another workdir or the same vocabulary file"
+        )
+    model, began_with = getattr(config, "model", None), about.get("dropout_numbers", 1)
+    goes_on = trains and checkpoints.newest < config.train.steps
+    if goes_on and model is not None and model.dropout_rate > 0 and began_with != NUMBERS_VERSION:
+        raise ConfigError(
+            f"{checkpoints.directory}: its run drops attention's probabilities "
+            f"(model.dropout_rate = {model.dropout_rate}) by random numbers of version "
+            f"{began_with}, and this spade_jax draws those of version {NUMBERS_VERSION}; go on "
+            "with the spade_jax that began it, or use another workdir"
         )
 
 

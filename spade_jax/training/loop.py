@@ -17,6 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from spade_jax import hosts
+from spade_jax.ops.attention.dropout import NUMBERS_VERSION
 from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.runs.identity import looks_at_no_end
 from spade_jax.runs.scores import best_step, scores_of, stale, tell_nothing
@@ -158,6 +159,7 @@ class _Loop:
         self._about = {
             "settings": settings,
             "vocabulary": data.vocabulary_digest,
+            "dropout_numbers": NUMBERS_VERSION,
             "data": data.contents,
         }
         self._goodput = Goodput()

@@ -8,6 +8,7 @@ from spade_jax.config import AttentionConfig, ConfigError, StackConfig
 from spade_jax.mixers import S4, Window
 from spade_jax.models.presets import preset
 from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.ops import dispatch
 from spade_jax.partition import MESH_AXES
 
 
@@ -63,3 +64,27 @@ def test_models_must_divide_over_the_mesh(sizes, changes, length, message):
 def test_implementations_that_are_named_must_be_there(changes, message):
     with pytest.raises(ConfigError, match=message):
         Seq2Seq().check(preset("tiny", vocab_size=384, **changes), (1024, 57), mesh_of(1, 1, 1, 1))
+
+
+def test_implementations_must_take_the_model_s_attention():
+    def check(head_dim, layers="s4+window:concat", **more):
+        attention = AttentionConfig(num_heads=4, head_dim=head_dim, implementation="pallas_gpu")
+        config = preset(
+            "tiny", vocab_size=384, attention=attention, encoder=StackConfig(layers), **more
+        )
+        Seq2Seq().check(config, (1024, 57), mesh_of(1, 1, 1, 1))
+
+    elsewhere = (
+        "model.attention.implementation = 'pallas_gpu': window attention: implementation "
+        "'pallas_gpu' runs on a gpu, and this is for a cpu; xla can"
+    )
+    with pytest.raises(ConfigError, match=elsewhere):
+        check(32)
+    # Of cross-attention, where there is no other.
+    with pytest.raises(ConfigError, match=r"'pallas_gpu': full attention: .* runs on a gpu"):
+        check(32, "s4", decoder=StackConfig("s4"))
+    with dispatch.interpreted():
+        check(32)
+        check(32, dropout_rate=0.1, dtype="bfloat16")
+        with pytest.raises(ConfigError, match=r"takes heads of 16, 32, 64, 128, and these have 24"):
+            check(24)

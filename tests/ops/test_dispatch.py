@@ -25,6 +25,19 @@ def test_unset_is_the_platform_s_best_that_takes_the_arguments(operation):
     assert operation.choose(None, 3, sign=-1)(3, sign=-1) == -6
 
 
+def test_what_is_better_done_by_another_runs_by_its_name_alone(operation):
+    operation.register(
+        "large",
+        lambda x, *, sign: 2 * x,
+        platforms=(jax.default_backend(),),
+        best_for=lambda x, *, sign: x > 100,
+    )
+    large, positive = (operation.implementations[name].function for name in ("large", "positive"))
+    assert operation.choose(None, 101, sign=1) is large
+    assert operation.choose(None, 3, sign=1) is positive
+    assert operation.choose("large", 3, sign=1) is large
+
+
 def test_a_name_never_falls_back(operation):
     assert operation.choose("xla", 3, sign=1)(3, sign=1) == 6
     assert operation.choose("elsewhere", 3, sign=1)(3, sign=1) == 0

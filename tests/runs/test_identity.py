@@ -7,6 +7,7 @@ from stand_in import StandIn
 from spade_jax.config import ConfigError, ModelConfig
 from spade_jax.models.presets import preset
 from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.ops.attention.dropout import NUMBERS_VERSION
 from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.runs.identity import check_same_data, check_same_run
 from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
@@ -128,6 +129,52 @@ def test_steps_may_grow_where_the_schedule_does_not_look_at_them(tmp_path):
     check_same_run(stored, changed(optimizer__schedule="constant", train__steps=99), "abc")
     with pytest.raises(ConfigError, match=r"optimizer.schedule was 'constant' and is 'linear'"):
         check_same_run(stored, changed(optimizer__schedule="linear"), "abc")
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    dropout_rate: float
+
+    def without_unused_mixers(self):
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class ConfigWithModel:
+    train: TrainConfig
+    model: Model
+
+
+@pytest.mark.parametrize("began_with", [None, 1, NUMBERS_VERSION + 1])
+def test_a_run_that_drops_does_not_go_on_with_other_numbers(tmp_path, began_with):
+    config = ConfigWithModel(CONFIG.train, Model(0.1))
+    stored = Stored(tmp_path, dataclasses.asdict(config))
+    about = stored.about() | ({} if began_with is None else {"dropout_numbers": began_with})
+    stored.about = lambda: about
+    refused = (
+        rf"its run drops attention's probabilities \(model.dropout_rate = 0.1\) by random numbers "
+        rf"of version {began_with or 1}, and .* of version {NUMBERS_VERSION}; go on with the"
+    )
+    with pytest.raises(ConfigError, match=refused):
+        check_same_run(stored, config, "abc")
+    # It is only evaluated; or is at its end.
+    check_same_run(stored, config, "abc", trains=False)
+    stored.newest = config.train.steps
+    check_same_run(stored, config, "abc")
+
+
+def test_a_run_goes_on_with_the_numbers_that_it_began_with(tmp_path):
+    config = ConfigWithModel(CONFIG.train, Model(0.1))
+    stored = Stored(tmp_path, dataclasses.asdict(config))
+    stored.about = lambda: {
+        "settings": dataclasses.asdict(config),
+        "vocabulary": "abc",
+        "dropout_numbers": NUMBERS_VERSION,
+    }
+    check_same_run(stored, config, "abc")
+    # Without dropout there are none.
+    config = ConfigWithModel(CONFIG.train, Model(0.0))
+    check_same_run(Stored(tmp_path, dataclasses.asdict(config)), config, "abc")
 
 
 class Saved:

@@ -32,13 +32,13 @@ def as_before(settings):
     return settings
 
 
-def test_an_old_run_opens_loads_and_goes_on(pretrained, tmp_path):
+def test_an_old_run_opens_loads_and_goes_on(pretrained, tmp_path, capsys):
     shutil.copytree(pretrained, tmp_path / "run")
     checkpoint = tmp_path / "run" / "checkpoints" / "2"
     path = checkpoint / "position" / "about.json"
     about = json.loads(path.read_text())
     settings = about["settings"]
-    del about["step"], about["scores"]
+    del about["step"], about["scores"], about["dropout_numbers"]
     path.write_text(json.dumps(about | {"settings": as_before(settings)}))
     seal(checkpoint)
 
@@ -50,6 +50,14 @@ def test_an_old_run_opens_loads_and_goes_on(pretrained, tmp_path):
     file = tmp_path / "config.py"
     file.write_text(f"get_config = lambda: {settings!r}\n")
     arguments = [f"--config={file}", f"--workdir={tmp_path / 'run'}", "--config.train.steps=3"]
+    # Its dropout would be another.
+    assert main(arguments) == 2
+    assert "model.dropout_rate = 0.1) by random numbers of version 1" in capsys.readouterr().err
+
+    settings["model"]["dropout_rate"] = 0.0
+    path.write_text(json.dumps(about | {"settings": as_before(settings)}))
+    seal(checkpoint)
+    file.write_text(f"get_config = lambda: {settings!r}\n")
     assert main(arguments) == 0
     steps = [line["step"] for line in read_metrics(tmp_path / "run" / "metrics.jsonl")]
     assert steps == [1, 2, 2, 3, 3]

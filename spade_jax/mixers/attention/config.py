@@ -6,21 +6,15 @@ from typing import Annotated, Any
 
 from spade_jax.config.mixer import MixerConfig
 from spade_jax.config.model import MAX_LENGTH, ModelConfig, StackConfig
-from spade_jax.config.schema import Range, require, require_choice
+from spade_jax.config.schema import ConfigError, Range, require, require_choice
 
 
 @dataclasses.dataclass(frozen=True)
 class SelfAttentionConfig(MixerConfig):
     """What both have in common; heads and biases are those of `model.attention`."""
 
-    def operation(self) -> Any:
-        """What computes it, an `ops.dispatch.Operation`."""
-        raise NotImplementedError
-
     def check_implementation(self, model: ModelConfig) -> None:
-        if (named := model.attention.implementation) is not None:
-            known = self.operation().implementations
-            require_choice("model.attention.implementation", named, known)
+        raise NotImplementedError
 
     def keys(self, length: int, *, causal: bool) -> float:
         """How many keys a query sees in sequences of this length, on average."""
@@ -54,6 +48,41 @@ class SelfAttentionConfig(MixerConfig):
         return SelfAttention(self, model, causal=causal, own_bias=own_bias, rngs=rngs)
 
 
+def require_implementation(
+    operation: Any,
+    model: ModelConfig,
+    segments: int,
+    reach: int | None,
+    **settings: Any,
+) -> None:
+    """Raises ConfigError where `model.attention.implementation` names what an operation lacks, or
+    what cannot take the model's attention on the platform at hand.
+
+    Args:
+      operation: an `ops.dispatch.Operation` on queries, keys and values.
+      segments: how many arrays of segments it takes.
+      reach: of its bias; None: it is given none.
+      settings: of the operation.
+    """
+    if (named := model.attention.implementation) is None:
+        return
+    require_choice("model.attention.implementation", named, operation.implementations)
+    import jax
+
+    from spade_jax.ops.dispatch import Unsupported
+
+    length, heads = 1024, model.attention.num_heads
+    array = jax.ShapeDtypeStruct((1, length, heads, model.head_dim), model.dtype)
+    segment_ids = jax.ShapeDtypeStruct((1, length), "int32")
+    bias = None if reach is None else jax.ShapeDtypeStruct((heads, 2 * reach + 1), "float32")
+    key = jax.eval_shape(lambda: jax.random.key(0)) if model.dropout_rate > 0 else None
+    arguments = (array, array, array, *[segment_ids] * segments, bias, key)
+    try:
+        operation.choose(named, *arguments, dropout_rate=model.dropout_rate, **settings)
+    except Unsupported as refusal:
+        raise ConfigError(f"model.attention.implementation = {named!r}: {refusal}") from None
+
+
 @dataclasses.dataclass(frozen=True)
 class Window(SelfAttentionConfig, kind="window"):
     """Sliding-window attention.
@@ -64,10 +93,12 @@ class Window(SelfAttentionConfig, kind="window"):
 
     radius: Annotated[int, Range(1, MAX_LENGTH)] = 127
 
-    def operation(self) -> Any:
+    def check_implementation(self, model: ModelConfig) -> None:
         from spade_jax.ops.attention.window import WINDOW_ATTENTION
 
-        return WINDOW_ATTENTION
+        require_implementation(
+            WINDOW_ATTENTION, model, 1, self.radius, radius=self.radius, causal=False
+        )
 
     def keys(self, length: int, *, causal: bool) -> float:
         reach = min(self.radius, length - 1)
@@ -95,10 +126,11 @@ class Window(SelfAttentionConfig, kind="window"):
 class Full(SelfAttentionConfig, kind="full"):
     """Attention to all of the sequence (arXiv 1706.03762)."""
 
-    def operation(self) -> Any:
+    def check_implementation(self, model: ModelConfig) -> None:
         from spade_jax.ops.attention.full import FULL_ATTENTION
 
-        return FULL_ATTENTION
+        reach = model.attention.max_distance
+        require_implementation(FULL_ATTENTION, model, 2, reach, causal=True)
 
     def keys(self, length: int, *, causal: bool) -> float:
         return (length + 1) / 2 if causal else length

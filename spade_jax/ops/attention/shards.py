@@ -28,7 +28,7 @@ class DropoutWords(NamedTuple):
 
 
 def full_over_shards(
-    attend_to_keys: Callable[..., tuple[Array, Array]],
+    attend_to_keys: Callable[..., tuple[Array, Array | None]],
     query_bqhk: Array,
     key_bjhk: Array,
     value_bjhk: Array,
@@ -51,7 +51,8 @@ def full_over_shards(
         None; then by name causal, dropout_rate, and first_key, where the first key lies if the
         first query lies at 0: an int, or int32 scalar (without bias or `causal` it does not
         matter). Gives [b, q, h, k] and the logarithms of the sums, float32 [b, q, h], as
-        `softmax_attention` does, both by the name ATTENDED.
+        `softmax_attention` does, both by the name ATTENDED; None for the latter if it refuses keys
+        that are cut.
     """
     query_axes, key_axes = (
         partition.sharded_axes(("batch", "length", "heads", None), array.shape)
@@ -85,7 +86,7 @@ def _full_on_shard(
     bias: Array | None,
     dropout_key: Array | None,
     *,
-    attend_to_keys: Callable[..., tuple[Array, Array]],
+    attend_to_keys: Callable[..., tuple[Array, Array | None]],
     num_heads: int,
     length: int,
     query_axes: tuple[str | None, ...],
@@ -124,6 +125,7 @@ def _full_on_shard(
     )
     if not keys_cut:
         return attended_bqhk
+    assert log_sum_bqh is not None
     return named(_together(attended_bqhk, log_sum_bqh, queries_cut))
 
 

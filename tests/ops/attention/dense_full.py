@@ -17,9 +17,9 @@ def visible_pairs(queries, keys, causal, query_segment_ids=None, key_segment_ids
 
 
 def dense_full_attention(
-    query, key, value, *, causal, query_segment_ids=None, key_segment_ids=None, bias=None
+    query, key, value, *, causal, query_segment_ids=None, key_segment_ids=None, bias=None, kept=1.0
 ):
-    """What `full_attention` computes."""
+    """What `full_attention` computes; `kept` is what dropout multiplies the probabilities by."""
     queries, keys = query.shape[1], key.shape[1]
     visible = visible_pairs(queries, keys, causal, query_segment_ids, key_segment_ids)[:, None]
     scores = jnp.einsum("bqhk,bjhk->bhqj", query, key, precision="highest")
@@ -28,5 +28,5 @@ def dense_full_attention(
         reach = bias.shape[1] // 2
         scores += bias[:, np.clip(relative, -reach, reach) + reach][None]
     probabilities = jax.nn.softmax(jnp.where(visible, scores, -1e30), axis=-1)
-    probabilities = jnp.where(visible, probabilities, 0.0)
+    probabilities = jnp.where(visible, probabilities, 0.0) * kept
     return jnp.einsum("bhqj,bjhk->bqhk", probabilities, value, precision="highest")

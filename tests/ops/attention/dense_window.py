@@ -17,8 +17,11 @@ def visible_pairs(length, radius, causal, segment_ids=None):
     return within[None] & same & (segment_ids[:, None, :] != 0)
 
 
-def dense_window_attention(query, key, value, *, radius, causal, segment_ids=None, bias=None):
-    """What `window_attention` computes, with arrays of l x l."""
+def dense_window_attention(
+    query, key, value, *, radius, causal, segment_ids=None, bias=None, kept=1.0
+):
+    """What `window_attention` computes, with arrays of l x l; `kept` is what dropout multiplies the
+    probabilities by."""
     length = query.shape[1]
     visible = jnp.asarray(visible_pairs(length, radius, causal, segment_ids))[:, None]
     scores = jnp.einsum("bqhk,bjhk->bhqj", query, key, precision="highest")
@@ -26,7 +29,7 @@ def dense_window_attention(query, key, value, *, radius, causal, segment_ids=Non
         relative = np.arange(length)[None, :] - np.arange(length)[:, None]
         scores += bias[:, np.clip(relative + radius, 0, 2 * radius)][None]
     probabilities = jax.nn.softmax(jnp.where(visible, scores, -1e30), axis=-1)
-    probabilities = jnp.where(visible, probabilities, 0.0)
+    probabilities = jnp.where(visible, probabilities, 0.0) * kept
     return jnp.einsum("bhqj,bjhk->bqhk", probabilities, value, precision="highest")
 
 

@@ -34,3 +34,20 @@ def test_causal_buckets_do_not_tell_keys_ahead_apart():
         np.arange(50), bidirectional=False, num_buckets=8, max_distance=16
     )
     assert not ahead.any()
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("num_buckets", "max_distance"), [(32, 128), (8, 16), (16, 9), (4, 1000)])
+def test_from_the_largest_distance_on_there_is_one_bucket(bidirectional, num_buckets, max_distance):
+    """So that biases are known by those up to there: `full_attention` takes no more."""
+    behind, ahead = (
+        relative_position_buckets(
+            sign * np.arange(max_distance, 5000),
+            bidirectional=bidirectional,
+            num_buckets=num_buckets,
+            max_distance=max_distance,
+        )
+        for sign in (-1, 1)
+    )
+    assert {*behind} == {num_buckets // (2 if bidirectional else 1) - 1}
+    assert {*ahead} == {num_buckets - 1 if bidirectional else 0}

@@ -5,15 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from dense_full import dense_full_attention, visible_pairs
+from dropped import dropped
 from full_inputs import KEYS, QUERIES, SIZE, inputs, normal, segment_patterns
-from implementations import named
+from implementations import interpretable, named
 
 from spade_jax.ops import dispatch
 from spade_jax.ops.attention import full
 from spade_jax.ops.dispatch import Unsupported
 
 
-@pytest.fixture(params=[*full.FULL_ATTENTION.implementations])
+@pytest.fixture(params=interpretable(full.FULL_ATTENTION))
 def full_attention(request):
     """The operation by each implementation: all do what every test with this says, or refuse."""
     with dispatch.interpreted():
@@ -191,6 +192,21 @@ def test_dropout_keeps_the_mean_and_follows_its_key(full_attention):
     assert abs(sums(0).std() / deviation - 1) < 0.2
     np.testing.assert_array_equal(sums(0), sums(0))
     assert (sums(0) != sums(1)).mean() > 0.5
+
+
+@pytest.mark.parametrize("name", ["causal", "cross"])
+def test_dropout_is_the_same_whatever_computes_it(full_attention, name):
+    """Each probability by the definition of what is kept: output and every gradient."""
+    arguments, settings = case(name)
+    rate, key = 0.3, jax.random.key(5)
+    results = output_and_gradients(
+        full_attention, arguments, dropout_rate=rate, dropout_key=key, **settings
+    )
+    queries = arguments[0].shape[1]
+    kept = dropped(rate, key, rows=6, heads=2, queries=queries, keys=KEYS)
+    expected = output_and_gradients(dense_full_attention, arguments, kept=kept, **settings)
+    for result, reference in zip(results, expected):
+        np.testing.assert_allclose(result, reference, rtol=0, atol=2e-5)
 
 
 QUERY_SEGMENTS = np.ones((2, 6), np.int32)

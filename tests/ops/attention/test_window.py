@@ -1,59 +1,26 @@
 """Window attention by each of its implementations, against the authors and dense attention."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from dense_window import dense_window_attention, visible_pairs
+from dropped import dropped
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
-from implementations import named
-from window_inputs import attend, inputs, normal
+from implementations import interpretable, named
+from window_inputs import attend, inputs, normal, output_and_gradients, segment_patterns
 
 from spade_jax.ops import dispatch
-from spade_jax.ops.attention import window, window_xla
+from spade_jax.ops.attention import window
 from spade_jax.ops.attention.buckets import relative_position_buckets
 from spade_jax.ops.dispatch import Unsupported
 
 
-@pytest.fixture(params=[*window.WINDOW_ATTENTION.implementations])
+@pytest.fixture(params=interpretable(window.WINDOW_ATTENTION))
 def window_attention(request):
     """The operation by each implementation: all do what every test with this says, or refuse."""
     with dispatch.interpreted():
         yield named(window.window_attention, request.param)
-
-
-def segment_patterns(length, seed=0):
-    """Whole, padded right, padded left, packed, not contiguous, and nothing at all: [6, l]."""
-    position = np.arange(length)
-    random = np.random.default_rng(seed).integers(0, 3, length)
-    packed = 1 + (position >= length // 3) + (position >= length // 2)
-    packed[length - length // 6 :] = 0
-    return np.stack(
-        [
-            np.ones(length, int),
-            position < (length + 1) // 2,
-            position >= length // 3,
-            packed,
-            random,
-            np.zeros(length, int),
-        ]
-    ).astype(np.int32)
-
-
-def output_and_gradients(attention, arguments, **settings):
-    """The output, and the gradients of its product with a fixed array by every argument."""
-    weight = normal(arguments[0].shape, seed=99)
-
-    def total(query, key, value, bias):
-        output = attention(query, key, value, bias=bias, **settings)
-        return jnp.sum(output * weight), output
-
-    (_, output), gradients = jax.jit(jax.value_and_grad(total, argnums=(0, 1, 2, 3), has_aux=True))(
-        *arguments
-    )
-    return output, *gradients
 
 
 @pytest.mark.parametrize(
@@ -111,25 +78,9 @@ def test_attention_is_that_of_the_authors(window_attention, name):
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize(
-    ("implementation", "length", "span"),
-    [
-        *(("xla", length, 1024) for length in (1, 3, 5, 6, 23)),
-        ("xla", 23, 1),
-        ("xla", 61, 15),
-        *(
-            (other, length, 1024)
-            for other in window.WINDOW_ATTENTION.implementations
-            for length in (5, 23)
-            if other != "xla"
-        ),
-    ],
-)
-def test_window_is_dense_attention_under_a_mask(monkeypatch, implementation, length, span, causal):
-    """Output and every gradient; XLA at most `span` queries at a time, in up to five spans."""
-    monkeypatch.setattr(window_xla, "_SPAN", span)
-    window_attention = functools.partial(window.window_attention, implementation=implementation)
-    radius = 4
+@pytest.mark.parametrize(("length", "radius"), [(3, 4), (23, 4), (61, 20)])
+def test_window_is_dense_attention_under_a_mask(window_attention, length, radius, causal):
+    """Output and every gradient; whole, padded, packed, and rows that see nothing."""
     segment_ids = segment_patterns(length)
     bias = normal((2, 2 * radius + 1), seed=7)
     arguments = (*inputs(len(segment_ids), length), bias)
@@ -141,8 +92,8 @@ def test_window_is_dense_attention_under_a_mask(monkeypatch, implementation, len
 
 
 @pytest.mark.parametrize("causal", [False, True])
-def test_batch_of_one_without_bias_or_segments_in_spans_of_the_real_size(window_attention, causal):
-    arguments = (*inputs(1, 1500, heads=1, size=2), None)
+def test_batch_of_one_without_bias_or_segments(window_attention, causal):
+    arguments = (*inputs(1, 75, heads=1), None)
     settings = dict(radius=7, causal=causal)
     results = output_and_gradients(window_attention, arguments, **settings)
     expected = output_and_gradients(dense_window_attention, arguments, **settings)
@@ -152,13 +103,11 @@ def test_batch_of_one_without_bias_or_segments_in_spans_of_the_real_size(window_
 
 
 @pytest.mark.parametrize("causal", [False, True])
-@pytest.mark.parametrize("span", [4, 1024])
-def test_who_sees_whom(monkeypatch, window_attention, causal, span):
+def test_who_sees_whom(window_attention, causal):
     """With one-hot values the output is the matrix of probabilities."""
-    monkeypatch.setattr(window_xla, "_SPAN", span)
-    length, radius = 26, 3
+    length, radius = 32, 3
     segment_ids = segment_patterns(length)
-    query, key, _ = inputs(len(segment_ids), length, heads=1)
+    query, key, _ = inputs(len(segment_ids), length, heads=1, size=length)
     one_hot = np.broadcast_to(
         np.eye(length, dtype=np.float32)[None, :, None], (len(segment_ids), length, 1, length)
     )
@@ -172,8 +121,8 @@ def test_who_sees_whom(monkeypatch, window_attention, causal, span):
 
 def test_bias_goes_by_the_distance(window_attention):
     """A bias that grows with the distance pulls every query towards its nearest keys alike."""
-    radius, length = 3, 19
-    zeros = np.zeros((1, length, 1, 4), np.float32)
+    radius, length = 3, 32
+    zeros = np.zeros((1, length, 1, length), np.float32)
     one_hot = np.eye(length, dtype=np.float32)[None, :, None]
     bias = -np.abs(np.arange(-radius, radius + 1, dtype=np.float32))[None]
     probabilities = attend(
@@ -302,6 +251,21 @@ def test_bfloat16_is_float32_rounded(window_attention):
         )
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_dropout_is_the_same_whatever_computes_it(window_attention, causal):
+    """Each probability by the definition of what is kept: output and every gradient."""
+    radius, length, rate, key = 8, 45, 0.3, jax.random.key(5)
+    arguments = (*inputs(6, length), normal((2, 2 * radius + 1), seed=7))
+    settings = dict(radius=radius, causal=causal, segment_ids=segment_patterns(length))
+    results = output_and_gradients(
+        window_attention, arguments, dropout_rate=rate, dropout_key=key, **settings
+    )
+    kept = dropped(rate, key, rows=6, heads=2, queries=length, keys=length)
+    expected = output_and_gradients(dense_window_attention, arguments, kept=kept, **settings)
+    for result, reference in zip(results, expected):
+        np.testing.assert_allclose(result, reference, rtol=0, atol=2e-5)
+
+
 @pytest.mark.parametrize("radius", [0, -3])
 def test_radius_below_one_is_rejected(window_attention, radius):
     with pytest.raises(ValueError, match=f"radius = {radius}: must be at least 1"):
@@ -320,6 +284,8 @@ def test_an_implementation_that_cannot_do_what_is_asked_says_so():
     dropout = {"dropout_rate": 0.1, "dropout_key": jax.random.key(0)}
     with pytest.raises(Unsupported, match=r"window attention: .*'dense' has no dropout; xla can"):
         window.window_attention(*arrays, **settings, **dropout, implementation="dense")
-    with pytest.raises(Unsupported, match=r"no implementation 'denes'; must be one of xla, dense"):
+    with pytest.raises(
+        Unsupported, match=r"no implementation 'denes'; must be one of xla, pallas_gpu, dense"
+    ):
         window.window_attention(*arrays, **settings, implementation="denes")
     assert window.window_attention(*arrays, **settings, **dropout).shape == arrays[0].shape

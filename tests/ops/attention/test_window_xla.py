@@ -1,12 +1,35 @@
-"""What of window attention XLA's implementation alone has: dropout."""
+"""What of window attention XLA's implementation alone has: spans of queries; and its dropout."""
+
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from window_inputs import attend, inputs, normal
+from dense_window import dense_window_attention
+from window_inputs import attend, inputs, normal, output_and_gradients, segment_patterns
 
 from spade_jax.ops.attention import window, window_xla
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize(
+    ("length", "span"), [(1, 1024), (5, 1024), (6, 1024), (23, 1), (61, 15), (1500, 1024)]
+)
+def test_spans_of_queries_change_nothing(monkeypatch, length, span, causal):
+    """Output and every gradient; in up to five spans."""
+    monkeypatch.setattr(window_xla, "_SPAN", span)
+    radius = 4 if length < 1500 else 7
+    segment_ids = segment_patterns(length) if length < 1500 else None
+    bias = normal((2, 2 * radius + 1), seed=7)
+    arguments = (*inputs(6 if length < 1500 else 1, length, size=2), bias)
+    settings = dict(radius=radius, causal=causal, segment_ids=segment_ids)
+    results = output_and_gradients(
+        functools.partial(window.window_attention, implementation="xla"), arguments, **settings
+    )
+    expected = output_and_gradients(dense_window_attention, arguments, **settings)
+    for result, reference in zip(results, expected):
+        np.testing.assert_allclose(result, reference, rtol=0, atol=5e-5)
 
 
 def attend_equally(rate, length):

@@ -64,7 +64,7 @@ def look_up(ref: Any, index: Array) -> Array:
 def dot(a: Array, b: Array, *, transposed: bool = False) -> Array:
     """a b, or a b^T, summed up in float32; float32 itself is not rounded to TF32."""
     precision = "highest" if a.dtype == jnp.float32 else None
-    return pl.dot(a, b, trans_b=transposed, precision=precision)
+    return triton.dot(a, b, trans_b=transposed, precision=precision)
 
 
 def call(

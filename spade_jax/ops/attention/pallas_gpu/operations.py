@@ -25,20 +25,22 @@ def attend_to_all(*arrays: Any, **settings: Any) -> Array:
     return full_over_shards(_full, *arrays, **settings)
 
 
-def refuses(query: Any, *arguments: Any, **settings: Any) -> str | None:
-    """Why queries of this dtype and head size, [..., k], cannot be attended with here."""
+def refuses(query: Any, key: Any, value: Any, *arguments: Any, **settings: Any) -> str | None:
+    """Why queries, keys and values of this dtype and head size, [..., k], cannot be taken here."""
     if (elsewhere := dispatch.runs_elsewhere("gpu")) is not None:
         return elsewhere
     from spade_jax.ops.attention.pallas_gpu import backend
 
     if (missing := backend.missing()) is not None:
         return missing
-    if (older := _too_old()) is not None:
-        return older
+    if (unfit := unfit_gpu()) is not None:
+        return unfit
     if query.dtype.name not in DTYPES:
         return f"takes {', '.join(DTYPES)}, and this is {query.dtype}"
     if (size := query.shape[-1]) not in HEAD_SIZES:
         return f"takes heads of {', '.join(map(str, HEAD_SIZES))}, and these have {size} features"
+    if (width := value.shape[-1]) != size:
+        return f"takes values as wide as queries, {size}, and these have {width} features"
     return None
 
 
@@ -48,8 +50,8 @@ def best_for(query: Any, *arguments: Any, **settings: Any) -> bool:
     return query.dtype != jnp.float32
 
 
-def _too_old() -> str | None:
-    """What is wrong with the GPU that is here; None if there is none, or nothing."""
+def unfit_gpu() -> str | None:
+    """Why the GPU that is here cannot run fused attention; None if it can, or there is none."""
     if jax.default_backend() != "gpu":
         return None
     has = str(getattr(jax.local_devices()[0], "compute_capability", ""))

@@ -35,26 +35,33 @@ class Tiles:
 # them in shared memory too.
 _SQUARE = Tile(64, 64, 4, 2)
 _WINDOW = Tiles(_SQUARE, _SQUARE, _SQUARE, _SQUARE)
-_BIASED = Tiles(Tile(128, 64, 4, 2), _SQUARE, _SQUARE, _SQUARE)
+_BIASED = Tiles(Tile(128, 64, 8, 2), _SQUARE, _SQUARE, _SQUARE)
 _PLAIN = Tiles(Tile(128, 64, 4, 3), Tile(128, 64, 8, 3), Tile(64, 128, 8, 3), _SQUARE)
-# Float32 is multiplied without tensor cores, and large heads fill registers.
+# Heads of 128 fill registers, and shared memory, of which some GPUs have 99 KiB.
 _SMALL_SQUARE = Tile(32, 32, 4, 2)
+_WIDE = Tiles(_SQUARE, Tile(64, 32, 4, 2), Tile(32, 64, 4, 2), _SMALL_SQUARE)
+# Float32 is multiplied without tensor cores.
 _SMALL = Tiles(_SMALL_SQUARE, _SMALL_SQUARE, _SMALL_SQUARE, _SMALL_SQUARE)
+_SMALLEST_SQUARE = Tile(16, 16, 4, 2)
+_SMALLEST = Tiles(_SMALLEST_SQUARE, _SMALLEST_SQUARE, _SMALLEST_SQUARE, _SMALLEST_SQUARE)
 
 
 def window_tiles(query: Array) -> Tiles:
     """Of window attention, for queries of this dtype and head size."""
-    return _SMALL if query.dtype == jnp.float32 else _WINDOW
+    return _float32_or_wide(query) or _WINDOW
 
 
 def full_tiles(query: Array, *, looks_up: bool) -> Tiles:
     """Of full attention, for queries of this dtype and head size, with a bias or a mask to look
     up or without."""
+    return _float32_or_wide(query) or (_BIASED if looks_up else _PLAIN)
+
+
+def _float32_or_wide(query: Array) -> Tiles | None:
+    wide = query.shape[-1] > 64
     if query.dtype == jnp.float32:
-        return _SMALL
-    if query.shape[-1] > 64:
-        return _WINDOW
-    return _BIASED if looks_up else _PLAIN
+        return _SMALLEST if wide else _SMALL
+    return _WIDE if wide else None
 
 
 @dataclasses.dataclass(frozen=True)
