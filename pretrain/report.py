@@ -177,7 +177,7 @@ def _places(time: "StepTime") -> Any:
     """The most expensive places; at the end all others."""
     from rich.table import Table
 
-    from spade_jax.aot.estimate import PHASES
+    from spade_jax.aot.origins import PHASES
 
     table = Table(title="Where the computations' time goes", title_justify="left")
     shown = [phase for phase in PHASES if phase]  # The others are what is left.

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SLOW_TO_IMPORT = {"jax", "tensorflow", "seqio", "grain", "sklearn", "libtpu"}
+SLOW_TO_IMPORT = {"jax", "tensorflow", "seqio", "grain", "sklearn", "libtpu", "torch"}
 SCRIPT = f"""
 import runpy, sys
 del sys.argv[0]
@@ -35,9 +35,11 @@ finally:
             ["--config FILE", "--output DIR", "--shards N", "--workers N", "--beam OPTIONS"],
         ),
         ("spade_jax.data.train_vocabulary", ["--input"]),
+        ("benchmarks.accelerator", ["--budget SECONDS", "--json FILE", "--small"]),
         ("benchmarks.decode", ["--lengths"]),
         ("benchmarks.local_attention", ["--lengths"]),
         ("benchmarks.ssm", ["--lengths"]),
+        ("benchmarks.peers", ["--device", "--inputs"]),
         ("benchmarks.train_step", ["--config"]),
         ("benchmarks.pods", ["--output FILE"]),
     ],

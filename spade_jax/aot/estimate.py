@@ -5,41 +5,20 @@ often as they run and of a conditional the dearest branch, is the time of all co
 are what has no estimate (such as copies that run beside the computations), gaps between
 instructions, and waiting for other devices: see `links`.
 
-Which place of the model an instruction belongs to says its `op_name` (`spade_jax.places`): of a
-fusion with a matmul that of the matmul. What the compiler made by itself, copies above all, belongs
-to what it feeds, or else to what feeds it.
+Which place of the model each belongs to says `origins`.
 """
 
-import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from spade_jax.aot.hlo import KINDS
 from spade_jax.aot.hlo_program import Program
 from spade_jax.aot.hlo_text import Instruction, Shape
 from spade_jax.aot.kernels import Bundles, Kernel, kernel_of
-from spade_jax.places import place_of
+from spade_jax.aot.origins import Origins, phase_of, place_or_rest
 
-# Of what the program says where it is from, but no place; and of what it does not.
-ELSEWHERE = "rest of the step"
-UNKNOWN = "not attributed"
-# "recomputed" is in the backward pass what a rematerialisation policy does not keep; "" is neither
-# forward nor backward, as the optimiser is.
-PHASES = ("forward", "recomputed", "backward", "")
 # Where a number of cycles is from.
 ESTIMATE, BUNDLES, ONE_ROUND, DECLARED = "estimate", "bundles", "one round", "declared"
-# What hands values on and computes nothing.
-_PASSES = (
-    "tuple",
-    "get-tuple-element",
-    "bitcast",
-    "copy",
-    "copy-start",
-    "copy-done",
-    "opt-barrier",
-)
-_MATMULS = ("dot", "convolution")
-_FAR, _FEW = 12, 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +31,8 @@ class Work:
       source: of `cycles`: ESTIMATE is the compiler's, BUNDLES counts a kernel's scheduled code,
         and so does ONE_ROUND, with one round only of loops whose number of rounds is not known;
         DECLARED is the estimate that a kernel brings along.
-      place: in the model, or ELSEWHERE or UNKNOWN.
-      phase: of PHASES.
+      place: in the model, or `origins.ELSEWHERE` or `origins.UNKNOWN`.
+      phase: of `origins.PHASES`.
     """
 
     name: str
@@ -92,7 +71,7 @@ def work(program: Program, bundles: Mapping[Kernel, Bundles]) -> list[Work]:
 class _Walk:
     def __init__(self, program: Program, bundles: Mapping[Kernel, Bundles]):
         self.program, self.bundles = program, bundles
-        self.users: dict[str, dict[str, list[Instruction]]] = {}
+        self.origins = Origins(program)
 
     def of(self, name: str, times: int, around: str) -> list[Work]:
         """Of a computation that runs so often, in what belongs to this `op_name`."""
@@ -100,7 +79,7 @@ class _Walk:
         beside = {i.name: i for i in program.computations[name]}
         for instruction in beside.values():
             if instruction.kind in ("while", "conditional", "call"):
-                origin = self._origin(name, instruction, beside, around)
+                origin = self.origins.of(name, instruction, around)
             if instruction.kind == "while":
                 trips = program.trips(instruction, beside)
                 found += self.of(program.body(instruction), times * trips, origin)
@@ -116,7 +95,7 @@ class _Walk:
             else:
                 cycles, source = self._cycles(instruction, beside)
                 if source:
-                    origin = self._origin(name, instruction, beside, around)
+                    origin = self.origins.of(name, instruction, around)
                     found.append(
                         Work(
                             instruction.name,
@@ -125,7 +104,7 @@ class _Walk:
                             times,
                             cycles,
                             source,
-                            _place(origin),
+                            place_or_rest(origin),
                             phase_of(origin),
                         )
                     )
@@ -144,84 +123,10 @@ class _Walk:
             return bundles.cycles, BUNDLES if bundles.all_rounds else ONE_ROUND
         return instruction.estimated_cycles, DECLARED
 
-    def _origin(
-        self, name: str, instruction: Instruction, beside: Mapping[str, Instruction], around: str
-    ) -> str:
-        """The `op_name` that says where an instruction belongs."""
-        for origin in self._origins(name, instruction, beside):
-            if place_of(origin) is not None:
-                return origin
-        return instruction.op_name if place_of(around) is None else around
-
-    def _origins(
-        self, name: str, instruction: Instruction, beside: Mapping[str, Instruction]
-    ) -> Iterator[str]:
-        """The `op_name`s that may say where an instruction belongs, the best first."""
-        yield from self._own(instruction)
-        if instruction.op_name.startswith("jit("):
-            return
-        within = collections.Counter(i.op_name for i in self._inside(instruction))
-        yield from (origin for origin, _ in within.most_common() if place_of(origin))
-        if name not in self.users:
-            users = self.users.setdefault(name, {})
-            for other in beside.values():
-                for operand in other.operands:
-                    users.setdefault(operand, []).append(other)
-        yield from self._near(
-            instruction, lambda i: self.users[name].get(i.name, ()) if _is_array(i) else ()
-        )
-        yield from self._near(
-            instruction, lambda i: [beside[o] for o in i.operands if _is_array(beside.get(o))]
-        )
-
-    def _own(self, instruction: Instruction) -> Iterator[str]:
-        """Of the matmuls in it, and its own."""
-        yield from (i.op_name for i in self._inside(instruction) if i.kind in _MATMULS)
-        yield instruction.op_name
-
-    def _near(
-        self, start: Instruction, beyond: Callable[[Instruction], Iterable[Instruction]]
-    ) -> Iterator[str]:
-        """Of the neighbours in one direction, the nearest first, and of theirs where they only
-        hand values on."""
-        seen, here = {start.name}, [start]
-        for _ in range(_FAR):
-            near = [i for one in here for i in beyond(one) if i.name not in seen]
-            seen.update(i.name for i in near)
-            for instruction in near:
-                yield from self._own(instruction)
-            here = [i for i in near if i.op_name == "" or i.kind in _PASSES]
-            # Not through the loops of a model, in which all comes together.
-            here = [i for i in here if len(i.shapes) <= _FEW]
-
-    def _inside(self, instruction: Instruction) -> Iterator[Instruction]:
-        called = self.program.called(instruction)
-        for inner in self.program.computations[called] if called else ():
-            yield inner
-            yield from self._inside(inner)
-
-
-def _is_array(instruction: Instruction | None) -> bool:
-    """Whether it gives more than a number: counters of loops are shared by what is far apart."""
-    return instruction is not None and any(dims for _, dims in instruction.shapes)
-
 
 def _is_collective(instruction: Instruction) -> bool:
     kind = instruction.kind.removesuffix("-start").removesuffix("-done")
     return kind in (*KINDS, "send", "recv")
-
-
-def _place(op_name: str) -> str:
-    return place_of(op_name) or (ELSEWHERE if op_name.startswith("jit(") else UNKNOWN)
-
-
-def phase_of(op_name: str) -> str:
-    """Of PHASES."""
-    if "rematted_computation" in op_name:
-        return "recomputed"
-    if "transpose(" in op_name:
-        return "backward"
-    return "forward" if "jvp(" in op_name else ""
 
 
 def total_cycles(parts: Iterable[Work]) -> int:

@@ -5,7 +5,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from spade_jax.aot import estimate, links
+from spade_jax.aot import estimate, links, origins
 from spade_jax.aot.hlo import Collective
 from spade_jax.aot.hlo_program import Program
 from spade_jax.aot.kernels import count_bundles
@@ -15,7 +15,7 @@ from spade_jax.telemetry.goodput import utilisation
 
 @dataclasses.dataclass(frozen=True)
 class PlaceTime:
-    """Of one place in the model, seconds in all and in each of `estimate.PHASES`."""
+    """Of one place in the model, seconds in all and in each of `origins.PHASES`."""
 
     name: str
     seconds: float
@@ -112,7 +112,7 @@ def summarise(
         PlaceTime(
             name,
             cycles.total() / clock,
-            {phase: cycles[phase] / clock for phase in estimate.PHASES},
+            {phase: cycles[phase] / clock for phase in origins.PHASES},
         )
         for name, cycles in phases.items()
     ]

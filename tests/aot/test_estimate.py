@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from spade_jax.aot import estimate
+from spade_jax.aot import estimate, origins
 from spade_jax.aot.hlo_program import Program
 from spade_jax.aot.kernels import Bundles, Kernel, kernel_of, read_profile
 
@@ -118,8 +118,8 @@ def test_what_is_no_number_of_cycles_is_none():
         ("lost", "loop over layers", "forward"),
         ("dear.1", "norms", "recomputed"),
         ("dear.2", "norms", "recomputed"),
-        ("apart", estimate.ELSEWHERE, ""),
-        ("alone", estimate.UNKNOWN, ""),
+        ("apart", origins.ELSEWHERE, ""),
+        ("alone", origins.UNKNOWN, ""),
     ],
 )
 def test_places(parts, name, place, phase):
