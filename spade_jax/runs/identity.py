@@ -23,7 +23,7 @@ MAY_CHANGE = (
     "data.cache",
 )
 # What does not say what is computed, but how: equal to rounding, too.
-_EXECUTION = ("implementation", "remat", "scan_layers")
+_EXECUTION = ("chunk_length", "implementation", "remat", "scan_layers")
 
 
 def check_same_run(
