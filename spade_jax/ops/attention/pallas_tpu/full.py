@@ -108,6 +108,7 @@ def _attend_to_piece(
         tiled=tiled,
         biased=bias is not None,
         causal=causal,
+        first_key=distance if isinstance(distance, int) else None,
         dropout_rate=dropout_rate if words is not None else 0.0,
         interpret=interprets(),
     )

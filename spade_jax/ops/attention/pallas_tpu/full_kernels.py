@@ -146,7 +146,9 @@ def _chunks(first_key: Any, keys: int, full: Full) -> Any:
     """How many chunks the step's queries see."""
     if not full.causal:
         return keys // full.chunk
-    seen = (pl.program_id(2) + 1) * BLOCK - first_key[0]
+    # Where it is known, the loop's length depends on the place in the grid alone.
+    first = first_key[0] if full.first_key is None else full.first_key
+    seen = (pl.program_id(2) + 1) * BLOCK - first
     return lax.div(jnp.clip(seen + full.chunk - 1, 0, keys), full.chunk)
 
 

@@ -21,6 +21,7 @@ class Full(NamedTuple):
       tiled: there is a vector of what queries add to scores.
       biased: it has a gradient.
       causal: chunks that no query of a block sees are left out.
+      first_key: where it is known when this is compiled, else None.
       dropout_rate: 0 where there are no words.
     """
 
@@ -29,6 +30,7 @@ class Full(NamedTuple):
     tiled: bool
     biased: bool
     causal: bool
+    first_key: int | None
     dropout_rate: float
     interpret: bool
 
