@@ -68,6 +68,7 @@ def test_how_a_model_is_computed_may_change(tmp_path):
     @dataclasses.dataclass(frozen=True)
     class Settings:
         model: ModelConfig
+        train: TrainConfig = CONFIG.train
 
     checkpoints = Stored(tmp_path, dataclasses.asdict(Settings(model)))
     attention = dataclasses.replace(model.attention, implementation="xla")
