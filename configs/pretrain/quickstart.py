@@ -28,8 +28,8 @@ def get_config() -> ml_collections.ConfigDict:
                 d_model=64,
                 d_ff=192,
                 attention=AttentionConfig(num_heads=4, head_dim=16),
-                # The inputs are one block then, which needs no states.
-                mixers={"s4": S4(state_size=16, chunk_length=256)},
+                # States are small here: so are the blocks at which a CPU has least to do.
+                mixers={"s4": S4(state_size=16, chunk_length=64)},
                 encoder=StackConfig("s4+window:concat, 2*window"),
                 decoder=StackConfig("2*full"),
             ),
