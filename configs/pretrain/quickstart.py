@@ -12,7 +12,6 @@ from pretrain.config import PretrainConfig
 from spade_jax.config import AttentionConfig, StackConfig
 from spade_jax.config.file import to_config_dict
 from spade_jax.data.config import DataConfig, DenoiserConfig
-from spade_jax.mixers import S4
 from spade_jax.models.presets import preset
 from spade_jax.training.config import OptimizerConfig, TrainConfig
 
@@ -28,8 +27,6 @@ def get_config() -> ml_collections.ConfigDict:
                 d_model=64,
                 d_ff=192,
                 attention=AttentionConfig(num_heads=4, head_dim=16),
-                # States are small here: so are the blocks at which a CPU has least to do.
-                mixers={"s4": S4(state_size=16, chunk_length=64)},
                 encoder=StackConfig("s4+window:concat, 2*window"),
                 decoder=StackConfig("2*full"),
             ),

@@ -36,6 +36,8 @@ def preset(
     require_choice("flavour", flavour, ("t5", "msr"))
     d_model, d_ff, layers, heads, head_dim, state, radius = _SIZES[size]
     encoder = f"s4+window:concat, {layers - 1}*window"
+    # The work within chunks grows with their length, that between them with n^2 over it.
+    chunk = min(128, 4 * state)
     if flavour == "t5":
         settings: dict[str, Any] = dict(
             vocab_size=vocab_size,
@@ -43,7 +45,11 @@ def preset(
             d_ff=d_ff,
             encoder=StackConfig(encoder),
             decoder=StackConfig(f"{layers}*full"),
-            mixers={"s4": S4(state_size=state), "window": Window(radius), "full": Full()},
+            mixers={
+                "s4": S4(state_size=state, chunk_length=chunk),
+                "window": Window(radius),
+                "full": Full(),
+            },
             attention=AttentionConfig(num_heads=heads, head_dim=head_dim),
             final_dropout=True,
             tie_embeddings=False,
@@ -59,7 +65,12 @@ def preset(
                 f"{layers}*full", relative_bias="none", positions="learned", max_positions=1024
             ),
             mixers={
-                "s4": S4(state_size=state, max_kernel_length=16384, detach=True),
+                "s4": S4(
+                    state_size=state,
+                    chunk_length=chunk,
+                    max_kernel_length=16384,
+                    detach=True,
+                ),
                 "window": Window(radius + 1),
                 "full": Full(),
             },
