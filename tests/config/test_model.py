@@ -28,7 +28,7 @@ def test_mixers_have_names_and_kinds_their_defaults():
 
 def test_sizes_keep_their_mixers_beside_those_that_change():
     assert preset("tiny", mixers={"window": Window(3)}).mixers == {
-        "s4": S4(state_size=16),
+        "s4": S4(state_size=16, chunk_length=64),
         "window": Window(3),
         "full": Full(),
     }

@@ -22,6 +22,20 @@ from spade_jax.trees import paths
 
 CAUSAL = pytest.mark.parametrize("causal", [False, True], ids=["both-ways", "causal"])
 EVERY = pytest.mark.parametrize("pattern", PATTERNS)
+# Both ways, mixers together compute what they do apart: each alone is enough where it costs much.
+EVERY_WAY = pytest.mark.parametrize(
+    ("pattern", "causal"),
+    [
+        pytest.param(
+            pattern,
+            causal,
+            id=f"{'causal' if causal else 'both-ways'}-{pattern}",
+            marks=[pytest.mark.slow] if not causal and ("+" in pattern or "(" in pattern) else [],
+        )
+        for causal in (False, True)
+        for pattern in PATTERNS
+    ],
+)
 TOLERANCE = 2e-5
 
 # At borders that are no chunk's, no block's and no window's; padding between two and at the end.
@@ -39,8 +53,7 @@ def runner(pattern, causal, **changes):
     return run, state
 
 
-@EVERY
-@CAUSAL
+@EVERY_WAY
 def test_packed_is_separate_and_padded_is_unpadded(pattern, causal):
     """In value and in the gradient by every parameter."""
     graph, state = stack(pattern, causal)

@@ -209,17 +209,19 @@ def test_bfloat16_follows_float32(model):
 
 
 def test_state_space_and_norms_are_float32_inside():
-    """On bfloat16 input they do what they do in float32, and round once, at the end."""
+    """On bfloat16 input a norm does what it does in float32, and rounds once, at the end; the state
+    space rounds what it multiplies tokens with, too, and no more."""
     from spade_jax.elements import Norm
 
     x = jax.random.normal(jax.random.key(0), (2, 50, 16)).astype(jnp.bfloat16)
     s4 = CONFIG.mixers["s4"].build(CONFIG, CONFIG.encoder, causal=False, rngs=nnx.Rngs(0))
     context = Context(None, jnp.arange(50)[None], 0, {})
-    for layer in (lambda x: s4(x, context)[0], Norm(CONFIG)):
+    for layer, roundings in ((Norm(CONFIG), 0), (lambda x: s4(x, context)[0], 2)):
         rounded, exact = layer(x), layer(x.astype(jnp.float32))
         assert rounded.dtype == jnp.bfloat16
         assert exact.dtype == jnp.float32
-        np.testing.assert_array_equal(rounded, exact.astype(jnp.bfloat16))
+        error = jnp.abs(rounded.astype(jnp.float32) - exact.astype(jnp.bfloat16)).max()
+        assert error <= roundings * 2**-8 * jnp.abs(exact).max()
 
 
 def test_parameters_are_float32_and_name_their_axes(model):

@@ -107,9 +107,6 @@ def test_token_by_token_is_at_once(decoder):
 @pytest.mark.parametrize(
     ("layers", "changes"),
     [
-        ("s4+window:concat, 2*window", {}),
-        ("s4+full:add, full", {}),
-        ("s4+window:stack", {}),
         ("s4+window:concat", {"max_kernel_length": 5}),
         ("s4+window:concat", {"max_kernel_length": TARGETS}),
         ("s4+window:concat", {"init": "diag-lin"}),

@@ -76,7 +76,7 @@ def test_implementations_must_take_the_model_s_attention():
 
     elsewhere = (
         "model.attention.implementation = 'pallas_gpu': window attention: implementation "
-        "'pallas_gpu' runs on a gpu, and this is for a cpu; xla can"
+        "'pallas_gpu' runs on a gpu, and this is for a cpu; xla"
     )
     with pytest.raises(ConfigError, match=elsewhere):
         check(32)

@@ -110,7 +110,7 @@ def test_kernels_are_refused_where_there_is_no_gpu():
 
 def test_what_the_hardware_does_not_take_is_refused(monkeypatch):
     with dispatch.interpreted():
-        assert "takes heads of 16, 32, 64, 128, and these have 24 features; xla can" in refusal(
+        assert "takes heads of 16, 32, 64, 128, and these have 24 features; xla" in refusal(
             attend, size=24
         )
         assert "takes values as wide as queries, 16, and these have 8 features" in refusal(
