@@ -138,6 +138,7 @@ def test_a_finished_run_says_so_and_can_be_evaluated_again(whole, arguments, cap
         assert path.read_bytes() == files[path]
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_it_ends_with_the_same_bits(whole, arguments, tmp_path):
     for moment in MOMENTS:
         killed = subprocess.run(

@@ -69,7 +69,7 @@ def assert_trees_close(actual, expected, rtol=2e-5):
 @pytest.mark.parametrize(
     "changes",
     [
-        pytest.param({"scan_layers": False}, id="looped"),
+        pytest.param({"scan_layers": True}, id="scanned"),
         pytest.param({"remat": "full"}, id="remat-full"),
         pytest.param({"remat": "dots"}, id="remat-dots", marks=pytest.mark.slow),
     ],

@@ -226,6 +226,7 @@ def test_each_direction_reaches_its_own_side_only(method):
     np.testing.assert_allclose(forward, causal, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_eight_devices_give_what_one_gives(on_eight_devices):
     report = on_eight_devices(Path(__file__).with_name("sharded.py"))
     # Which eight devices cannot share.
