@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from spade_jax import partition
-from spade_jax.ops.precision import matmul_precision
+from spade_jax.ops.products import product
 
 # Logits that a device holds at a time: 256 MiB, where the matmul is large and its sums into the
 # matrix's gradient are few.
@@ -103,13 +103,7 @@ def _in_parts(
 
 
 def _logits(states_nd: Array, matrix_vd: Array) -> Array:
-    return jnp.einsum(
-        "nd,vd->nv",
-        states_nd,
-        matrix_vd,
-        precision=matmul_precision(states_nd.dtype),
-        preferred_element_type=jnp.float32,
-    )
+    return product("nd,vd->nv", states_nd, matrix_vd)
 
 
 def _forward(vocabulary, states_pnd, matrix_vd, targets_pn):
@@ -129,9 +123,6 @@ def _backward(vocabulary: str | None, kept: Any, cotangents: Any) -> tuple[Array
     """dlogits = log_z' softmax(logits) + target' onehot(target), in the dtype of the states."""
     states_pnd, matrix_vd, targets_pn, log_z_pn, logits_nv = kept
     dtype = states_pnd.dtype
-    product = functools.partial(
-        jnp.einsum, precision=matmul_precision(dtype), preferred_element_type=jnp.float32
-    )
 
     def part(total_vd: Array, inputs: tuple[Array, ...]) -> tuple[Array, Array]:
         states, targets, log_z, log_z_bar, target_bar = inputs

@@ -222,16 +222,17 @@ def _train_step(
                 (jnp.arange(config.microbatches), jax.tree.map(in_parts, dict(batch))),
             )
         divisor = jnp.maximum(sums.divisor, 1).astype(jnp.float32)
-        grads = place("optimiser")(jax.tree.map)(lambda g: g / divisor, grads)
-        update = place("optimiser")(optimizer.transformation.update)
-        updates, opt_state = update(grads, state.opt_state, trainable)
-        metrics = sums.means() | {
-            "grad_norm": place("norms of gradients")(optax.tree.norm)(grads),
-            "update_norm": place("norms of gradients")(optax.tree.norm)(updates),
+        with place("optimiser"):
+            grads = jax.tree.map(lambda g: g / divisor, grads)
+            updates, opt_state = optimizer.transformation.update(grads, state.opt_state, trainable)
+            params = join(optax.apply_updates(trainable, updates), frozen)
+        with place("norms of gradients"):
+            norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
+        metrics = sums.means() | norms
+        metrics |= {
             "batch_digest": batch_digest(batch),
             "learning_rate": jnp.asarray(optimizer.learning_rate(state.step), jnp.float32),
         }
-        params = join(place("optimiser")(optax.apply_updates)(trainable, updates), frozen)
         return TrainState(state.step + 1, params, opt_state), metrics
 
     return train_step

@@ -9,6 +9,7 @@ from jax import Array
 from spade_jax import partition
 from spade_jax.ops import dispatch
 from spade_jax.ops.attention.pallas_gpu.operations import unfit_gpu
+from spade_jax.ops.attention.refusals import other_dtype, other_width
 from spade_jax.ops.attention.shards import DropoutWords, full_over_shards
 from spade_jax.ops.attention.softmax import named
 
@@ -40,12 +41,12 @@ def refuses(
         return "runs on a gpu alone, and cannot be interpreted"
     if (unfit := unfit_gpu()) is not None:
         return unfit
-    if query.dtype.name not in DTYPES:
-        return f"takes {', '.join(DTYPES)}, and this is {query.dtype}"
+    if (other := other_dtype(query, DTYPES)) is not None:
+        return other
     if (size := query.shape[-1]) % 8 != 0 or size > LARGEST_HEAD:
         return f"takes heads of a multiple of 8 up to {LARGEST_HEAD}, and these have {size}"
-    if (width := value.shape[-1]) != size:
-        return f"takes values as wide as queries, {size}, and these have {width} features"
+    if (other := other_width(query, value)) is not None:
+        return other
     for name, array in (("segments", key_segment_ids), ("bias", bias), ("dropout", dropout_key)):
         if array is not None:
             return f"has no {name}"

@@ -1,5 +1,7 @@
 """Attention of every query to every key in plain JAX."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -13,31 +15,9 @@ from spade_jax.ops.toeplitz import toeplitz
 _SPAN = 1024
 
 
-def attend(
-    query_bqhk: Array,
-    key_bjhk: Array,
-    value_bjhk: Array,
-    query_segment_ids: Array | None,
-    key_segment_ids: Array | None,
-    bias: Array | None,
-    dropout_key: Array | None,
-    *,
-    causal: bool,
-    dropout_rate: float,
-) -> Array:
+def attend(*arrays: Any, **settings: Any) -> Array:
     """`full.full_attention`, a span of queries at a time."""
-    return full_over_shards(
-        _in_spans,
-        query_bqhk,
-        key_bjhk,
-        value_bjhk,
-        query_segment_ids,
-        key_segment_ids,
-        bias,
-        dropout_key,
-        causal=causal,
-        dropout_rate=dropout_rate,
-    )
+    return full_over_shards(_in_spans, *arrays, **settings)
 
 
 def bias_of_all(bias: Array, keys: int) -> Array:

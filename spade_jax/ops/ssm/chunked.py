@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spade_jax.ops.products import product
 from spade_jax.ops.ssm.carry import entering_blocks
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.kernel import BlockOperators, block_operators, one_block
-from spade_jax.ops.ssm.products import product
 from spade_jax.ops.ssm.sequence import SequenceShards
 from spade_jax.places import place
 

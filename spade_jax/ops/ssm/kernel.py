@@ -210,27 +210,8 @@ def _within_block(taps: jax.Array, directions: Sequence[int]) -> jax.Array:
         left, right = (left + own, right) if direction == 1 else (left, right + own)
     t = left.shape[-1]
     # [d, c, j, i] from diagonals by i - j.
-    matrices = _toeplitz_in_parts(jnp.concatenate([right[..., -2::-1], left], axis=-1))
+    matrices = toeplitz(jnp.concatenate([right[..., -2::-1], left], axis=-1), t)
     return jnp.moveaxis(matrices, 1, 2).reshape(left.shape[0], t, -1)
-
-
-def _toeplitz_in_parts(diagonals: jax.Array) -> jax.Array:
-    """[..., 2 t - 1] to [..., t, t], as `toeplitz` has it, by quarters.
-
-    Two of them are equal, and summing up the diagonals of a small matrix, for the gradient, stays
-    within a CPU's cache.
-    """
-    t = (diagonals.shape[-1] + 1) // 2
-    if t <= _PART or t % 2:
-        return toeplitz(diagonals, t)
-    starts = (0, t // 2, t)
-    lower, same, upper = (_toeplitz_in_parts(diagonals[..., i : i + t - 1]) for i in starts)
-    rows = jnp.concatenate([same, upper], axis=-1), jnp.concatenate([lower, same], axis=-1)
-    return jnp.concatenate(rows, axis=-2)
-
-
-# Rows of the largest Toeplitz matrix that is made at once.
-_PART = 128
 
 
 @place("state space operators")

@@ -9,7 +9,8 @@ import json
 import jax
 import jax.numpy as jnp
 import numpy as np
-from full_inputs import inputs, normal
+from arrays import normal
+from full_inputs import inputs
 from implementations import interpretable
 from jax.sharding import AxisType, NamedSharding
 from small_tiles import use_small_tiles

@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from arrays import normal, segment_patterns
 from dense_full import dense_full_attention, visible_pairs
 from dropped import dropped
-from full_inputs import KEYS, QUERIES, SIZE, inputs, normal, segment_patterns
+from full_inputs import KEYS, QUERIES, SIZE, inputs
 from implementations import interpretable, named
 
 from spade_jax.ops import dispatch

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from full_inputs import inputs, normal
+from arrays import normal
+from full_inputs import inputs
 
 from spade_jax.ops.attention import full_xla
 from spade_jax.ops.attention.full import full_attention

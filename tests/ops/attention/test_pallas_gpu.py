@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from full_inputs import inputs, normal
+from arrays import normal
+from full_inputs import inputs
 
 from spade_jax import partition
 from spade_jax.layers import stack

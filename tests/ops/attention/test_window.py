@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from arrays import normal, segment_patterns
 from dense_window import dense_window_attention, visible_pairs
 from dropped import dropped
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
 from implementations import interpretable, named
-from window_inputs import attend, inputs, normal, output_and_gradients, segment_patterns
+from window_inputs import attend, inputs, output_and_gradients
 
 from spade_jax.ops import dispatch
 from spade_jax.ops.attention import window

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from arrays import normal, segment_patterns
 from dense_window import dense_window_attention
-from window_inputs import attend, inputs, normal, output_and_gradients, segment_patterns
+from window_inputs import attend, inputs, output_and_gradients
 
 from spade_jax.ops.attention import window, window_xla
 

@@ -3,10 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-
-def normal(shape, seed=0, scale=1.0):
-    return (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)
+from arrays import normal
 
 
 def inputs(batch, length, heads=2, size=16, seed=0):
@@ -19,24 +16,6 @@ def inputs(batch, length, heads=2, size=16, seed=0):
 def attend(window_attention, query, key, value, **settings):
     """Compiled as one program."""
     return jax.jit(lambda *arrays: window_attention(*arrays, **settings))(query, key, value)
-
-
-def segment_patterns(length, seed=0):
-    """Whole, padded right, padded left, packed, not contiguous, and nothing at all: [6, l]."""
-    position = np.arange(length)
-    random = np.random.default_rng(seed).integers(0, 3, length)
-    packed = 1 + (position >= length // 3) + (position >= length // 2)
-    packed[length - length // 6 :] = 0
-    return np.stack(
-        [
-            np.ones(length, int),
-            position < (length + 1) // 2,
-            position >= length // 3,
-            packed,
-            random,
-            np.zeros(length, int),
-        ]
-    ).astype(np.int32)
 
 
 def output_and_gradients(attention, arguments, **settings):

@@ -6,7 +6,6 @@ from definition import dense_system, kernel_by_definition, random_parameters
 from golden_data import OUTPUT_TOLERANCE, Golden, as_complex, output_error
 from stored import diagonal, dplr
 
-from spade_jax.ops.ssm import kernel as kernel_module
 from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout
 from spade_jax.ops.ssm.kernel import block_operators, delayed_readout, kernel
 from spade_jax.ops.ssm.transition import complex_state, einsum, real_state
@@ -98,8 +97,7 @@ def test_diagonal_kernels_are_those_of_the_authors(name, method):
 @pytest.mark.parametrize("structure", ["dplr", "diagonal"])
 @pytest.mark.parametrize("method", ["bilinear", "zoh"])
 @pytest.mark.usefixtures("x64")
-def test_kernel_and_block_operators_are_their_definition(monkeypatch, structure, method):
-    monkeypatch.setattr(kernel_module, "_PART", 4)  # so that a block of 8 is in parts
+def test_kernel_and_block_operators_are_their_definition(structure, method):
     parameters = random_parameters(4, 6, 2, 4, structure == "dplr", seed=0)
     lengths = (1, 16, 50)
     random = np.random.default_rng(0)

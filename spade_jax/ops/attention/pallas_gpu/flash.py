@@ -57,17 +57,10 @@ def flash_attention(
     return _forward(plan, query_bqhk, key_bjhk, value_bjhk, bias, segments, words, offset)[0]
 
 
-def _forward(
-    plan: Plan,
-    query_bqhk: Array,
-    key_bjhk: Array,
-    value_bjhk: Array,
-    bias: Array | None,
-    segments: Segments,
-    words: DropoutWords | None,
-    offset: Array | None,
-) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-    inputs = _inputs(plan, query_bqhk, key_bjhk, value_bjhk, bias, segments, words, offset)
+def _forward(plan: Plan, *arguments: Any) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
+    """`flash_attention`, and what its gradient needs: the arguments and the results."""
+    inputs = _inputs(plan, *arguments)
+    query_bqhk = inputs.query
     tile = plan.tiles.forward
     batch, queries, heads, _ = query_bqhk.shape
     results = (
@@ -78,8 +71,7 @@ def _forward(
     found = _call(plan, forward_kernel, "attention", tile, tile.queries, (inputs,), results)
     # What a rematerialisation policy keeps by this name is not computed again for the gradient.
     attended, log_sum = named(tuple(found))
-    saved = (query_bqhk, key_bjhk, value_bjhk, bias, segments, words, offset, attended, log_sum)
-    return (attended, log_sum), saved
+    return (attended, log_sum), (*arguments, attended, log_sum)
 
 
 def _backward(

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from spade_jax.ops import dispatch
+from spade_jax.ops.attention.refusals import other_dtype, other_width
 from spade_jax.ops.attention.shards import DropoutWords, full_over_shards, window_over_shards
 
 HEAD_SIZES = (16, 32, 64, 128)
@@ -35,13 +36,11 @@ def refuses(query: Any, key: Any, value: Any, *arguments: Any, **settings: Any) 
         return missing
     if (unfit := unfit_gpu()) is not None:
         return unfit
-    if query.dtype.name not in DTYPES:
-        return f"takes {', '.join(DTYPES)}, and this is {query.dtype}"
+    if (other := other_dtype(query, DTYPES)) is not None:
+        return other
     if (size := query.shape[-1]) not in HEAD_SIZES:
         return f"takes heads of {', '.join(map(str, HEAD_SIZES))}, and these have {size} features"
-    if (width := value.shape[-1]) != size:
-        return f"takes values as wide as queries, {size}, and these have {width} features"
-    return None
+    return other_width(query, value)
 
 
 def best_for(query: Any, *arguments: Any, **settings: Any) -> bool:

@@ -44,9 +44,6 @@ from spade_jax.ops.attention.pallas_tpu.tiles import (
 from spade_jax.ops.attention.shards import DropoutWords
 from spade_jax.ops.attention.softmax import named
 
-# Of the 64 MiB of a v5p's core.
-_VMEM_BYTES = 48 * 2**20
-
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(8,))
 def attend(
@@ -84,7 +81,7 @@ def attend(
             jax.ShapeDtypeStruct(specs.log_sum_shape, jnp.float32),
         ],
         scratch_shapes=[specs.turned, *specs.columns, *specs.tiles(1)],
-        compiler_params=kernel_parameters(_VMEM_BYTES),
+        compiler_params=kernel_parameters(),
         interpret=full.interpret,
         name="full_forward",
     )(*inputs(specs, q, k, v, vector, query_segments, key_segments, first_key, words))
@@ -122,7 +119,7 @@ def _attend_backward(full: Full, saved: tuple[Any, ...], d_outs: tuple[Array, Ar
             sums,
             sums,
         ],
-        compiler_params=kernel_parameters(_VMEM_BYTES),
+        compiler_params=kernel_parameters(),
         interpret=full.interpret,
         name="full_backward",
     )(

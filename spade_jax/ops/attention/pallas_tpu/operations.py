@@ -5,6 +5,7 @@ from typing import Any
 from spade_jax import partition
 from spade_jax.ops import dispatch
 from spade_jax.ops.attention.pallas_tpu.heads import SIZES
+from spade_jax.ops.attention.refusals import other_dtype
 from spade_jax.ops.attention.shards import full_over_shards, window_over_shards
 
 DTYPES = ("bfloat16", "float32")
@@ -41,8 +42,8 @@ def refuses(query: Any, key: Any, value: Any, *arguments: Any, **settings: Any) 
         return elsewhere
     if not dispatch.interprets() and (kind := partition.device_kind()) in TOO_SMALL:
         return f"needs the vector memory of a TPU v5e or later, and this is for a {kind}"
-    if query.dtype.name not in DTYPES:
-        return f"takes {', '.join(DTYPES)}, and this is {query.dtype}"
+    if (other := other_dtype(query, DTYPES)) is not None:
+        return other
     size = max(query.shape[-1], value.shape[-1])
     if size > SIZES[-1]:
         return f"takes heads of at most {SIZES[-1]} features, and these have {size}"

@@ -17,6 +17,8 @@ FLOOR = -1e20
 TINY = 1e-30
 # The segment of keys that no query sees.
 NO_SEGMENT = -(2**31)
+# Of the 64 MiB of a v5p's core.
+_VMEM_BYTES = 48 * 2**20
 NN, NT, TN = ((1,), (0,)), ((1,), (1,)), ((0,), (0,))
 
 
@@ -69,10 +71,10 @@ def column(row: Array) -> Array:
     return jnp.broadcast_to(row, (BLOCK, BLOCK)).T
 
 
-def kernel_parameters(vmem_bytes: int) -> pltpu.CompilerParams:
+def kernel_parameters() -> pltpu.CompilerParams:
     """Groups of heads may go to either core of a chip; what follows adds to what went before."""
     return pltpu.CompilerParams(
-        dimension_semantics=("parallel", "arbitrary", "arbitrary"), vmem_limit_bytes=vmem_bytes
+        dimension_semantics=("parallel", "arbitrary", "arbitrary"), vmem_limit_bytes=_VMEM_BYTES
     )
 
 

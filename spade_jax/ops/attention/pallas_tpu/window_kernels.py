@@ -41,9 +41,6 @@ from spade_jax.ops.attention.pallas_tpu.tiles import (
 from spade_jax.ops.attention.pallas_tpu.window_specs import Specs, Window, inputs, taken
 from spade_jax.ops.attention.shards import DropoutWords
 
-# Of the 64 MiB of a v5p's core.
-_VMEM_BYTES = 48 * 2**20
-
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(6,))
 def attend(
@@ -71,7 +68,7 @@ def attend(
         out_specs=specs.query,
         out_shape=specs.filled(q),
         scratch_shapes=[_tile_memory((BLOCK, window.blocks * BLOCK), window)],
-        compiler_params=kernel_parameters(_VMEM_BYTES),
+        compiler_params=kernel_parameters(),
         interpret=window.interpret,
         name="window_forward",
     )(*inputs(q, k, v, vector, segments, words, specs))
@@ -95,7 +92,7 @@ def _attend_backward(window: Window, saved: tuple[Any, ...], d_out: Array) -> tu
         out_specs=[specs.query, finished, finished, specs.vector],
         out_shape=[*map(specs.filled, (q, k, v)), like(vector)],
         scratch_shapes=[tile, tile, sums, sums],
-        compiler_params=kernel_parameters(_VMEM_BYTES),
+        compiler_params=kernel_parameters(),
         interpret=window.interpret,
         name="window_backward",
     )(

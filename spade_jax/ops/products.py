@@ -1,4 +1,4 @@
-"""Matmuls over tokens: in the numbers that the inputs come in, summed up in full precision."""
+"""Matmuls in the numbers that the inputs come in, summed up in full precision."""
 
 import functools
 
