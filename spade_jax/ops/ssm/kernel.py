@@ -61,11 +61,11 @@ class Powers:
         return tuple(self._squares[: k + 1])
 
     def rows(self, c: jax.Array, count: int) -> jax.Array:
-        """c A^j, j < count, for c [d, ..., n]: [d, count, ..., n]."""
+        """c A^j, j < count, for c [d, n]: [d, count, n]."""
         return self._successive(c, count, _apply_left)
 
     def columns(self, b: jax.Array, count: int) -> jax.Array:
-        """A^j b, j < count, for b [d, ..., n]: [d, count, ..., n]."""
+        """A^j b, j < count, for b [d, n]: [d, count, n]."""
         return self._successive(b, count, _apply)
 
     def _successive(self, x: jax.Array, count: int, apply: Apply) -> jax.Array:
@@ -86,8 +86,8 @@ def _apply_left(a: Transition, c: jax.Array) -> jax.Array:
 def _doubled(
     apply: Apply, count: int, squares: tuple[Dense | Diagonal, ...], x: jax.Array
 ) -> jax.Array:
-    """x [d, ..., n] and what A, A^2, … make of it, [d, count, ..., n]: A^{2^k} of all that there
-    are gives as many again."""
+    """x [d, n] and what A, A^2, … make of it, [d, count, n]: A^{2^k} of all that there are gives as
+    many again."""
     found = x[:, None]
     for square in squares:
         new = apply(square, found[:, : count - found.shape[1]])
@@ -110,8 +110,7 @@ def _doubled_backward(apply, count, residuals, cotangent):
         _, pullback = jax.vjp(apply, squares[k], found[:, : of_new.shape[1]])
         of_square, of_found = pullback(of_new)
         gradients.append(of_square)
-        missing = [(0, 0)] * cotangent.ndim
-        missing[1] = (0, half - of_found.shape[1])
+        missing = ((0, 0), (0, half - of_found.shape[1]), (0, 0))
         cotangent = cotangent + jnp.pad(of_found, missing)
     return tuple(reversed(gradients)), cotangent[:, 0]
 
@@ -122,13 +121,13 @@ _doubled.defvjp(_doubled_forward, _doubled_backward)
 class BlockOperators(NamedTuple):
     """Of blocks of t tokens of d features, for s directions and c readouts in each.
 
-    matrices and read have their outputs last, channel by channel: c t of them. Of a sequence that
-    is one block there are matrices alone.
+    There are c t outputs, channel by channel. Of a sequence that is one block there are matrices
+    alone.
     """
 
     matrices: jax.Array  # [d, t, c t]: from inputs to outputs, all directions added up
     write: jax.Array | None  # [d, s, t, n]: from inputs to the state that leaves the block
-    read: jax.Array | None  # [d, s, n, c t]: from the state that enters the block to outputs
+    read: jax.Array | None  # [d, s, c t, n]: from the state that enters the block to outputs
     # A^t, and as far as states are carried A^2t, A^4t, …, which have no gradients of their own.
     transitions: tuple[Dense | Diagonal, ...]
 
@@ -144,35 +143,27 @@ def block_operators(
         right.
     """
     powers = Powers(system.a)
-    c = jnp.moveaxis(c, 2, 0)  # [d, s, c, n]
-    # The nearest token reads the entering state one step later from the left, at once from the
-    # right.
-    nearest = [
-        by_feature(system.a.apply_left, c[:, s]) if direction == 1 else c[:, s]
-        for s, direction in enumerate(directions)
-    ]
-    rows = powers.rows(jnp.stack(nearest, axis=1), t)  # [d, t, s, c, n]
     columns = powers.columns(system.b, t)  # [d, t, n]
-    taps = jnp.moveaxis(einsum("dtscn,dn->dsct", rows, system.b), 1, 0)
-    if 1 in directions:
-        # From the left the first tap is C B, and the row behind it C A.
-        at_once = einsum("dscn,dn->sdc", c, system.b)[..., None]
-        taps = jnp.stack(
-            [
-                jnp.concatenate([at_once[s], taps[s, ..., :-1]], axis=-1)
-                if direction == 1
-                else taps[s]
-                for s, direction in enumerate(directions)
-            ]
-        )
-    read = jnp.stack([rows[:, ::way, s] for s, way in enumerate(directions)], axis=1)
-    write = jnp.stack([columns[:, ::-way] for way in directions], axis=1)
+    taps, read, write = [], [], []
+    for of_direction, direction in zip(c, directions):
+        # The nearest token reads the entering state one step later from the left, at once from
+        # the right.
+        nearest = [system.a.apply_left(x) if direction == 1 else x for x in of_direction]
+        rows = [powers.rows(x, t) for x in nearest]  # [d, t, n] of each channel
+        behind = jnp.stack([einsum("dtn,dn->dt", x, system.b) for x in rows])
+        if direction == 1:
+            # The first tap is C B, and the row behind it C A.
+            first = einsum("cdn,dn->cd", of_direction, system.b)[..., None]
+            behind = jnp.concatenate([first, behind[..., :-1]], axis=-1)
+        taps.append(behind)
+        read.append(jnp.concatenate([x[:, ::direction] for x in rows], axis=1))
+        write.append(columns[:, ::-direction])
     transitions = Powers(_transition(powers, t))
     rounds = blocks.bit_length()
     return BlockOperators(
         matrices=keep(_within_block(taps, directions)),
-        write=write,
-        read=_outputs_last(read),
+        write=jnp.stack(write, axis=1),
+        read=jnp.stack(read, axis=1),
         transitions=(
             transitions[0],
             *(jax.lax.stop_gradient(transitions[k]) for k in range(1, rounds)),
@@ -184,7 +175,7 @@ def one_block(
     system: DiscreteStateSpace, c: jax.Array, length: int, directions: Sequence[int]
 ) -> BlockOperators:
     """The operators of a sequence that is one block: no state enters or leaves it."""
-    taps = jnp.moveaxis(kernel(system, c, length), 2, 1)
+    taps = list(kernel(system, c, length))
     return BlockOperators(keep(_within_block(taps, directions)), None, None, ())
 
 
@@ -193,14 +184,8 @@ def _transition(powers: Powers, t: int) -> Dense | Diagonal:
     return powers.a.power(t).dense() if t & (t - 1) else powers[t.bit_length() - 1]
 
 
-def _outputs_last(read: jax.Array) -> jax.Array:
-    """[d, s, t, c, n] to [d, s, n, c t]."""
-    read = jnp.transpose(read, (0, 1, 4, 3, 2))
-    return read.reshape(*read.shape[:3], -1)
-
-
-def _within_block(taps: jax.Array, directions: Sequence[int]) -> jax.Array:
-    """Kernels [s, d, c, t] of each direction as matrices [d, t, c t].
+def _within_block(taps: Sequence[jax.Array], directions: Sequence[int]) -> jax.Array:
+    """Kernels [c, d, t] of each direction as matrices [d, t, c t].
 
     What token i sees of token j is tap i - j of what it sees to its left, where i >= j, and tap
     j - i - 1 of what it sees to its right, where not.
@@ -209,9 +194,9 @@ def _within_block(taps: jax.Array, directions: Sequence[int]) -> jax.Array:
     for own, direction in zip(taps, directions):
         left, right = (left + own, right) if direction == 1 else (left, right + own)
     t = left.shape[-1]
-    # [d, c, j, i] from diagonals by i - j.
+    # [c, d, j, i] from diagonals by i - j.
     matrices = toeplitz(jnp.concatenate([right[..., -2::-1], left], axis=-1), t)
-    return jnp.moveaxis(matrices, 1, 2).reshape(left.shape[0], t, -1)
+    return jnp.moveaxis(matrices, 0, 2).reshape(left.shape[1], t, -1)
 
 
 @place("state space operators")
@@ -230,7 +215,9 @@ def kernel(system: DiscreteStateSpace, c: jax.Array, length: int) -> jax.Array:
     rounds = ((length - 1).bit_length() + 1) // 2
     t = 1 << rounds
     powers = Powers(system.a)
-    rows = powers.rows(jnp.moveaxis(c, -2, 0), t)
+    *lead, d, n = c.shape
     columns = Powers(_transition(powers, t)).columns(system.b, -(-length // t))
-    taps = einsum("dt...n,dkn->...dkt", rows, columns)
-    return taps.reshape(*taps.shape[:-2], -1)[..., :length]
+    taps = jnp.stack(
+        [einsum("dtn,djn->djt", powers.rows(x, t), columns) for x in c.reshape(-1, d, n)]
+    )
+    return taps.reshape(*lead, d, -1)[..., :length]

@@ -29,7 +29,7 @@ def test_dplr_kernels_are_those_of_the_authors(name):
         system, c = dplr(params)
         discrete = discretize(system, "bilinear")
         read = block_operators(discrete, c[None], max(lengths), 1, (1,)).read
-        response = einsum("dnk,bdn->dbk", read[:, 0], state)
+        response = einsum("dkn,bdn->dbk", read[:, 0], state)
         response = jnp.moveaxis(response.reshape(*response.shape[:2], len(c), -1), 0, 2)
         return {length: kernel(discrete, c, length) for length in lengths}, response
 
@@ -114,7 +114,7 @@ def test_kernel_and_block_operators_are_their_definition(structure, method):
         for t, u in blocks.items():
             operators = block_operators(discrete, c.reshape(2, 2, *c.shape[1:]), t, 4, (1, -1))
             y = einsum("dj,djk->dk", u, operators.matrices)
-            y = y + einsum("sdn,dsnk->dk", states, operators.read)
+            y = y + einsum("sdn,dskn->dk", states, operators.read)
             left = einsum("dj,dsjn->sdn", u, operators.write)
             left = left + operators.transitions[0].apply(states)
             powers = [a.apply(states) for a in operators.transitions]
