@@ -37,7 +37,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) with $(PYTHON): about 1 GB to download, some minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
-		--editable '.[dev]'
+		--editable '.[dev,torch]'
 	@touch $@
 
 clean:

@@ -28,6 +28,7 @@ ROOMS = (
     "aot",
     "decoding",
     "loading",
+    "interop",
     "a program",
 )
 MODULES = {
