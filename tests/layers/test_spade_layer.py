@@ -15,7 +15,6 @@ from spade_jax.mixers import S4, Window
 from spade_jax.mixers.attention.relative_bias import RelativeBias
 from spade_jax.mixers.base import Context
 
-
 _GLOBAL = {"global_mixer", "global_norm", "aggregate"}
 
 
