@@ -35,6 +35,7 @@ finally:
             ["--config FILE", "--output DIR", "--shards N", "--workers N", "--beam OPTIONS"],
         ),
         ("spade_jax.data.train_vocabulary", ["--input"]),
+        ("spade_jax.interop.from_hf", ["--checkpoint DIR", "--radius", "--no_state_space"]),
         ("benchmarks.accelerator", ["--budget SECONDS", "--json FILE", "--small"]),
         ("benchmarks.decode", ["--lengths"]),
         ("benchmarks.local_attention", ["--lengths"]),

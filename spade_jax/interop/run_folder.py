@@ -41,9 +41,7 @@ def check_folder(output: Path, setting: str = "--output") -> None:
     if output.exists() and not output.is_dir():
         raise ConfigError(f"{where}: is a file; must be a folder to make")
     if output.is_dir() and any(output.iterdir()):
-        raise ConfigError(
-            f"{where}: holds something already; must be a new folder, or an empty one"
-        )
+        raise ConfigError(f"{where}: holds something; must be a new folder, or an empty one")
 
 
 def check_vocabulary(vocabulary: Vocabulary, model: ModelConfig, name: Path | str) -> None:

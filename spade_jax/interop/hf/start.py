@@ -11,7 +11,7 @@ from flax import nnx
 from spade_jax.config import ModelConfig
 from spade_jax.interop import names
 from spade_jax.interop.hf.config import T5, Choices, differences, model_config, read_config
-from spade_jax.interop.hf.vocabulary import checkpoint_words, compare_ids
+from spade_jax.interop.hf.vocabulary import check_end, checkpoint_words, compare_ids
 from spade_jax.interop.hf.weights import is_tied, read_weights, take
 from spade_jax.interop.run_folder import Words, check_folder, write_run
 from spade_jax.models.build import builder
@@ -48,7 +48,8 @@ def start(
         words = (
             checkpoint_words(checkpoint, Path(folder)) if vocabulary is None else Words(vocabulary)
         )
-        compared = compare_ids(words, checkpoint, t5) if vocabulary is None else None
+        check_end(words, t5)
+        compared = compare_ids(words, checkpoint) if vocabulary is None else None
         taken, new = take(weights, t5, names.shapes(model))
         params = names.by_group(taken | _fresh(model, new, seed), model)
         length = t5.n_positions if input_length is None else input_length

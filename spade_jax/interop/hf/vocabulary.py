@@ -14,7 +14,7 @@ from typing import Any
 
 import sentencepiece.sentencepiece_model_pb2
 
-from spade_jax.config import ConfigError, RunError
+from spade_jax.config import ConfigError, RunError, require
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.interop.hf.config import FILE, T5
 from spade_jax.interop.run_folder import Words
@@ -209,22 +209,27 @@ def _check_spaces(pre_tokenizer: Any, refuse: Callable[[str], ConfigError]) -> N
         raise refuse("writes spaces in another way")
 
 
-def compare_ids(words: Words, checkpoint: Path, t5: T5) -> str:
+def check_end(words: Words, t5: T5) -> None:
+    """Raises ConfigError where texts end otherwise than config.json says."""
+    end = load_vocabulary(words).eos_id
+    require(
+        t5.eos_token_id in (None, end),
+        f"{FILE}: eos_token_id",
+        t5.eos_token_id,
+        f"must be {end}, which ends texts in the vocabulary",
+    )
+
+
+def compare_ids(words: Words, checkpoint: Path) -> str:
     """Compares ids of sample lines with those of the checkpoint's own tokenizer.
 
     Returns:
       How many were compared, or why none.
 
     Raises:
-      ConfigError: the end has another id than config.json says.
       RunError: a line has other ids.
     """
     vocabulary = load_vocabulary(words)
-    if t5.eos_token_id not in (None, vocabulary.eos_id):
-        raise ConfigError(
-            f"{checkpoint / FILE}: eos_token_id = {t5.eos_token_id}: must be {vocabulary.eos_id}, "
-            "which ends texts in its vocabulary"
-        )
     tokenize = _tokenizer(checkpoint)
     if tokenize is None:
         return "No ids were compared: transformers, or what it needs, is not installed."
