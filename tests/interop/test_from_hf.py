@@ -1,6 +1,7 @@
 """A T5 of Hugging Face as the start of a SPADE: logits equal to transformers', and training on."""
 
 import json
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +23,7 @@ from spade_jax.training.step import make_trainer
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-SIZES = dict(
+SIZES: dict[str, Any] = dict(
     vocab_size=384,
     d_model=16,
     d_kv=4,
@@ -35,7 +36,7 @@ SIZES = dict(
     dropout_rate=0.1,
 )
 # The class of each, its settings, what config.json is made to say, and whether it has a head.
-KINDS = {
+KINDS: dict[str, tuple[str, dict[str, Any], dict[str, Any], bool]] = {
     "t5": ("T5", {"feed_forward_proj": "relu"}, {}, False),
     "t5-v1.1": ("T5", {"feed_forward_proj": "gated-gelu"}, {"tie_word_embeddings": False}, True),
     "longt5": (
@@ -297,3 +298,41 @@ def test_the_vocabulary_comes_along(checkpoints, words, tmp_path, capsys, fast):
         assert (tmp_path / "moved" / "spiece.model").read_bytes() == (
             words / "spiece.model"
         ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "holds no weights; must hold model.safetensors,"),
+        ({"model.safetensors": b"no such file"}, "is no whole safetensors file"),
+        ({"pytorch_model.bin": b"no such file"}, "cannot be read as weights of PyTorch ("),
+        ({"pytorch_model.bin.index.json": b"{}"}, "is no index of files (KeyError"),
+        ({"config.json": b"{"}, "config.json: cannot be read as JSON"),
+        ({"config.json": b"{}"}, "says no model_type"),
+    ],
+)
+def test_a_damaged_file_is_named(checkpoints, tmp_path, capsys, files, message):
+    config = (checkpoints("t5") / "config.json").read_bytes()
+    for name, content in ({"config.json": config} | files).items():
+        (tmp_path / name).write_bytes(content)
+    assert main([f"--checkpoint={tmp_path}", f"--output={tmp_path / 'run'}"]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_pickle_that_would_run_something_is_refused(checkpoints, tmp_path, capsys):
+    (tmp_path / "config.json").symlink_to(checkpoints("t5") / "config.json")
+    torch.save({"shared.weight": Runs(tmp_path / "it ran")}, tmp_path / "pytorch_model.bin")
+    assert main([f"--checkpoint={tmp_path}", f"--output={tmp_path / 'run'}"]) == 1
+    assert "cannot be read as weights of PyTorch" in capsys.readouterr().err
+    assert not (tmp_path / "it ran").exists()
+
+
+class Runs:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")

@@ -1,6 +1,7 @@
 """A run's folder of parameters from elsewhere: opened as any other, and whole or not there."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,9 +30,9 @@ def params():
     return nnx.to_pure_dict(nnx.state(builder(MODEL)(nnx.Rngs(3)), nnx.Param))
 
 
-def write(output, params, **changes):
-    settings = {"vocabulary": "bytes", "extra_ids": 100, "input_length": 32}
-    write_run(output, MODEL, params, **settings | changes)
+def write(output, params, **changes: Any):
+    settings: dict[str, Any] = dict(vocabulary="bytes", extra_ids=100, input_length=32)
+    write_run(output, MODEL, params, **(settings | changes))
 
 
 def test_it_is_a_run_of_no_step(params, tmp_path):

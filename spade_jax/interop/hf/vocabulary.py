@@ -220,7 +220,7 @@ def check_end(words: Words, t5: T5) -> None:
     )
 
 
-def compare_ids(words: Words, checkpoint: Path) -> str:
+def compare_ids(words: Words, checkpoint: Path, samples: Sequence[str] = SAMPLES) -> str:
     """Compares ids of sample lines with those of the checkpoint's own tokenizer.
 
     Returns:
@@ -234,7 +234,7 @@ def compare_ids(words: Words, checkpoint: Path) -> str:
     if tokenize is None:
         return "No ids were compared: transformers, or what it needs, is not installed."
     count = 0
-    for text in SAMPLES:
+    for text in samples:
         own = vocabulary.encode(text)
         if not all(_is_ordinary(vocabulary, token) for token in own):
             continue  # What is unknown is written in bytes, or not, by another rule there.
