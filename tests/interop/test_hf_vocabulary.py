@@ -1,6 +1,7 @@
 """Vocabularies of checkpoints: what is taken exactly, and what is refused."""
 
 import json
+from typing import Any
 
 import pytest
 import sentencepiece.sentencepiece_model_pb2
@@ -22,7 +23,8 @@ def checkpoint(tmp_path):
 
 
 def model_of(path):
-    model = sentencepiece.sentencepiece_model_pb2.ModelProto()
+    proto: Any = sentencepiece.sentencepiece_model_pb2
+    model = proto.ModelProto()
     model.ParseFromString(path.read_bytes())
     return model
 
