@@ -90,7 +90,7 @@ def write_run(
     is_file = vocabulary != "bytes"
     name = str(output / Path(vocabulary).name) if is_file else "bytes"
     settings = {
-        "train": dataclasses.asdict(TrainConfig(steps=1, batch_size=1)),
+        "train": dataclasses.asdict(TrainConfig(steps=1, batch_size=8)),
         "model": dataclasses.asdict(model),
         "data": {"vocabulary": name, "extra_ids": extra_ids, "input_length": input_length},
     }
