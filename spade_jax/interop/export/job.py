@@ -1,0 +1,223 @@
+"""What an export is of, and what its copy must compute: samples, and their comparison."""
+
+import argparse
+import dataclasses
+import functools
+import gzip
+import importlib.resources
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from spade_jax.config import MAX_LENGTH, ModelConfig, RunError
+from spade_jax.data.vocabulary import Vocabulary
+from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.generate import generate
+from spade_jax.interop.names import by_group
+from spade_jax.interop.source import Source
+from spade_jax.models.build import builder
+from spade_jax.runs.open import Run
+
+# Of the lines that are compared.
+_LINES, _TOKENS, _TARGETS = 4, 96, 16
+# How far logits may lie apart, over the largest: by rounding alone, in other orders of summing up.
+TOLERANCE = {"float32": 3e-4, "bfloat16": 0.06}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """What is exported, and how.
+
+    Attributes:
+      run: whose best model it is.
+      source: its parameters, in the dtype that they are exported in.
+      options: of the command line.
+    """
+
+    run: Run
+    vocabulary: Vocabulary
+    source: Source
+    options: argparse.Namespace
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.run.model
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Samples:
+    """Lines of real text, and what the model makes of them.
+
+    Attributes:
+      asked: what the model, and a copy of it, is asked: "tokens" int32 [b, l], 0 is padding;
+        "decoder_tokens" int32 [b, t], the lines again, shifted right; "max_length" of outputs; and
+        the vocabulary's "end_id" and "vocab_size".
+      logits: float32 [b, t, size of the vocabulary].
+      outputs: int32 [b, max_length], greedily written.
+    """
+
+    lines: list[str]
+    asked: Mapping[str, Any]
+    logits: np.ndarray
+    outputs: np.ndarray
+
+    def save(self, path: Path) -> None:
+        """What is asked, and the lines as bytes, as an .npz file."""
+        np.savez(path, lines=[line.encode() for line in self.lines], **self.asked)
+
+
+def samples(job: Job) -> Samples:
+    """Computed by the model itself, with the parameters as they are exported."""
+    lines = _real_lines(_LINES)
+    vocabulary, config = job.vocabulary, job.config
+    length = min(job.run.input_length, _TOKENS)
+    # Of unequal lengths, so that padding is there.
+    rows = [
+        vocabulary.ended(vocabulary.tokens(line), max(1, length * (i + 2) // (_LINES + 1)))
+        for i, line in enumerate(lines)
+    ]
+    texts = [vocabulary.text(row) for row in rows]
+    tokens = filled(rows)
+    targets = [vocabulary.tokens(line)[: _TARGETS - 1] for line in reversed(lines)]
+    decoder_tokens = filled([[0, *row] for row in targets])
+    asked = {
+        "tokens": tokens,
+        "decoder_tokens": decoder_tokens,
+        "max_length": min(job.options.max_length, config.decoder.max_positions or MAX_LENGTH),
+        "end_id": vocabulary.eos_id,
+        "vocab_size": vocabulary.size,
+    }
+    found = compute(config, job.source, asked)
+    return Samples(texts, asked, found["logits"], found["outputs"])
+
+
+def compute(
+    config: ModelConfig, weights: Mapping[str, np.ndarray], asked: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
+    """ "logits" and "outputs", as of `Samples`, by a model with these parameters by layer."""
+    graph, _ = nnx.split(nnx.eval_shape(lambda: builder(config)(nnx.Rngs(0))))
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), by_group(weights, config))
+    vocab_size = int(asked["vocab_size"])
+
+    @jax.jit
+    def run(params: Any, tokens: jax.Array, decoder_tokens: jax.Array) -> dict[str, jax.Array]:
+        model: Any = nnx.merge(graph, params)
+        segments = (tokens != 0).astype(jnp.int32)
+        logits = model(tokens, decoder_tokens, encoder_segment_ids=segments)
+        outputs, _ = generate(
+            model,
+            tokens,
+            DecodingConfig(max_length=int(asked["max_length"])),
+            end_id=int(asked["end_id"]),
+            vocab_size=vocab_size,
+        )
+        return {"logits": logits[..., :vocab_size], "outputs": outputs}
+
+    return jax.tree.map(np.asarray, run(params, asked["tokens"], asked["decoder_tokens"]))
+
+
+def filled(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """int32 [b, l] of sequences of tokens, 0 after the end of each."""
+    tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for row, own in zip(tokens, rows):
+        row[: len(own)] = own
+    return tokens
+
+
+def compare(job: Job, samples: Samples, logits: np.ndarray, outputs: np.ndarray) -> str:
+    """What to say of a copy that computes as the model does.
+
+    Args:
+      logits: of the samples' decoder tokens, or as many of the first of them as there are.
+
+    Raises:
+      RunError: it does not.
+    """
+    number = logits.shape[1]
+    # The start counts, padding does not.
+    counts = np.c_[np.ones(len(logits), bool), samples.asked["decoder_tokens"][:, 1:number] != 0]
+    difference = np.abs(logits - samples.logits[:, :number])[counts].max()
+    largest = np.abs(samples.logits).max()
+    allowed = TOLERANCE[job.config.dtype] * max(1.0, float(largest))
+    if not difference <= allowed:
+        raise RunError(
+            f"{job.options.output}: its logits are up to {difference:.2g} from the run's, of at "
+            f"most {largest:.2g}; must be {allowed:.2g} at most, so nothing was exported"
+        )
+    return (
+        f"logits differ by at most {difference:.1e}, of at most {largest:.3g}; "
+        + compare_outputs(job, (outputs == samples.outputs).all(axis=1))
+    )
+
+
+def compare_outputs(job: Job, equal: np.ndarray) -> str:
+    """What to say of outputs of which so many, bool [b], are the run's.
+
+    Raises:
+      RunError: too few.
+    """
+    if not equal.all() and job.config.dtype == "float32":
+        raise RunError(
+            f"{job.options.output}: {np.sum(~equal)} of {len(equal)} lines come out otherwise than "
+            "the run writes them, so nothing was exported"
+        )
+    return f"{np.sum(equal)} of {len(equal)} outputs are equal"
+
+
+def in_a_fresh_process(
+    script: str, arguments: Sequence[str], *, of_ours: bool
+) -> Mapping[str, np.ndarray]:
+    """The arrays that a script gives, run by a Python that has imported nothing.
+
+    Args:
+      script: Python that ends with a dict `results` of arrays; `arguments` are in sys.argv[1:].
+      of_ours: it imports this library.
+
+    Raises:
+      RunError: it fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "results.npz"
+        ending = "" if of_ours else _NOTHING_OF_OURS
+        text = f"{script}\nimport sys, numpy\n{ending}numpy.savez(sys.argv[-1], **results)\n"
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", text, *arguments, str(path)],
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        if done.returncode:
+            words = done.stderr.strip().splitlines() or ["no reason given"]
+            raise RunError(f"{arguments[0]}: what was written cannot be run ({words[-1]})")
+        with np.load(path) as arrays:
+            return dict(arrays)
+
+
+_NOTHING_OF_OURS = """\
+loaded = {name.partition('.')[0] for name in sys.modules} & {'spade_jax', 'flax'}
+assert not loaded, f'needs {loaded}'
+"""
+
+
+@functools.cache
+def _text() -> list[str]:
+    text = importlib.resources.files("spade_jax.data") / "text" / "sotu.validation.jsonl.gz"
+    with text.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as file:
+        return [line for row in file for line in json.loads(row)["text"].splitlines() if line]
+
+
+def _real_lines(count: int) -> list[str]:
+    """Of the text that ships, spread over it."""
+    text = [line for line in _text() if len(line) > 200]
+    return [text[i * len(text) // count] for i in range(count)]
