@@ -35,18 +35,6 @@ class Words:
     extra_ids: int = 100
 
 
-<<<<<<< HEAD
-def check_folder(output: Path, setting: str = "--output") -> None:
-    """Raises ConfigError unless a folder can be made there: it must be new, or empty."""
-    where = f"{setting} = {str(output)!r}"
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"{where}: is a file; must be a folder to make")
-    if output.is_dir() and any(output.iterdir()):
-        raise ConfigError(f"{where}: holds something; must be a new folder, or an empty one")
-
-
-=======
->>>>>>> main
 def check_vocabulary(vocabulary: Vocabulary, model: ModelConfig, name: Path | str) -> None:
     """Raises ConfigError for a vocabulary that has more tokens than the model."""
     require(

@@ -57,7 +57,7 @@ def test_a_folder_that_holds_something_is_left_as_it_is(params, tmp_path):
     (tmp_path / "run" / "mine").write_text("mine")
     with pytest.raises(ConfigError, match=r"--output = .*run': holds something; must be a new"):
         write(tmp_path / "run", params)
-    with pytest.raises(ConfigError, match=r"mine': is a file; must be a folder to make"):
+    with pytest.raises(ConfigError, match=r"mine': is a file; must be a new or an empty folder"):
         write(tmp_path / "run" / "mine", params)
     small = "must have at most 384 tokens, as the model has, and has 459 with its sentinels"
     with pytest.raises(ConfigError, match=small):

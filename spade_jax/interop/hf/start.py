@@ -9,11 +9,12 @@ import numpy as np
 from flax import nnx
 
 from spade_jax.config import ModelConfig
+from spade_jax.files import check_folder
 from spade_jax.interop import names
 from spade_jax.interop.hf.config import T5, Choices, differences, model_config, read_config
 from spade_jax.interop.hf.vocabulary import check_end, checkpoint_words, compare_ids
 from spade_jax.interop.hf.weights import is_tied, read_weights, take
-from spade_jax.interop.run_folder import Words, check_folder, write_run
+from spade_jax.interop.run_folder import Words, write_run
 from spade_jax.models.build import builder
 
 
