@@ -4,6 +4,7 @@ Layers that repeat are one array there. What is asked for in the order of `shape
 no more at a time than the largest of these arrays.
 """
 
+import gc
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -48,10 +49,11 @@ class Source(Mapping[str, np.ndarray]):
         origin = self._origins[name]
         if origin.name not in self._held:
             self._held = {}  # Not two batches at once.
+            gc.collect()  # What has been read is held in cycles.
             self._held = self._read(self._batches[origin.name])
         array = self._held[origin.name]
         array = array if origin.row is None else array[origin.row]
-        return array.astype(self.shapes[name][1])
+        return array.astype(self.shapes[name][1], copy=False)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
