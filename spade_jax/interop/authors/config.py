@@ -66,7 +66,9 @@ def authors_config(model: ModelConfig, kind: Kind) -> dict[str, Any]:
         again = _encoder_decoder(config)
     else:
         config = _their_language_model(model)
-        again = _language_model(config, {"decoder.embed_tokens.weight": (model.vocab_size,)})
+        rows = (model.vocab_size,)
+        shapes = {"decoder.embed_tokens.weight": rows, "decoder.output_projection.weight": rows}
+        again = _language_model(config, shapes)
     expected = _facts(again, kind)
     for setting, value in _facts(model, kind).items():
         require(
@@ -76,6 +78,13 @@ def authors_config(model: ModelConfig, kind: Kind) -> dict[str, Any]:
             f"must be {shown(expected[setting])} for the authors' {kind}",
         )
     return config
+
+
+def kernel_length(model: ModelConfig, kind: Kind) -> int:
+    """The longest kernel of the S4 of a model that `authors_config` takes."""
+    s4, _ = _mixers(model, model.encoder if kind == "encoder-decoder" else model.decoder)
+    assert s4.max_kernel_length is not None
+    return s4.max_kernel_length
 
 
 def _get(config: Mapping[str, Any], name: str, kind: type, default: Any = _MISSING) -> Any:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from spade_jax.config import ModelConfig, RunError, require
+from spade_jax.config import ModelConfig, RunError
 from spade_jax.interop.authors import state_space
+from spade_jax.interop.authors.config import authors_config, kernel_length
 from spade_jax.interop.authors.pairs import (
     EXTRA_POSITIONS,
     PAD_ID,
@@ -18,7 +19,6 @@ from spade_jax.interop.authors.pairs import (
     kind_of,
 )
 from spade_jax.interop.authors.report import Report, compare, our_shapes, table_of
-from spade_jax.mixers import S4
 
 # Beside arrays under the authors' names, `kept` has under these what no array of theirs says.
 _PAD, _TIED, _DTYPE, _DIGEST = "ids/pad", "tied/", "dtype/", "digest/"
@@ -40,7 +40,7 @@ class Imported:
 
 
 def our_id(their_id: int, pad_id: int = PAD_ID) -> int:
-    """Our id of a token: padding is at 0, and what was there at theirs. The way back is the same."""
+    """Our id of a token: padding is at 0, and what was there at theirs; and their id of ours."""
     return {0: pad_id, pad_id: 0}.get(their_id, their_id)
 
 
@@ -113,12 +113,14 @@ def to_theirs(
       raw_c: write C itself with L = 0, of which their first forward makes C~.
 
     Raises:
-      ConfigError: a C~ is asked for of kernels that are never cut.
+      ConfigError: the authors' code has no such model.
       RunError: parameters are missing, or the powers of a discrete A overflow.
     """
     kind: Kind = (
         "encoder-decoder" if any(n.startswith("encoder/") for n in params) else ("language-model")
     )
+    authors_config(model, kind)
+    longest = kernel_length(model, kind)
     pad_id = int(kept.get(_PAD, PAD_ID))
     table = table_of(
         (*kept, *(["decoder.embed_tokens.embeddings.0.0.weight"] if _adaptive(kept) else [])),
@@ -133,7 +135,7 @@ def to_theirs(
         if pair.how is POSITIONS and pair.theirs in kept:
             array[:EXTRA_POSITIONS] = kept[pair.theirs]
         if pair.how is READOUT:
-            array, length = _tilded(pair.theirs, pair.ours, params, kept, model, raw_c)
+            array, length = _tilded(pair.theirs, pair.ours, params, kept, longest, raw_c)
             of_length = kept.get(table.lengths[pair.ours], np.zeros((), np.int64))
             found[table.lengths[pair.ours]] = np.asarray(length, of_length.dtype)
         dtype = kept.get(_DTYPE + pair.theirs, array).dtype
@@ -213,23 +215,14 @@ def _tilded(
     ours: str,
     params: Mapping[str, Any],
     kept: Mapping[str, np.ndarray],
-    model: ModelConfig,
+    longest: int,
     raw_c: bool,
 ) -> tuple[np.ndarray, int]:
-    """C~ or C, and its L."""
+    """C~ or C, and its L. longest: of a C~ that is computed."""
     c = np.asarray(params[ours])
     if raw_c:
         return c, 0
     before = kept.get(_DIGEST + ours)
     if before is not None and np.array_equal(before, _digest(ours, params)):
         return kept.get(theirs, c), int(kept[theirs[: -len("C")] + "L"])
-    mixers = [mixer for mixer in model.mixers.values() if isinstance(mixer, S4)]
-    length = mixers[0].max_kernel_length
-    require(
-        length is not None,
-        "model.mixers.s4.max_kernel_length",
-        length,
-        "must be set, the L of the authors' C~; or write C itself (raw_c)",
-    )
-    assert length is not None
-    return state_space.without_tail(c, _dynamics(ours, params), length), length
+    return state_space.without_tail(c, _dynamics(ours, params), longest), longest

@@ -97,7 +97,7 @@ def write_checkpoint(
         raise ConfigError(f"path = {str(path)!r}: is there already; must be a new name")
     if kind == "language-model":
         settings = {"_name": "spade_lm", **config}
-        state = {
+        state: dict[str, Any] = {
             "args": None,
             "cfg": {"model": argparse.Namespace(**settings)},
             "model": _tensors(weights),
@@ -227,8 +227,8 @@ def _allowed() -> list[Any]:
     allowed: list[Any] = [argparse.Namespace]
     for module in ("numpy._core.multiarray", "numpy.core.multiarray"):
         allowed += [
-            (arrays.scalar, f"{module}.scalar"),  # type: ignore[attr-defined]
-            (arrays._reconstruct, f"{module}._reconstruct"),  # type: ignore[attr-defined]
+            (arrays.scalar, f"{module}.scalar"),
+            (arrays._reconstruct, f"{module}._reconstruct"),
         ]
     allowed += [(np.dtype, "numpy.dtype"), (np.ndarray, "numpy.ndarray")]
     kinds = ("Float64DType", "Float32DType", "Int64DType", "Int32DType", "BoolDType")
