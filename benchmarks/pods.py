@@ -17,7 +17,7 @@ from spade_jax.config import ConfigError
 from spade_jax.files import check_output
 
 # 16, 64 and 256 chips.
-SLICES = ("v5e:4x4", "v5p:2x2x4", "v5e:8x8", "v5p:4x4x4", "v5e:16x16", "v5p:4x8x8")
+SLICES = ("v5e:4x4", "v5p:4x4x4", "v5e:16x16")
 # How many chips share a sequence of so many tokens: each has 4096.
 SHARDS = {4096: 1, 16384: 4, 65536: 16}
 # What is compiled fully, for its time, takes ten minutes or more a cell.

@@ -1,0 +1,231 @@
+"""What an export is of, and what its copy must compute: samples, and their comparison."""
+
+import argparse
+import dataclasses
+import functools
+import gzip
+import importlib.resources
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from spade_jax.config import ModelConfig, RunError
+from spade_jax.data.vocabulary import Vocabulary
+from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.generate import generate
+from spade_jax.interop.names import by_group
+from spade_jax.interop.source import Source
+from spade_jax.models.build import builder
+from spade_jax.runs.open import Run
+
+# Of the lines that are compared.
+_LINES, _TOKENS, _TARGETS, _WRITTEN = 4, 96, 16, 24
+# How far logits may lie apart, over the largest: by rounding alone, in other orders of summing up.
+TOLERANCE = {"float32": 3e-4, "bfloat16": 0.06}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Job:
+    """What is exported, and how.
+
+    Attributes:
+      run: whose best model it is.
+      source: its parameters, in the dtype that they are exported in.
+      options: of the command line.
+    """
+
+    run: Run
+    vocabulary: Vocabulary
+    source: Source
+    options: argparse.Namespace
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.run.model
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Samples:
+    """Lines of real text, and what the model makes of them.
+
+    Attributes:
+      tokens: int32 [b, l], 0 is padding.
+      decoder_tokens: int32 [b, t], the lines again, shifted right.
+      logits: float32 [b, t, size of the vocabulary].
+      outputs: int32 [b, max_length], greedily written.
+    """
+
+    lines: list[str]
+    tokens: np.ndarray
+    decoder_tokens: np.ndarray
+    logits: np.ndarray
+    outputs: np.ndarray
+
+    @property
+    def max_length(self) -> int:
+        return self.outputs.shape[1]
+
+    def save(self, path: Path, vocabulary: Vocabulary) -> None:
+        """What a copy is to compute, as an .npz file."""
+        np.savez(
+            path,
+            tokens=self.tokens,
+            decoder_tokens=self.decoder_tokens,
+            max_length=self.max_length,
+            end_id=vocabulary.eos_id,
+            vocab_size=vocabulary.size,
+        )
+
+
+def samples(job: Job) -> Samples:
+    """Computed by the model itself, with the parameters as they are exported."""
+    lines = _real_lines(_LINES)
+    vocabulary, config = job.vocabulary, job.config
+    length = min(job.run.input_length, _TOKENS)
+    # Of unequal lengths, so that padding is there.
+    rows = [
+        vocabulary.ended(vocabulary.tokens(line), max(1, length * (i + 2) // (_LINES + 1)))
+        for i, line in enumerate(lines)
+    ]
+    texts = [vocabulary.text(row) for row in rows]
+    tokens = filled(rows)
+    targets = [vocabulary.tokens(line)[: _TARGETS - 1] for line in reversed(lines)]
+    decoder_tokens = filled([[0, *row] for row in targets])
+    found = compute(
+        config,
+        job.source,
+        tokens,
+        decoder_tokens,
+        max_length=min(job.options.max_length, _WRITTEN, config.decoder.max_positions or _WRITTEN),
+        end_id=vocabulary.eos_id,
+        vocab_size=vocabulary.size,
+    )
+    return Samples(texts, tokens, decoder_tokens, found["logits"], found["outputs"])
+
+
+def compute(
+    config: ModelConfig,
+    weights: Mapping[str, np.ndarray],
+    tokens: np.ndarray,
+    decoder_tokens: np.ndarray,
+    *,
+    max_length: int,
+    end_id: int,
+    vocab_size: int,
+) -> dict[str, np.ndarray]:
+    """ "logits" and "outputs", as of `Samples`, by a model with these parameters by layer."""
+    graph, _ = nnx.split(nnx.eval_shape(lambda: builder(config)(nnx.Rngs(0))))
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), by_group(weights, config))
+
+    @jax.jit
+    def run(params: Any, tokens: jax.Array, decoder_tokens: jax.Array) -> dict[str, jax.Array]:
+        model: Any = nnx.merge(graph, params)
+        segments = (tokens != 0).astype(jnp.int32)
+        logits = model(tokens, decoder_tokens, encoder_segment_ids=segments)
+        outputs, _ = generate(
+            model,
+            tokens,
+            DecodingConfig(max_length=max_length),
+            end_id=end_id,
+            vocab_size=vocab_size,
+        )
+        return {"logits": logits[..., :vocab_size], "outputs": outputs}
+
+    return jax.tree.map(np.asarray, run(params, tokens, decoder_tokens))
+
+
+def filled(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """int32 [b, l] of sequences of tokens, 0 after the end of each."""
+    tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
+    for row, own in zip(tokens, rows):
+        row[: len(own)] = own
+    return tokens
+
+
+def compare(
+    samples: Samples, logits: np.ndarray, outputs: np.ndarray, config: ModelConfig, folder: Path
+) -> str:
+    """What to say of a copy that computes as the model does.
+
+    Raises:
+      RunError: it does not.
+    """
+    real = samples.decoder_tokens.copy()
+    real[:, 0] = 1  # The start counts, padding does not.
+    difference = np.abs(logits - samples.logits)[real != 0].max()
+    largest = np.abs(samples.logits).max()
+    allowed = TOLERANCE[config.dtype] * max(1.0, largest)
+    if not difference <= allowed:
+        raise RunError(
+            f"{folder}: its logits are up to {difference:.2g} from the run's, of at most "
+            f"{largest:.2g}; must be {allowed:.2g} at most, so nothing was exported"
+        )
+    equal = int((outputs == samples.outputs).all(axis=1).sum())
+    if equal < len(outputs) and config.dtype == "float32":
+        raise RunError(
+            f"{folder}: {len(outputs) - equal} of {len(outputs)} lines come out otherwise than the "
+            "run writes them, so nothing was exported"
+        )
+    return (
+        f"compared with the run on {len(outputs)} lines: logits differ by at most "
+        f"{difference:.1e}, of at most {largest:.3g}; {equal} of {len(outputs)} outputs are equal"
+    )
+
+
+def in_a_fresh_process(
+    script: str, arguments: Sequence[str], *, of_ours: bool
+) -> Mapping[str, np.ndarray]:
+    """The arrays that a script gives, run by a Python that has imported nothing.
+
+    Args:
+      script: Python that ends with a dict `results` of arrays; `arguments` are in sys.argv[1:].
+      of_ours: it imports this library.
+
+    Raises:
+      RunError: it fails.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "results.npz"
+        ending = "" if of_ours else _NOTHING_OF_OURS
+        text = f"{script}\nimport sys, numpy\n{ending}numpy.savez(sys.argv[-1], **results)\n"
+        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "HF_HUB_OFFLINE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", text, *arguments, str(path)],
+            capture_output=True,
+            text=True,
+            env=environment,
+        )
+        if done.returncode:
+            words = done.stderr.strip().splitlines() or ["no reason given"]
+            raise RunError(f"{arguments[0]}: what was written cannot be run ({words[-1]})")
+        with np.load(path) as arrays:
+            return dict(arrays)
+
+
+_NOTHING_OF_OURS = """\
+loaded = {name.partition('.')[0] for name in sys.modules} & {'spade_jax', 'flax'}
+assert not loaded, f'needs {loaded}'
+"""
+
+
+@functools.cache
+def _text() -> list[str]:
+    text = importlib.resources.files("spade_jax.data") / "text" / "sotu.validation.jsonl.gz"
+    with text.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as file:
+        return [line for row in file for line in json.loads(row)["text"].splitlines() if line]
+
+
+def _real_lines(count: int) -> list[str]:
+    """Of the text that ships, spread over it."""
+    text = [line for line in _text() if len(line) > 200]
+    return [text[i * len(text) // count] for i in range(count)]

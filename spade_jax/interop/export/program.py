@@ -1,0 +1,96 @@
+"""What `python -m spade_jax.interop.export` does once its settings are read and its processes
+joined."""
+
+import argparse
+import contextlib
+import importlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.experimental import multihost_utils
+
+from spade_jax import hosts
+from spade_jax.files import unfinished
+from spade_jax.interop.export.job import Job, compare, samples
+from spade_jax.interop.source import Source
+from spade_jax.loading import vocabulary_of
+from spade_jax.runs.open import open_run
+
+_MODULES = {
+    "transformers": "transformers",
+    "safetensors": "safetensors",
+    "stablehlo": "stablehlo",
+    "savedmodel": "savedmodel",
+    "orbax": "orbax",
+    "authors": "authors",
+}
+
+
+def export(options: argparse.Namespace) -> None:
+    """Writes the folder, beside its place first, and renames it when it has been compared.
+
+    Of several processes the first one writes: it reads one array at a time, whatever the model's
+    size.
+
+    Raises:
+      ConfigError: no run, or a model that the format cannot express.
+      RunError: no checkpoint that can be read, or a copy that computes something else.
+    """
+    hosts.check_agreement({name: str(value) for name, value in vars(options).items()}, "command")
+    if hosts.is_first():
+        _export(options)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("exported")
+
+
+def _export(options: argparse.Namespace) -> None:
+    form = importlib.import_module(f"spade_jax.interop.export.{_MODULES[options.format]}")
+    run = open_run(options.checkpoint, "--checkpoint")
+    _say(f"{options.checkpoint}: {run.why}")
+    job = Job(run, vocabulary_of(run), Source(run, jnp.dtype(options.dtype)), options)
+    form.check(job)
+    with _whole_folder(options.output) as folder:
+        form.write(folder, job, _say)
+        if options.no_verify:
+            _say("not loaded and compared (--no-verify)")
+        else:
+            _say(_verified(form, folder, job))
+    size = sum(path.stat().st_size for path in options.output.rglob("*") if path.is_file())
+    _say(f"{options.output}: written, {size / 1e6:,.1f} MB")
+
+
+def _verified(form: Any, folder: Path, job: Job) -> str:
+    """What to say of a copy that computes as the run does."""
+    own = samples(job)
+    with tempfile.TemporaryDirectory() as temporary:
+        given = Path(temporary) / "samples.npz"
+        own.save(given, job.vocabulary)
+        logits, outputs = form.computed(folder, job, own, given)
+    return compare(own, np.asarray(logits), np.asarray(outputs), job.config, job.options.output)
+
+
+@contextlib.contextmanager
+def _whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to write to, which becomes `path` at the end; an error leaves nothing."""
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = unfinished(path)
+    partial.mkdir()
+    try:
+        yield partial
+        if path.is_dir():
+            path.rmdir()  # An empty one.
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
