@@ -364,6 +364,13 @@ def _mixers(model: ModelConfig, stack: StackConfig) -> tuple[S4, Window]:
     bottom = next(stack.layer_specs)
     mixers = [model.mixers[name] for name in bottom.mixers]
     if len(mixers) == 2 and isinstance(mixers[0], S4) and isinstance(mixers[1], Window):
+        length = mixers[0].max_kernel_length
+        require(
+            length is not None,
+            "model.mixers.s4.max_kernel_length",
+            length,
+            "must be set, as the authors' is: they have no kernels that are never cut",
+        )
         return mixers[0], mixers[1]
     raise ConfigError(
         f"layers = {stack.layers!r}: must begin with an s4 and a window, as the authors' do"
