@@ -6,11 +6,12 @@ imported = to_ours(weights, model)
 write_checkpoint(folder, config, to_theirs(imported.params, imported.kept, model))
 """
 
-from spade_jax.interop.authors.config import authors_config, model_config
+from spade_jax.interop.authors.config import model_config
 from spade_jax.interop.authors.convert import Imported, our_id, to_ours, to_theirs
 from spade_jax.interop.authors.files import read_checkpoint, write_checkpoint
 from spade_jax.interop.authors.pairs import BOS_ID, EOS_ID, PAD_ID
 from spade_jax.interop.authors.report import Report, compare
+from spade_jax.interop.authors.their_config import authors_config
 
 __all__ = [
     "BOS_ID",

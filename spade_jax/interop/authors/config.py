@@ -1,4 +1,4 @@
-"""The authors' settings as our configuration of a model, and back.
+"""The authors' settings as our configuration of a model.
 
 Theirs are a `config.json` of `msrlongt5`, or the arguments of `spade_lm` in a fairseq checkpoint.
 """
@@ -8,14 +8,12 @@ from typing import Any
 
 from spade_jax.config import (
     AttentionConfig,
-    ConfigError,
     ModelConfig,
     StackConfig,
     require,
     require_choice,
-    shown,
 )
-from spade_jax.interop.authors.pairs import BOS_ID, EOS_ID, PAD_ID, Kind, Shape, kind_of
+from spade_jax.interop.authors.pairs import Shape, kind_of
 from spade_jax.interop.authors.report import check_shapes, layers_in
 from spade_jax.mixers import S4, Full, Window
 
@@ -38,13 +36,13 @@ def model_config(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mode
     """
     kind = kind_of(shapes)
     if kind == "encoder-decoder":
-        model = _encoder_decoder(config)
+        model = encoder_decoder(config)
         counts = {
             ("num_layers", r"encoder\.block\.(\d+)\..*"): model.encoder,
             ("num_decoder_layers", r"decoder\.block\.(\d+)\..*"): model.decoder,
         }
     else:
-        model = _language_model(config, shapes)
+        model = language_model(config, shapes)
         counts = {("decoder_layers", r"decoder\.layers\.(\d+)\..*"): model.decoder}
     for (setting, pattern), stack in counts.items():
         expected, found = len(list(stack.layer_specs)), layers_in(shapes, pattern)
@@ -53,38 +51,6 @@ def model_config(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mode
         )
     check_shapes(shapes, kind, model)
     return model
-
-
-def authors_config(model: ModelConfig, kind: Kind) -> dict[str, Any]:
-    """Their settings of a model, from which `model_config` makes the same model again.
-
-    Raises:
-      ConfigError: the authors' code has no such model.
-    """
-    if kind == "encoder-decoder":
-        config = _their_encoder_decoder(model)
-        again = _encoder_decoder(config)
-    else:
-        config = _their_language_model(model)
-        rows = (model.vocab_size,)
-        shapes = {"decoder.embed_tokens.weight": rows, "decoder.output_projection.weight": rows}
-        again = _language_model(config, shapes)
-    expected = _facts(again, kind)
-    for setting, value in _facts(model, kind).items():
-        require(
-            value == expected[setting],
-            f"model.{setting}",
-            value,
-            f"must be {shown(expected[setting])} for the authors' {kind}",
-        )
-    return config
-
-
-def kernel_length(model: ModelConfig, kind: Kind) -> int:
-    """The longest kernel of the S4 of a model that `authors_config` takes."""
-    s4, _ = _mixers(model, model.encoder if kind == "encoder-decoder" else model.decoder)
-    assert s4.max_kernel_length is not None
-    return s4.max_kernel_length
 
 
 def _get(config: Mapping[str, Any], name: str, kind: type, default: Any = _MISSING) -> Any:
@@ -136,7 +102,7 @@ def _attention(config: Mapping[str, Any], heads: int) -> AttentionConfig:
     )
 
 
-def _encoder_decoder(config: Mapping[str, Any]) -> ModelConfig:
+def encoder_decoder(config: Mapping[str, Any]) -> ModelConfig:
     """Defaults are those of their `MSRLongT5Config`."""
     family = _get(config, "model_type", str, "msrlongt5")
     require(family == "msrlongt5", "model_type", family, 'must be "msrlongt5"')
@@ -200,44 +166,7 @@ def _encoder_decoder(config: Mapping[str, Any]) -> ModelConfig:
     )
 
 
-def _their_encoder_decoder(model: ModelConfig) -> dict[str, Any]:
-    s4, window = _mixers(model, model.encoder)
-    return {
-        "model_type": "msrlongt5",
-        "architectures": ["MSRLongT5ForConditionalGeneration"],
-        "is_encoder_decoder": True,
-        "vocab_size": model.vocab_size,
-        "d_model": model.d_model,
-        "d_kv": model.head_dim,
-        "d_ff": model.d_ff,
-        "num_layers": len(list(model.encoder.layer_specs)),
-        "num_decoder_layers": len(list(model.decoder.layer_specs)),
-        "num_heads": model.attention.num_heads,
-        "relative_attention_num_buckets": model.attention.num_buckets,
-        "relative_attention_max_distance": model.attention.max_distance,
-        "dropout_rate": model.dropout_rate,
-        "layer_norm_epsilon": model.norm_epsilon,
-        "feed_forward_proj": model.feed_forward,
-        "have_bias": False,
-        "max_position_embeddings": model.decoder.max_positions,
-        "normalize_before": model.norm_placement == "pre",
-        "decoder_roberta_lm_head": False,
-        "local_radius": window.radius,
-        "s4_channels": 1,
-        "s4_state_dim": s4.state_size,
-        "s4_n_ssm": s4.num_copies or model.d_model,
-        "s4_dt_min": s4.dt_min,
-        "s4_dt_max": s4.dt_max,
-        "bos_token_id": BOS_ID,
-        "pad_token_id": PAD_ID,
-        "eos_token_id": EOS_ID,
-        # Our decoders begin with padding, which theirs would not see.
-        "decoder_start_token_id": EOS_ID,
-        "tie_word_embeddings": True,
-    }
-
-
-def _language_model(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> ModelConfig:
+def language_model(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> ModelConfig:
     """Defaults are those of their `SpadeLanguageModelConfig`; what an architecture sets must be
     there."""
     kind = _choice(config, "attention_type", ("local",), "local")
@@ -277,7 +206,7 @@ def _language_model(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> M
         d_ff=_get(config, "decoder_ffn_embed_dim", int),
         encoder=StackConfig("window", relative_bias="none"),
         decoder=StackConfig(
-            _every(layers, every, combine), relative_bias="shared" if relative else "none"
+            every_so_many(layers, every, combine), relative_bias="shared" if relative else "none"
         ),
         attention=_attention(config, heads),
         mixers={
@@ -297,7 +226,7 @@ def _language_model(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> M
     )
 
 
-def _every(layers: int, every: int, combine: str) -> str:
+def every_so_many(layers: int, every: int, combine: str) -> str:
     """The pattern of layers, of which each `every`-th, from the first on, has an S4."""
     whole, rest = divmod(layers, every)
     group = [f"s4+window:{combine}"] + ([f"{every - 1}*window"] if every > 1 else [])
@@ -316,103 +245,3 @@ def _vocabulary(shapes: Mapping[str, Shape]) -> int:
         return whole[0]
     bands = layers_in(shapes, r"decoder\.embed_tokens\.embeddings\.(\d+)\.0\.weight")
     return sum(shapes[f"decoder.embed_tokens.embeddings.{i}.0.weight"][0] for i in range(bands))
-
-
-def _their_language_model(model: ModelConfig) -> dict[str, Any]:
-    s4, window = _mixers(model, model.decoder)
-    specs = list(model.decoder.layer_specs)
-    with_s4 = [i for i, spec in enumerate(specs) if spec.combine]
-    return {
-        "arch": "spade_lm",
-        "task": "spade_language_modeling",
-        "attention_type": "local",
-        "no_token_positional_embeddings": True,
-        "decoder_embed_dim": model.d_model,
-        "decoder_input_dim": model.d_model,
-        "decoder_output_dim": model.d_model,
-        "decoder_ffn_embed_dim": model.d_ff,
-        "decoder_attention_heads": model.attention.num_heads,
-        "decoder_layers": len(specs),
-        "decoder_normalize_before": model.norm_placement == "pre",
-        "no_decoder_final_norm": not model.final_norm,
-        "activation_fn": model.feed_forward,
-        "dropout": model.dropout_rate,
-        "share_decoder_input_output_embed": model.tie_embeddings,
-        "use_relative_attention": model.decoder.relative_bias == "shared",
-        "relative_attention_num_buckets": model.attention.num_buckets,
-        "relative_attention_max_distance": model.attention.max_distance,
-        "local_radius": window.radius,
-        "s4_every_n_layers": with_s4[1] if len(with_s4) > 1 else len(specs),
-        "s4_local_combine": specs[0].combine,
-        "s4_weight": model.add_weight,
-        "s4_channels": 1,
-        "s4_state_dim": s4.state_size,
-        "s4_n_ssm": s4.num_copies or model.d_model,
-        "s4_dt_min": s4.dt_min,
-        "s4_dt_max": s4.dt_max,
-        "max_target_positions": s4.max_kernel_length,
-        "tokens_per_sample": s4.max_kernel_length,
-    }
-
-
-def _mixers(model: ModelConfig, stack: StackConfig) -> tuple[S4, Window]:
-    """The two of the bottom layer.
-
-    Raises:
-      ConfigError: it has others.
-    """
-    bottom = next(stack.layer_specs)
-    mixers = [model.mixers[name] for name in bottom.mixers]
-    if len(mixers) == 2 and isinstance(mixers[0], S4) and isinstance(mixers[1], Window):
-        length = mixers[0].max_kernel_length
-        require(
-            length is not None,
-            "model.mixers.s4.max_kernel_length",
-            length,
-            "must be set, as the authors' is: they have no kernels that are never cut",
-        )
-        return mixers[0], mixers[1]
-    raise ConfigError(
-        f"layers = {stack.layers!r}: must begin with an s4 and a window, as the authors' do"
-    )
-
-
-def _facts(model: ModelConfig, kind: Kind) -> dict[str, Any]:
-    """What a model computes, by setting; not how, nor how it is trained."""
-    attention = model.attention
-    facts: dict[str, Any] = {
-        name: getattr(model, name)
-        for name in (
-            *("vocab_size", "d_model", "d_ff", "norm", "norm_epsilon", "norm_placement"),
-            *("embedding_norm", "final_norm", "feed_forward", "feed_forward_bias"),
-            *("tie_embeddings", "scale_logits"),
-        )
-    }
-    facts |= {
-        f"attention.{name}": getattr(attention, name)
-        for name in ("num_heads", "num_buckets", "max_distance", "scale_queries")
-    }
-    facts["attention.head_dim"] = model.head_dim
-    stacks = {"decoder": model.decoder}
-    if kind == "encoder-decoder":
-        stacks["encoder"] = model.encoder
-    else:
-        facts["add_weight"] = model.add_weight
-    for name, stack in stacks.items():
-        for setting in ("relative_bias", "positions", "max_positions"):
-            facts[f"{name}.{setting}"] = getattr(stack, setting)
-        facts[f"{name}.layers"] = [
-            (tuple(_mixer_facts(model, mixer) for mixer in spec.mixers), spec.combine)
-            + ((spec.feed_forward,) if not spec.feed_forward else ())
-            for spec in stack.layer_specs
-        ]
-    return facts
-
-
-def _mixer_facts(model: ModelConfig, name: str) -> tuple[Any, ...]:
-    mixer = model.mixers[name]
-    if isinstance(mixer, S4):
-        copies = mixer.num_copies or model.d_model
-        facts = (mixer.low_rank, mixer.state_size, copies, mixer.discretization)
-        return ("s4", *facts, mixer.max_kernel_length)
-    return (mixer.kind, mixer.radius) if isinstance(mixer, Window) else (mixer.kind,)

@@ -9,7 +9,6 @@ import numpy as np
 
 from spade_jax.config import ModelConfig, RunError
 from spade_jax.interop.authors import state_space
-from spade_jax.interop.authors.config import authors_config, kernel_length
 from spade_jax.interop.authors.pairs import (
     EXTRA_POSITIONS,
     PAD_ID,
@@ -19,6 +18,7 @@ from spade_jax.interop.authors.pairs import (
     kind_of,
 )
 from spade_jax.interop.authors.report import Report, compare, our_shapes, table_of
+from spade_jax.interop.authors.their_config import authors_config, kernel_length
 
 # Beside arrays under the authors' names, `kept` has under these what no array of theirs says.
 _PAD, _TIED, _DTYPE, _DIGEST = "ids/pad", "tied/", "dtype/", "digest/"
