@@ -114,7 +114,7 @@ def to_theirs(
 
     Raises:
       ConfigError: the authors' code has no such model.
-      RunError: parameters are missing, or the powers of a discrete A overflow.
+      RunError: parameters are missing or of other shapes, or not finite.
     """
     kind: Kind = (
         "encoder-decoder" if any(n.startswith("encoder/") for n in params) else ("language-model")
@@ -205,8 +205,6 @@ def _untilded(
         params[ours] = state_space.with_tail(params[ours], dynamics, length)
         note = f"{theirs}: is C~ of {length} taps; C was computed in float64."
     kept[_DIGEST + ours] = _digest(ours, params)
-    if unstable := state_space.growing(dynamics):
-        note += f" States of {unstable} features grow from token to token."
     return note
 
 

@@ -6,6 +6,7 @@ what else a file wants is refused by name.
 
 import argparse
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -196,18 +197,26 @@ def _load(path: Path) -> Any:
     except Exception:  # Of formats before PyTorch 1.6, and of no format: loading says which.
         wanted = set()
     if wanted:
-        raise RunError(
-            f"{path}: its pickle asks for {', '.join(sorted(wanted))}; must hold nothing but "
-            "tensors and plain values, so save it again without the rest"
-        )
+        raise _unsafe(path, ", ".join(sorted(wanted)))
     try:
         with torch.serialization.safe_globals(allowed):
             return _mapped(torch, path)
     except Exception as error:
-        reason = str(error).split("\n")[0][:200]
+        # PyTorch's own advice, to load anything, is none.
+        reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
+        if refused := re.match(r"Unsupported global: GLOBAL (\S+)", reason):
+            raise _unsafe(path, refused[1]) from None
+        reason = reason.strip().split("\n")[0][:200]
         raise RunError(
             f"{path}: is no whole file of PyTorch ({type(error).__name__}: {reason}); {_ADVICE}"
         ) from None
+
+
+def _unsafe(path: Path, wanted: str) -> RunError:
+    return RunError(
+        f"{path}: its pickle asks for {wanted}; must hold nothing but tensors and plain values, so "
+        "save it again without the rest"
+    )
 
 
 def _mapped(torch: Any, path: Path) -> Any:

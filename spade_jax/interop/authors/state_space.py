@@ -3,7 +3,8 @@
 Their kernel's readout is stored as C~ = C (I - A'^L), with A' the discrete A and L the length that
 stands beside it: so their generating function sums L taps. Nothing else of a model depends on L.
 In float32 the power alone would cost 3 to 4 digits; so all of it is float64, over real states
-[Re x; Im x] as in `ops.ssm.discrete`, and for a few features at a time.
+[Re x; Im x] as in `ops.ssm.discrete`, and for a few features at a time. A = diag(w) - P P^* with
+Re w < 0 has no growing states, whatever training made of it, so that no power overflows.
 """
 
 import math
@@ -37,7 +38,7 @@ def without_tail(c: np.ndarray, dynamics: Dynamics, length: int) -> np.ndarray:
     """C~ = C (I - A'^length): [directions, d, n/2, 2] float -> float32 of the same shape.
 
     Raises:
-      RunError: the powers of A' overflow.
+      RunError: parameters that are not finite.
     """
     return _mapped(c, dynamics, length, lambda rows, matrix: rows @ matrix)
 
@@ -46,7 +47,7 @@ def with_tail(c_tilde: np.ndarray, dynamics: Dynamics, length: int) -> np.ndarra
     """C of a C~: the inverse of `without_tail`.
 
     Raises:
-      RunError: the powers of A' overflow, or I - A'^length has no inverse.
+      RunError: parameters that are not finite, or I - A'^length has no inverse.
     """
 
     def solve(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
@@ -54,15 +55,6 @@ def with_tail(c_tilde: np.ndarray, dynamics: Dynamics, length: int) -> np.ndarra
         return np.swapaxes(columns, 1, 2)
 
     return _mapped(c_tilde, dynamics, length, solve)
-
-
-def growing(dynamics: Dynamics) -> int:
-    """How many features have a state that grows from token to token: a pole outside of the unit
-    circle, which training can make."""
-    return sum(
-        int(np.sum(np.abs(np.linalg.eigvals(discrete)).max(axis=1) > 1 + 1e-9))
-        for _, discrete in _blocks(dynamics)
-    )
 
 
 def _mapped(
@@ -79,7 +71,7 @@ def _mapped(
     for features, discrete in _blocks(dynamics):
         with np.errstate(over="ignore", invalid="ignore"):
             tail = np.linalg.matrix_power(discrete, length)
-        wrong = "overflows float64: states grow from token to token"
+        wrong = "is not finite"
         if np.isfinite(tail).all():
             try:
                 found[features] = apply(rows[features], np.eye(2 * half) - tail)
