@@ -8,11 +8,15 @@ from authors import EMBEDDING, arguments, assign, below, shapes_of
 from flax import nnx
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
 
-from spade_jax.config import ModelConfig
+from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config.pattern import LayerSpec
 from spade_jax.interop.authors import model_config, to_ours
 from spade_jax.layers.block import Block
+from spade_jax.mixers import S4, Window
 from spade_jax.mixers.attention.relative_bias import RelativeBias
 from spade_jax.mixers.base import Context
+
+_GLOBAL = {"global_mixer", "global_norm", "aggregate"}
 
 
 def golden_layer(golden: Golden, *, alone: bool = False) -> tuple[Block, ModelConfig, dict]:
@@ -70,6 +74,43 @@ def test_plain_layer_matches_the_authors(placement, shared_bias):
     y, _ = layer(golden["in/x"], context(valid, biases))
     expected = golden["out/y" if shared_bias else "out/y_without_position_bias"]
     assert output_error(y, expected, valid) < OUTPUT_TOLERANCE
+
+
+def test_a_residual_layer_begins_as_its_local_mixer_and_learns_to_use_the_global_one():
+    """To the bit; the matrix that is zero has a gradient, and then what it multiplies has one."""
+    stack = StackConfig("s4+window:residual")
+    config = ModelConfig(
+        vocab_size=8,
+        d_model=16,
+        d_ff=24,
+        encoder=stack,
+        decoder=StackConfig("full"),
+        mixers={"s4": S4(state_size=8, chunk_length=4), "window": Window(5)},
+        attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
+    )
+    spec, plain = stack.groups[0].layers[0], LayerSpec(("window",))
+    rngs = nnx.Rngs(0)
+    layer = Block(config, stack, spec, causal=False, cross_attention=False, rngs=rngs)
+    assert layer.local_norm is None
+    assert layer.aggregate.bias is None
+    alone = Block(config, stack, plain, causal=False, cross_attention=False, rngs=rngs)
+    nnx.update(alone, nnx.state(layer, lambda path, _: not _GLOBAL & set(path)))
+    x, weights = np.random.default_rng(0).normal(size=(2, 2, 9, 16)).astype(np.float32)
+    own = context(np.ones((2, 9), np.int32), {5: jnp.zeros((2, 11))})
+
+    def loss(layer):
+        y, _ = layer(x, own)
+        return jnp.sum(y * weights), y
+
+    (_, y), gradients = nnx.jit(nnx.value_and_grad(loss, has_aux=True))(layer)
+    (_, expected), _ = nnx.jit(nnx.value_and_grad(loss, has_aux=True))(alone)
+    np.testing.assert_array_equal(y, expected)
+    assert np.abs(gradients["aggregate"]["kernel"][...]).max() > 0.01
+    assert np.all(gradients["global_mixer"]["c"][...] == 0)
+    layer.aggregate.kernel[...] -= 0.1 * gradients["aggregate"]["kernel"][...]
+    _, gradients = nnx.jit(nnx.value_and_grad(loss, has_aux=True))(layer)
+    for one in (gradients["global_mixer"]["c"], gradients["global_norm"]["scale"]):
+        assert np.abs(one[...]).max() > 1e-4
 
 
 def test_dropout_is_off_without_a_key_and_keeps_the_mean_with_one():

@@ -121,7 +121,7 @@ def to_theirs(
     )
     authors_config(model, kind)
     longest = kernel_length(model, kind)
-    pad_id = int(kept.get(_PAD, PAD_ID))
+    pad_id = int(np.asarray(kept.get(_PAD, PAD_ID)).item())
     table = table_of(
         (*kept, *(["decoder.embed_tokens.embeddings.0.0.weight"] if _adaptive(kept) else [])),
         kind,
@@ -195,7 +195,7 @@ def _untilded(
     kept: dict[str, np.ndarray],
 ) -> str:
     """Puts C in the place of C~, and keeps C~; says what it found."""
-    length = int(kept[length_name])
+    length = int(kept[length_name].item())
     if length < 0:
         raise RunError(f"{length_name}: is {length} in the file; must be at least 0")
     note = f"{theirs}: is C itself (L = 0)."
@@ -222,5 +222,5 @@ def _tilded(
         return c, 0
     before = kept.get(_DIGEST + ours)
     if before is not None and np.array_equal(before, _digest(ours, params)):
-        return kept.get(theirs, c), int(kept[theirs[: -len("C")] + "L"])
+        return kept.get(theirs, c), int(kept[theirs[: -len("C")] + "L"].item())
     return state_space.without_tail(c, _dynamics(ours, params), longest), longest

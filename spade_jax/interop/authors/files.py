@@ -7,6 +7,7 @@ what else a file wants is refused by name.
 import argparse
 import json
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -199,13 +200,14 @@ def _load(path: Path) -> Any:
     if wanted:
         raise _unsafe(path, ", ".join(sorted(wanted)))
     try:
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Of pickles by others: they are read or refused.
             return _mapped(torch, path)
     except Exception as error:
         # PyTorch's own advice, to load anything, is none.
-        reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
-        if refused := re.match(r"Unsupported global: GLOBAL (\S+)", reason):
+        if refused := re.search(r"GLOBAL (\S+) ", str(error)):
             raise _unsafe(path, refused[1]) from None
+        reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error)
         reason = reason.strip().split("\n")[0][:200]
         raise RunError(
             f"{path}: is no whole file of PyTorch ({type(error).__name__}: {reason}); {_ADVICE}"

@@ -1,6 +1,7 @@
 """Writes a run's model as other programs read it: `python -m spade_jax.interop.export --help`."""
 
 import argparse
+import importlib
 import os
 import sys
 from collections.abc import Sequence
@@ -114,8 +115,10 @@ def main(argv: Sequence[str]) -> int:
             from spade_jax import hosts
             from spade_jax.interop.export.program import export
 
+            form = importlib.import_module(f"spade_jax.interop.export.{options.format}")
+
         hosts.join(meeting)
-        export(options)
+        export(form, options)
         return 0
 
     return exit_status(program, str(options.output))

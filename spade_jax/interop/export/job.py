@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import ModelConfig, RunError
+from spade_jax.config import MAX_LENGTH, ModelConfig, RunError
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
@@ -29,7 +29,7 @@ from spade_jax.models.build import builder
 from spade_jax.runs.open import Run
 
 # Of the lines that are compared.
-_LINES, _TOKENS, _TARGETS, _WRITTEN = 4, 96, 16, 24
+_LINES, _TOKENS, _TARGETS = 4, 96, 16
 # How far logits may lie apart, over the largest: by rounding alone, in other orders of summing up.
 TOLERANCE = {"float32": 3e-4, "bfloat16": 0.06}
 
@@ -79,6 +79,7 @@ class Samples:
         """What a copy is to compute, as an .npz file."""
         np.savez(
             path,
+            lines=[line.encode() for line in self.lines],
             tokens=self.tokens,
             decoder_tokens=self.decoder_tokens,
             max_length=self.max_length,
@@ -106,7 +107,7 @@ def samples(job: Job) -> Samples:
         job.source,
         tokens,
         decoder_tokens,
-        max_length=min(job.options.max_length, _WRITTEN, config.decoder.max_positions or _WRITTEN),
+        max_length=min(job.options.max_length, config.decoder.max_positions or MAX_LENGTH),
         end_id=vocabulary.eos_id,
         vocab_size=vocabulary.size,
     )
@@ -152,34 +153,44 @@ def filled(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return tokens
 
 
-def compare(
-    samples: Samples, logits: np.ndarray, outputs: np.ndarray, config: ModelConfig, folder: Path
-) -> str:
+def compare(job: Job, samples: Samples, logits: np.ndarray, outputs: np.ndarray) -> str:
     """What to say of a copy that computes as the model does.
+
+    Args:
+      logits: of the samples' decoder tokens, or as many of the first of them as there are.
 
     Raises:
       RunError: it does not.
     """
-    real = samples.decoder_tokens.copy()
-    real[:, 0] = 1  # The start counts, padding does not.
-    difference = np.abs(logits - samples.logits)[real != 0].max()
+    number = logits.shape[1]
+    # The start counts, padding does not.
+    counts = np.c_[np.ones(len(logits), bool), samples.decoder_tokens[:, 1:number] != 0]
+    difference = np.abs(logits - samples.logits[:, :number])[counts].max()
     largest = np.abs(samples.logits).max()
-    allowed = TOLERANCE[config.dtype] * max(1.0, largest)
+    allowed = TOLERANCE[job.config.dtype] * max(1.0, float(largest))
     if not difference <= allowed:
         raise RunError(
-            f"{folder}: its logits are up to {difference:.2g} from the run's, of at most "
-            f"{largest:.2g}; must be {allowed:.2g} at most, so nothing was exported"
-        )
-    equal = int((outputs == samples.outputs).all(axis=1).sum())
-    if equal < len(outputs) and config.dtype == "float32":
-        raise RunError(
-            f"{folder}: {len(outputs) - equal} of {len(outputs)} lines come out otherwise than the "
-            "run writes them, so nothing was exported"
+            f"{job.options.output}: its logits are up to {difference:.2g} from the run's, of at "
+            f"most {largest:.2g}; must be {allowed:.2g} at most, so nothing was exported"
         )
     return (
-        f"compared with the run on {len(outputs)} lines: logits differ by at most "
-        f"{difference:.1e}, of at most {largest:.3g}; {equal} of {len(outputs)} outputs are equal"
+        f"logits differ by at most {difference:.1e}, of at most {largest:.3g}; "
+        + compare_outputs(job, (outputs == samples.outputs).all(axis=1))
     )
+
+
+def compare_outputs(job: Job, equal: np.ndarray) -> str:
+    """What to say of outputs of which so many, bool [b], are the run's.
+
+    Raises:
+      RunError: too few.
+    """
+    if not equal.all() and job.config.dtype == "float32":
+        raise RunError(
+            f"{job.options.output}: {np.sum(~equal)} of {len(equal)} lines come out otherwise than "
+            "the run writes them, so nothing was exported"
+        )
+    return f"{np.sum(equal)} of {len(equal)} outputs are equal"
 
 
 def in_a_fresh_process(
