@@ -35,6 +35,8 @@ finally:
             ["--config FILE", "--output DIR", "--shards N", "--workers N", "--beam OPTIONS"],
         ),
         ("spade_jax.data.train_vocabulary", ["--input"]),
+        ("spade_jax.interop.from_authors", ["--checkpoint DIR", "--vocabulary FILE"]),
+        ("spade_jax.interop.to_authors", ["--checkpoint DIR", "--origin DIR", "--raw_c"]),
         ("benchmarks.accelerator", ["--budget SECONDS", "--json FILE", "--small"]),
         ("benchmarks.decode", ["--lengths"]),
         ("benchmarks.local_attention", ["--lengths"]),

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -153,4 +154,10 @@ def test_what_is_no_checkpoint_is_said(folder, tmp_path):
         read_checkpoint(folder)
     (folder / "config.json").write_text(json.dumps([1]))
     with pytest.raises(RunError, match=r"config\.json: is damaged"):
+        read_checkpoint(folder)
+
+
+def test_without_pytorch_one_sentence_says_so(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(RunError, match=r"needs PyTorch, which is not installed; install it, or u"):
         read_checkpoint(folder)

@@ -237,6 +237,7 @@ def test_what_is_missing_left_or_of_another_shape_is_named(relu):
         ({"num_layers": 3}, "num_layers = 3: must be 2, the layers that the file holds"),
         ({"num_layers": 0}, "num_layers = 0: must be at least 1"),
         ({"num_decoder_layers": 1}, "num_decoder_layers = 1: must be 2"),
+        ({"s4_every_n_layers": 0}, "s4_every_n_layers = 0: must be at least 1"),
         ({"d_kv": 64}, "d_kv = 64: must be d_model / num_heads = 32 / 4"),
         ({"s4_channels": 2}, "s4_channels = 2: must be 1"),
         ({"s4_n_ssm": 7}, "s4_n_ssm = 7: must divide the width, which is 32"),

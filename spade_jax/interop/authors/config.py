@@ -131,16 +131,15 @@ def encoder_decoder(config: Mapping[str, Any]) -> ModelConfig:
     length = _get(config, "max_position_embeddings", int, 512)
     layers = _get(config, "num_layers", int, 6)
     decoder_layers = _get(config, "num_decoder_layers", int, layers)
-    for setting, count in (("num_layers", layers), ("num_decoder_layers", decoder_layers)):
+    every = _get(config, "s4_every_n_layers", int, 1000)
+    counts = {"num_layers": layers, "num_decoder_layers": decoder_layers}
+    for setting, count in (counts | {"s4_every_n_layers": every}).items():
         require(count > 0, setting, count, "must be at least 1")
     return ModelConfig(
         vocab_size=_get(config, "vocab_size", int, 32128),
         d_model=width,
         d_ff=_get(config, "d_ff", int, 2048),
-        encoder=StackConfig(
-            "s4+window:concat" + (f", {layers - 1}*window" if layers > 1 else ""),
-            relative_bias="per_layer",
-        ),
+        encoder=StackConfig(every_so_many(layers, every, "concat"), relative_bias="per_layer"),
         decoder=StackConfig(
             f"{decoder_layers}*full",
             relative_bias="none",

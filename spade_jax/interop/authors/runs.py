@@ -158,9 +158,11 @@ def _with_our_ids(vocabulary: str, folder: Path, pad_id: int) -> str:
     ids, a copy with tokens 0 and `pad_id` exchanged."""
     if vocabulary == "bytes" or pad_id == 0 or not Path(vocabulary).is_file():
         return vocabulary  # What is wrong is said where it is read.
-    from sentencepiece import sentencepiece_model_pb2
+    import sentencepiece.sentencepiece_model_pb2
 
-    model = sentencepiece_model_pb2.ModelProto()
+    # What protobuf makes at run time, type checkers do not see.
+    proto: Any = sentencepiece.sentencepiece_model_pb2
+    model = proto.ModelProto()
     try:
         model.ParseFromString(Path(vocabulary).read_bytes())
     except Exception:  # Protobuf's own kinds.

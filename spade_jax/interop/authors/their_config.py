@@ -60,6 +60,7 @@ def _their_encoder_decoder(model: ModelConfig) -> dict[str, Any]:
         "normalize_before": model.norm_placement == "pre",
         "decoder_roberta_lm_head": False,
         "local_radius": window.radius,
+        "s4_every_n_layers": _distance(model.encoder),
         "s4_channels": 1,
         "s4_state_dim": s4.state_size,
         "s4_n_ssm": s4.num_copies or model.d_model,
@@ -77,7 +78,6 @@ def _their_encoder_decoder(model: ModelConfig) -> dict[str, Any]:
 def _their_language_model(model: ModelConfig) -> dict[str, Any]:
     s4, window = _mixers(model, model.decoder)
     specs = list(model.decoder.layer_specs)
-    with_s4 = [i for i, spec in enumerate(specs) if spec.combine]
     return {
         "arch": "spade_lm",
         "task": "spade_language_modeling",
@@ -98,7 +98,7 @@ def _their_language_model(model: ModelConfig) -> dict[str, Any]:
         "relative_attention_num_buckets": model.attention.num_buckets,
         "relative_attention_max_distance": model.attention.max_distance,
         "local_radius": window.radius,
-        "s4_every_n_layers": with_s4[1] if len(with_s4) > 1 else len(specs),
+        "s4_every_n_layers": _distance(model.decoder),
         "s4_local_combine": specs[0].combine,
         "s4_weight": model.add_weight,
         "s4_channels": 1,
@@ -109,6 +109,12 @@ def _their_language_model(model: ModelConfig) -> dict[str, Any]:
         "max_target_positions": s4.max_kernel_length,
         "tokens_per_sample": s4.max_kernel_length,
     }
+
+
+def _distance(stack: StackConfig) -> int:
+    """From the bottom layer to the next one that has an S4, as they count them."""
+    combined = (i for i, spec in enumerate(stack.layer_specs) if spec.combine and i > 0)
+    return next(combined, 1000)
 
 
 def _mixers(model: ModelConfig, stack: StackConfig) -> tuple[S4, Window]:
