@@ -104,7 +104,7 @@ def write_run(
             shutil.copyfile(vocabulary, aside / Path(vocabulary).name)
         _save(aside, params, settings, words.digest)
         if kept:
-            save_file({k: np.ascontiguousarray(array) for k, array in kept.items()}, aside / KEPT)
+            save_file({k: np.asarray(array, order="C") for k, array in kept.items()}, aside / KEPT)
         if origin:
             (aside / ORIGIN).write_text(json.dumps(origin, indent=1, sort_keys=True) + "\n")
         aside.rename(output)

@@ -227,14 +227,16 @@ def language_model(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mo
 
 def every_so_many(layers: int, every: int, combine: str) -> str:
     """The pattern of layers, of which each `every`-th, from the first on, has an S4."""
+
+    def group(size: int) -> str:
+        plain = {1: [], 2: ["window"]}.get(size, [f"{size - 1}*window"])
+        return ", ".join([f"s4+window:{combine}", *plain])
+
     whole, rest = divmod(layers, every)
-    group = [f"s4+window:{combine}"] + ([f"{every - 1}*window"] if every > 1 else [])
-    parts = [group[0] if every == 1 else f"({', '.join(group)})"] if whole else []
+    parts = [group(every)] if whole == 1 else []
     if whole > 1:
-        parts = [f"{whole}*{parts[0]}"]
-    if rest:
-        parts.append(group[0] + (f", {rest - 1}*window" if rest > 1 else ""))
-    return ", ".join(parts)
+        parts = [f"{whole}*{group(every)}" if every == 1 else f"{whole}*({group(every)})"]
+    return ", ".join(parts + ([group(rest)] if rest else []))
 
 
 def _vocabulary(shapes: Mapping[str, Shape]) -> int:

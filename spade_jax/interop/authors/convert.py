@@ -114,20 +114,14 @@ def to_theirs(
 
     Raises:
       ConfigError: the authors' code has no such model.
-      RunError: parameters are missing or of other shapes, or not finite.
+      RunError: parameters that are missing, too many, of other shapes or not finite.
     """
-    kind: Kind = (
-        "encoder-decoder" if any(n.startswith("encoder/") for n in params) else ("language-model")
-    )
+    has_encoder = any(name.startswith("encoder/") for name in params)
+    kind: Kind = "encoder-decoder" if has_encoder else "language-model"
     authors_config(model, kind)
     longest = kernel_length(model, kind)
     pad_id = int(np.asarray(kept.get(_PAD, PAD_ID)).item())
-    table = table_of(
-        (*kept, *(["decoder.embed_tokens.embeddings.0.0.weight"] if _adaptive(kept) else [])),
-        kind,
-        model,
-        pad_id=pad_id,
-    )
+    table = table_of(kept, kind, model, pad_id=pad_id)
     _require_params(params, kind, model, [pair.ours for pair in table.pairs])
     found: dict[str, np.ndarray] = {}
     for pair in table.pairs:
@@ -144,10 +138,6 @@ def to_theirs(
         if _TIED + alias in kept:
             found[alias] = found[name]
     return found | {n: a for n, a in kept.items() if n not in found and "/" not in n}
-
-
-def _adaptive(kept: Mapping[str, np.ndarray]) -> bool:
-    return any(name.startswith("decoder.embed_tokens.embeddings.") for name in kept)
 
 
 def _require_params(

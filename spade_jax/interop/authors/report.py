@@ -75,9 +75,7 @@ def compare(
     expected = check_shapes(shapes, kind, model)
     pairs = {pair.theirs: pair for pair in known.pairs}
     seat = {name for name in shapes if known.seat and re.fullmatch(known.seat, name)}
-    kept = {known.lengths[pair.ours]: "the form of C" for pair in known.pairs if _has_form(pair)}
-    wanted = [*pairs, *kept, *(expected.keys() - pairs.keys() - kept.keys())]
-    kept = {name: why for name, why in kept.items() if name in shapes}
+    kept = {name: "the form of C" for name in known.lengths.values() if name in shapes}
     kept |= {n: f"the same as {same}" for n, same in known.tied.items() if n in shapes}
     kept |= {name: "no parameter" for name in known.buffers if name in shapes}
     kept |= dict.fromkeys(sorted(seat), "of an adaptive vocabulary, which we have no module for")
@@ -85,12 +83,8 @@ def compare(
         mapped=tuple((p, expected[p.theirs]) for p in known.pairs if p.theirs in shapes),
         kept=kept,
         left=tuple(sorted(shapes.keys() - pairs.keys() - kept.keys())),
-        missing=tuple(name for name in wanted if name not in shapes),
+        missing=tuple(name for name in expected if name not in shapes),
     )
-
-
-def _has_form(pair: Pair) -> bool:
-    return pair.theirs.endswith(".kernel.kernel.C")
 
 
 def table_of(
