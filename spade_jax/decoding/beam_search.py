@@ -84,18 +84,14 @@ def beam_search(
             logits.astype(jnp.float32)
         ).reshape(batch, beams, vocab_size)
         # Of 2k candidates at most k end here, since each hypothesis has one end: k go on.
-        best, flat = top_k(
-            log_probability.reshape(batch, -1), min(2 * beams, beams * vocab_size)
-        )
+        best, flat = top_k(log_probability.reshape(batch, -1), min(2 * beams, beams * vocab_size))
         parent, token = flat // vocab_size, (flat % vocab_size).astype(jnp.int32)
         tokens = jnp.take_along_axis(state.tokens, parent[..., None], axis=1)
         tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, state.position, axis=2)
         ends = token == end_id
 
         score = jnp.where(ends, _scores(best, state.position + 1, alpha), _NOTHING)
-        ended_score, pick = top_k(
-            jnp.concatenate([state.ended_score, score], axis=1), beams
-        )
+        ended_score, pick = top_k(jnp.concatenate([state.ended_score, score], axis=1), beams)
         ended_tokens = jnp.concatenate([state.ended_tokens, tokens], axis=1)
         ended_tokens = jnp.take_along_axis(ended_tokens, pick[..., None], axis=1)
 

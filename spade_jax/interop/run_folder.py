@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from spade_jax.config import MAX_LENGTH, ConfigError, ModelConfig, Range, require
+from spade_jax.config import MAX_LENGTH, ModelConfig, Range, require
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
-from spade_jax.files import unfinished
+from spade_jax.files import check_folder, whole_folder
 from spade_jax.ops.attention.dropout import NUMBERS_VERSION
 from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.training.config import TrainConfig
@@ -35,17 +35,6 @@ class Words:
     extra_ids: int = 100
 
 
-def check_folder(output: Path, setting: str = "--output") -> None:
-    """Raises ConfigError unless a folder can be made there: it must be new, or empty."""
-    where = f"{setting} = {str(output)!r}"
-    if output.exists() and not output.is_dir():
-        raise ConfigError(f"{where}: is a file; must be a folder to make")
-    if output.is_dir() and any(output.iterdir()):
-        raise ConfigError(
-            f"{where}: holds something already; must be a new folder, or an empty one"
-        )
-
-
 def check_vocabulary(vocabulary: Vocabulary, model: ModelConfig, name: Path | str) -> None:
     """Raises ConfigError for a vocabulary that has more tokens than the model."""
     require(
@@ -57,8 +46,23 @@ def check_vocabulary(vocabulary: Vocabulary, model: ModelConfig, name: Path | st
     )
 
 
-def write_run(
-    output: Path,
+def write_run(output: Path, model: ModelConfig, params: Tree, **about: Any) -> None:
+    """`fill_run` of a folder that appears as a whole.
+
+    Args:
+      output: must be new, or an empty folder.
+      about: all the rest of `fill_run`.
+
+    Raises:
+      ConfigError: a folder that holds something, or what `fill_run` refuses.
+    """
+    check_folder(output, "--output")
+    with whole_folder(output) as aside:
+        fill_run(aside, model, params, **about)
+
+
+def fill_run(
+    folder: Path,
     model: ModelConfig,
     params: Tree,
     *,
@@ -68,12 +72,11 @@ def write_run(
     kept: Mapping[str, np.ndarray] = {},
     origin: Mapping[str, Any] = {},
 ) -> None:
-    """Writes a folder that is opened as that of a run which has done no step.
+    """Makes an empty folder one that is opened as that of a run which has done no step.
 
-    It appears as a whole. Its vocabulary is copied into it, and found there wherever it is moved.
+    Its vocabulary is copied into it, and found there wherever it is moved.
 
     Args:
-      output: must be new, or an empty folder.
       params: nested dicts of arrays, as `nnx.to_pure_dict` gives them.
       vocabulary: "bytes", or the path of a SentencePiece model.
       extra_ids: sentinels at its end.
@@ -82,34 +85,26 @@ def write_run(
       origin: what is known of where they come from, as JSON values: `origin.json`.
 
     Raises:
-      ConfigError: a folder that holds something, or a vocabulary that does not fit the model.
+      ConfigError: a vocabulary that does not fit the model.
       RunError: it cannot be written.
     """
-    check_folder(output)
     Range(3, MAX_LENGTH).require("input_length", input_length)
     words = load_vocabulary(Words(str(vocabulary), extra_ids))
     check_vocabulary(words, model, vocabulary)
-    is_file = vocabulary != "bytes"
-    name = str(output / Path(vocabulary).name) if is_file else "bytes"
+    name = str(vocabulary)
+    if name != "bytes":
+        name = Path(vocabulary).name
+        shutil.copyfile(vocabulary, folder / name)
     settings = {
         "train": dataclasses.asdict(TrainConfig(steps=1, batch_size=1)),
         "model": dataclasses.asdict(model),
         "data": {"vocabulary": name, "extra_ids": extra_ids, "input_length": input_length},
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    aside = unfinished(output)
-    aside.mkdir()
-    try:
-        if is_file:
-            shutil.copyfile(vocabulary, aside / Path(vocabulary).name)
-        _save(aside, params, settings, words.digest)
-        if kept:
-            save_file({k: np.asarray(array, order="C") for k, array in kept.items()}, aside / KEPT)
-        if origin:
-            (aside / ORIGIN).write_text(json.dumps(origin, indent=1, sort_keys=True) + "\n")
-        aside.rename(output)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    _save(folder, params, settings, words.digest)
+    if kept:
+        save_file({k: np.asarray(array, order="C") for k, array in kept.items()}, folder / KEPT)
+    if origin:
+        (folder / ORIGIN).write_text(json.dumps(origin, indent=1, sort_keys=True) + "\n")
 
 
 def _save(folder: Path, params: Tree, settings: Mapping[str, Any], digest: str) -> None:

@@ -49,7 +49,7 @@ def test_encoder_decoder_as_a_folder(relu, form, tmp_path):
     assert (config, kind) == (settings, "encoder-decoder")
     assert_read(weights, expected)
     to_ours(weights, model_config(config, weights.shapes))
-    with pytest.raises(ConfigError, match=r"^path = .*: is there already; must be a new name"):
+    with pytest.raises(ConfigError, match=r"^path = .*: holds something; must be a new or an"):
         write_checkpoint(tmp_path / "model", settings, expected, form=form)
 
 
@@ -82,6 +82,8 @@ def test_language_model_as_a_fairseq_file(language_model, tmp_path):
     assert kind == "language-model"
     assert config == {"_name": "spade_lm", **settings}
     assert_read(weights, expected)
+    with pytest.raises(ConfigError, match=r"^path = .*: is there already; must be a new name"):
+        write_checkpoint(tmp_path / "checkpoint.pt", settings, expected)
 
 
 def test_scores_of_numpy_and_old_arguments_are_read(language_model, tmp_path):

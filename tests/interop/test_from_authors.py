@@ -65,7 +65,7 @@ def test_what_is_wrong_is_one_line(made, tmp_path, capsys):
     output = f"--output={tmp_path / 'run'}"
     theirs = [f"--checkpoint={folder / 'theirs'}", "--vocabulary=bytes"]
     assert from_authors([*theirs, f"--output={folder / 'run'}"]) == 2
-    assert "holds something already" in capsys.readouterr().err
+    assert "holds something; must be" in capsys.readouterr().err
     assert from_authors([*theirs, output]) == 2  # 259 tokens, of 64
     assert "must have at most 64 tokens" in capsys.readouterr().err
     assert from_authors([*theirs, output, "--allow_left=("]) == 2

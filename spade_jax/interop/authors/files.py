@@ -15,8 +15,8 @@ from typing import Any, Literal
 import jax.numpy as jnp
 import numpy as np
 
-from spade_jax.config import ConfigError, RunError, require_choice
-from spade_jax.files import atomic_write
+from spade_jax.config import RunError, require, require_choice
+from spade_jax.files import atomic_write, check_folder, whole_folder
 from spade_jax.interop.authors.pairs import Kind, Shape, kind_of
 from spade_jax.interop.tensor_files import INDEX, SINGLE, Tensors, read_tensors, write_tensors
 from spade_jax.stored import read_json
@@ -85,7 +85,7 @@ def write_checkpoint(
     """Writes what `read_checkpoint` reads: a new folder, or of a language model a fairseq file.
 
     Args:
-      path: the folder or file, which must not be there.
+      path: the folder, new or empty, or the file, which must not be there.
       form: of an encoder-decoder's weights. The version of transformers that the authors' code is
         for knows PyTorch's alone.
 
@@ -95,9 +95,8 @@ def write_checkpoint(
     """
     path, kind = Path(path), kind_of(weights)
     require_choice("form", form, ("torch", "safetensors"))
-    if path.exists():
-        raise ConfigError(f"path = {str(path)!r}: is there already; must be a new name")
     if kind == "language-model":
+        require(not path.exists(), "path", str(path), "is there already; must be a new name")
         settings = {"_name": "spade_lm", **config}
         state: dict[str, Any] = {
             "args": None,
@@ -112,23 +111,19 @@ def write_checkpoint(
         with atomic_write(path) as partial:
             _torch(path).save(state, partial)
         return
-    if form == "torch":
-        _torch(path)
-    path.mkdir(parents=True)
-    if form == "torch":
-        with atomic_write(path / PICKLED) as partial:
-            _torch(path).save(_tensors(weights), partial)
-    else:
-        shapes = {name: (array.shape, array.dtype) for name, array in weights.items()}
-        write_tensors(
-            path,
-            shapes,
-            weights.__getitem__,
-            max_shard_bytes=max_shard_bytes,
-            metadata={"format": "pt"},
-        )
-    with atomic_write(path / CONFIG) as partial:
-        partial.write_text(json.dumps(dict(config), indent=2) + "\n")
+    check_folder(path, "path")
+    with whole_folder(path) as folder:
+        if form == "torch":
+            _torch(path).save(_tensors(weights), folder / PICKLED)
+        else:
+            write_tensors(
+                folder,
+                {name: (array.shape, array.dtype) for name, array in weights.items()},
+                weights.__getitem__,
+                max_shard_bytes=max_shard_bytes,
+                metadata={"format": "pt"},
+            )
+        (folder / CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
 
 
 def _read_folder(folder: Path) -> tuple[dict[str, Any], TorchTensors | Tensors]:

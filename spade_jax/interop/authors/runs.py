@@ -9,6 +9,7 @@ import numpy as np
 
 from spade_jax.config import RunError, require
 from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.files import check_folder
 from spade_jax.interop import names
 from spade_jax.interop.authors.config import model_config
 from spade_jax.interop.authors.convert import our_id, to_ours, to_theirs
@@ -16,7 +17,7 @@ from spade_jax.interop.authors.files import read_checkpoint, write_checkpoint
 from spade_jax.interop.authors.pairs import BOS_ID, EOS_ID, PAD_ID
 from spade_jax.interop.authors.report import Report
 from spade_jax.interop.authors.their_config import authors_config
-from spade_jax.interop.run_folder import KEPT, ORIGIN, Words, check_folder, write_run
+from spade_jax.interop.run_folder import KEPT, ORIGIN, Words, write_run
 from spade_jax.interop.source import Source
 from spade_jax.interop.tensor_files import read_tensors
 from spade_jax.runs.open import open_run
@@ -50,7 +51,7 @@ def start(
       ConfigError: settings that have no counterpart, or a vocabulary that does not fit.
       RunError: what cannot be read, or is not what its settings say.
     """
-    check_folder(output)
+    check_folder(output, "--output")
     config, weights, kind = read_checkpoint(checkpoint)
     if kind != "encoder-decoder":
         raise RunError(
@@ -118,6 +119,7 @@ def export(
       ConfigError: no run is there, or it is of a model that the authors lack.
       RunError: what cannot be read.
     """
+    check_folder(output, "--output")
     run = open_run(workdir, "--checkpoint")
     settings = authors_config(run.model, "encoder-decoder")
     folder = workdir if origin is None else origin

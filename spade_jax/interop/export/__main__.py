@@ -2,13 +2,12 @@
 
 import argparse
 import importlib
-import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from spade_jax.config import MAX_LENGTH, ConfigError
 from spade_jax.decoding.config import DecodingConfig
+from spade_jax.files import check_folder
 from spade_jax.parsing import PathOption, as_in, whole_number
 from spade_jax.programs import add_hosts, exit_status, hosts_config, quiet_imports
 
@@ -103,7 +102,7 @@ def main(argv: Sequence[str]) -> int:
     setting."""
     try:
         options = parse(argv)
-        check_folder(options.output)
+        check_folder(options.output, "--output")
         meeting = hosts_config(options)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -122,21 +121,6 @@ def main(argv: Sequence[str]) -> int:
         return 0
 
     return exit_status(program, str(options.output))
-
-
-def check_folder(path: Path) -> None:
-    """Raises ConfigError unless nothing, or an empty folder, is where a folder is to be written."""
-    named = f"--output = {str(path)!r}"
-    if path.is_dir():
-        if any(path.iterdir()):
-            raise ConfigError(f"{named}: holds something; must be a new or an empty folder")
-    elif path.exists():
-        raise ConfigError(f"{named}: is a file; must be a new or an empty folder")
-    above = path.absolute().parent
-    while not above.exists():
-        above = above.parent
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ConfigError(f"{named}: {above} cannot be written to; must be a folder that can")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,9 @@
 joined."""
 
 import argparse
-import contextlib
-import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +13,7 @@ import jax.numpy as jnp
 from jax.experimental import multihost_utils
 
 from spade_jax import hosts
-from spade_jax.files import unfinished
+from spade_jax.files import whole_folder
 from spade_jax.interop.export.job import Job, Samples, samples
 from spade_jax.interop.source import Source
 from spade_jax.loading import vocabulary_of
@@ -58,7 +56,7 @@ def _export(form: Format, options: argparse.Namespace) -> None:
     _say(f"{options.checkpoint}: {run.why}")
     job = Job(run, vocabulary_of(run), Source(run, jnp.dtype(options.dtype)), options)
     form.check(job)
-    with _whole_folder(options.output) as folder:
+    with whole_folder(options.output) as folder:
         form.write(folder, job, _say)
         if options.no_verify:
             _say("not loaded and compared (--no-verify)")
@@ -73,25 +71,9 @@ def _verified(form: Format, folder: Path, job: Job) -> str:
     own = samples(job)
     with tempfile.TemporaryDirectory() as temporary:
         given = Path(temporary) / "samples.npz"
-        own.save(given, job.vocabulary)
+        own.save(given)
         words = form.verify(job, own, folder, given)
     return f"loaded again and compared with the run on {len(own.lines)} lines: {words}"
-
-
-@contextlib.contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `path` at the end; an error leaves nothing."""
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = unfinished(path)
-    partial.mkdir()
-    try:
-        yield partial
-        if path.is_dir():
-            path.rmdir()  # An empty one.
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _say(words: str) -> None:

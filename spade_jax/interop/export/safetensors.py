@@ -10,7 +10,6 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -109,25 +108,16 @@ def require_shapes(tensors: Tensors, config: ModelConfig, folder: Path) -> None:
 
 _SCRIPT = """\
 import sys
-import numpy
 from spade_jax.interop.export.safetensors import recomputed
 results = recomputed(*sys.argv[1:3])
 """
 
 
-def recomputed(folder: str, given: str) -> dict[str, Any]:
+def recomputed(folder: str, given: str) -> dict[str, np.ndarray]:
     """Logits and outputs of samples by the model that a folder holds."""
     exported = read(Path(folder))
     with np.load(given) as arrays:
-        return compute(
-            exported.config,
-            exported.tensors,
-            arrays["tokens"],
-            arrays["decoder_tokens"],
-            max_length=int(arrays["max_length"]),
-            end_id=int(arrays["end_id"]),
-            vocab_size=int(arrays["vocab_size"]),
-        )
+        return compute(exported.config, exported.tensors, arrays)
 
 
 def verify(job: Job, samples: Samples, folder: Path, given: Path) -> str:

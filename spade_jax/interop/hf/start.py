@@ -40,7 +40,7 @@ def start(
       ConfigError: a checkpoint that has no counterpart here, or choices that do not fit it.
       RunError: what cannot be read, or is not what config.json implies.
     """
-    check_folder(output)
+    check_folder(output, "--output")
     t5, raw = read_config(checkpoint)
     weights = read_weights(checkpoint)
     model = model_config(t5, choices, tied=is_tied(weights, t5))
