@@ -159,7 +159,14 @@ def test_what_is_no_checkpoint_is_said(folder, tmp_path):
         read_checkpoint(folder)
 
 
-def test_without_pytorch_one_sentence_says_so(folder, monkeypatch):
+def test_without_pytorch_one_sentence_says_so(folder, relu, language_model, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    with pytest.raises(RunError, match=r"needs PyTorch, which is not installed; install it, or u"):
-        read_checkpoint(folder)
+    new = folder.parent / "new"
+    for use in (
+        lambda: read_checkpoint(folder),
+        lambda: write_checkpoint(new, *relu),
+        lambda: write_checkpoint(new, *language_model),
+    ):
+        with pytest.raises(RunError, match=r"needs PyTorch, which is not installed; install it, o"):
+            use()
+    assert not new.exists()

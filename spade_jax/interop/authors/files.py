@@ -97,6 +97,7 @@ def write_checkpoint(
     require_choice("form", form, ("torch", "safetensors"))
     if kind == "language-model":
         require(not path.exists(), "path", str(path), "is there already; must be a new name")
+        torch = _torch(path)
         settings = {"_name": "spade_lm", **config}
         state: dict[str, Any] = {
             "args": None,
@@ -109,7 +110,7 @@ def write_checkpoint(
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as partial:
-            _torch(path).save(state, partial)
+            torch.save(state, partial)
         return
     check_folder(path, "path")
     with whole_folder(path) as folder:
