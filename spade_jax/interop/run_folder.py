@@ -102,7 +102,7 @@ def fill_run(
     }
     _save(folder, params, settings, words.digest)
     if kept:
-        save_file({k: np.ascontiguousarray(array) for k, array in kept.items()}, folder / KEPT)
+        save_file({k: np.asarray(array, order="C") for k, array in kept.items()}, folder / KEPT)
     if origin:
         (folder / ORIGIN).write_text(json.dumps(origin, indent=1, sort_keys=True) + "\n")
 

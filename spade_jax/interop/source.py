@@ -52,7 +52,8 @@ class Source(Mapping[str, np.ndarray]):
             gc.collect()  # What has been read is held in cycles.
             self._held = self._read(self._batches[origin.name])
         array = self._held[origin.name]
-        array = array if origin.row is None else array[origin.row]
+        # A row is copied: it would keep all of them in memory.
+        array = array if origin.row is None else array[origin.row].copy()
         return array.astype(self.shapes[name][1], copy=False)
 
     def __iter__(self) -> Iterator[str]:

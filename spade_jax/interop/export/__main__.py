@@ -17,7 +17,6 @@ FORMATS = {
     "stablehlo": "programs that JAX alone runs: encoder, decoder step, greedy and beam search",
     "savedmodel": "TensorFlow's: strings in, strings out",
     "orbax": "a run's folder with the parameters alone",
-    "authors": "the authors' PyTorch encoder-decoder (MSRLongT5)",
 }
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
