@@ -176,17 +176,18 @@ def _write(
         put(len(text).to_bytes(8, "little"))
         put(text)
         for name, (shape, dtype) in shapes.items():
-            array = np.asarray(get(name))
-            if array.shape != tuple(shape) or array.dtype != np.dtype(dtype):
-                raise ValueError(
-                    f"{name}: {array.dtype}{list(array.shape)}, must be "
-                    f"{np.dtype(dtype)}{list(shape)}"
-                )
-            # In the order of its indices, however it lies in memory.
-            put(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            # Without a name here, so that it is gone before the next one is made.
+            put(_bytes(name, np.asarray(get(name)), tuple(shape), np.dtype(dtype)))
         file.flush()
         os.fsync(file.fileno())
     return digest.hexdigest()
+
+
+def _bytes(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> memoryview:
+    """In the order of its indices, however it lies in memory."""
+    if array.shape != shape or array.dtype != dtype:
+        raise ValueError(f"{name}: {array.dtype}{list(array.shape)}, must be {dtype}{list(shape)}")
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 @contextlib.contextmanager
