@@ -36,8 +36,13 @@ class Source(Mapping[str, np.ndarray]):
         self._stored = stored = run.checkpoints.stored_params(run.step)
         self._batches = {name: batch for batch in _batches(stored) for name in batch}
         self._held: dict[str, np.ndarray] = {}
-        # Rows of an array one after the other.
-        found = sorted(origins(stored, run.model).items(), key=lambda item: _place(item[1]))
+
+        def place(item: tuple[str, Origin]) -> tuple[int, str, int]:
+            # Rows of an array one after the other; large ones first, while memory is in one piece.
+            _, origin = item
+            return -math.prod(stored[origin.name]), origin.name, origin.row or 0
+
+        found = sorted(origins(stored, run.model).items(), key=place)
         self._origins = dict(found)
         self.shapes: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
         for name, origin in found:
@@ -72,12 +77,12 @@ class Source(Mapping[str, np.ndarray]):
 
 
 def _batches(stored: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
-    """Names of arrays that are read at once, together no larger than the largest."""
+    """Names of arrays that are read at once: the largest by itself, small ones together."""
     batches: list[list[str]] = [[]]
-    most, used = max(map(math.prod, stored.values())), 0
-    for name in sorted(stored):
+    most, used = max(map(math.prod, stored.values())) // 4, 0
+    for name in sorted(stored, key=lambda name: (-math.prod(stored[name]), name)):
         size = math.prod(stored[name])
-        if used + size > most:
+        if batches[-1] and used + size > most:
             batches.append([])
             used = 0
         batches[-1].append(name)
@@ -92,7 +97,3 @@ def is_state_space(name: str, config: ModelConfig) -> bool:
         return False
     spec = [*getattr(config, parts[0]).layer_specs][int(parts[2])]
     return isinstance(config.mixers[spec.mixers[0 if parts[3] == "global_mixer" else -1]], S4)
-
-
-def _place(origin: Origin) -> tuple[str, int]:
-    return origin.name, origin.row or 0
