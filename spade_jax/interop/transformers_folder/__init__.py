@@ -8,6 +8,6 @@ README.md                               `card`
 """
 
 from spade_jax.interop.transformers_folder.verify import computed
-from spade_jax.interop.transformers_folder.write import check, write
+from spade_jax.interop.transformers_folder.folder import check, write
 
 __all__ = ["check", "computed", "write"]

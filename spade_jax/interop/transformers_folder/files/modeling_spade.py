@@ -263,6 +263,8 @@ class Layer(nn.Module):
 class Stack(nn.Module):
     """The layers of the encoder or the decoder, from embeddings on."""
 
+    main_input_name = "input_ids"  # `generate` asks the encoder.
+
     def __init__(self, config: SpadeConfig, stack: dict[str, Any], causal: bool):
         super().__init__()
         self.config, positions = config, stack["max_positions"]
