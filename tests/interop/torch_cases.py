@@ -23,7 +23,9 @@ from spade_jax.interop.transformers_folder.tensors import torch_name
 from spade_jax.mixers import S4, Full, Window
 from spade_jax.models.build import builder
 
-MAX_LENGTH = 14
+MAX_LENGTH = 12
+# An id that no output has.
+NO_END = 271
 
 
 def vocabulary_of(name: str, extra_ids: int) -> Vocabulary:
@@ -40,11 +42,23 @@ _BASE: dict[str, Any] = {
 }
 
 
-def config(encoder: str, decoder: str, *, s4: S4, stacks: Any = ({}, {}), **changes: Any):
-    mixers = {"s4": s4, "window": Window(3), "wide": Window(40), "full": Full()}
-    encoder_stack = StackConfig(encoder, **stacks[0])
-    decoder_stack = StackConfig(decoder, **stacks[1])
-    settings = _BASE | {"encoder": encoder_stack, "decoder": decoder_stack, "mixers": mixers}
+def config(encoder: str, decoder: str, *, stacks: Any = ({}, {}), **changes: Any) -> ModelConfig:
+    mixers = {
+        "s4": S4(state_size=8),
+        "zoh": S4(state_size=6, discretization="zoh", max_kernel_length=5),
+        "lin": S4(state_size=8, init="diag-lin", discretization="zoh", num_copies=2),
+        "inv": S4(state_size=6, init="diag-inv", max_kernel_length=7),
+        "frozen": S4(state_size=6, num_copies=4, max_kernel_length=7, detach=True),
+        "window": Window(3),
+        "wide": Window(40),
+        "full": Full(),
+    }
+    settings = {
+        **_BASE,
+        "encoder": StackConfig(encoder, **stacks[0]),
+        "decoder": StackConfig(decoder, **stacks[1]),
+        "mixers": mixers,
+    }
     return ModelConfig(**(settings | changes))
 
 
@@ -52,16 +66,14 @@ CASES = {
     "t5": config(
         "s4+window:concat, 2*(window, full)",
         "2*full",
-        s4=S4(state_size=8),
         tie_embeddings=False,
         scale_logits=False,
         final_dropout=True,
         dropout_rate=0.1,
     ),
     "msr": config(
-        "s4+window:concat, 2*wide",
+        "frozen+window:concat, 2*wide",
         "full, window",
-        s4=S4(state_size=6, num_copies=4, max_kernel_length=7, detach=True),
         stacks=(
             {"relative_bias": "per_layer"},
             {"relative_bias": "none", "positions": "learned", "max_positions": 30},
@@ -75,28 +87,16 @@ CASES = {
         feed_forward_bias=True,
         scale_logits=False,
     ),
-    "add": config(
-        "s4+window:add, window",
-        "s4+window:add, full",
-        s4=S4(state_size=8, init="diag-lin", discretization="zoh"),
+    "mixed": config(
+        "lin+window:add, s4+full:stack:no_ff, window+zoh",
+        "zoh+window:stack, lin:no_ff, s4+full:add, inv",
         stacks=({}, {"relative_bias": "per_layer"}),
         feed_forward="relu",
         add_weight=0.3,
     ),
-    "stack": config(
-        "s4+full:stack:no_ff, window+s4:concat",
-        "s4+window:stack, s4:no_ff",
-        s4=S4(state_size=8, discretization="zoh", max_kernel_length=5),
-        norm="layer",
-    ),
-    "diagonal": config(
-        "s4", "s4+window:concat, full", s4=S4(state_size=6, init="diag-inv", num_copies=2)
-    ),
 }
 if "residual" in typing.get_args(Combine):
-    CASES["residual"] = config(
-        "s4+window:residual, window", "s4+full:residual", s4=S4(state_size=8)
-    )
+    CASES["residual"] = config("s4+window:residual, window", "s4+full:residual")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -140,7 +140,7 @@ class Case:
             found[f"gradient {torch_name(name)}"] = array.T if name.endswith("kernel") else array
         return found
 
-    def written(self, **how: Any) -> np.ndarray:
+    def written(self, end_id: int = VOCABULARY.eos_id, **how: Any) -> np.ndarray:
         """int32 [b, MAX_LENGTH]."""
         graph, params = nnx.split(self.model)
 
@@ -150,7 +150,7 @@ class Case:
                 nnx.merge(graph, params),
                 tokens,
                 DecodingConfig(max_length=MAX_LENGTH, **how),
-                end_id=VOCABULARY.eos_id,
+                end_id=end_id,
                 vocab_size=VOCABULARY.size,
             )[0]
 
@@ -170,13 +170,24 @@ class Case:
         np.savez(path, **(inputs | arrays))
 
 
+def _perturbed(random: np.random.Generator, path: Any, x: jax.Array) -> jax.Array:
+    """A parameter somewhere else than where it begins, so that outputs have many tokens."""
+    name = jax.tree_util.keystr(path)
+    x = x + 0.1 * random.normal(size=x.shape).astype(np.float32)
+    if "scale" in name:
+        # Tied logits would repeat the last token.
+        x = x * random.choice([-1.0, 1.0], size=x.shape).astype(np.float32)
+    if name.startswith(("['embedding']", "['output']")):
+        x = x.at[VOCABULARY.eos_id].multiply(2.0)  # Some outputs end.
+    return x
+
+
 def case(name: str) -> Case:
-    """Outputs of unequal lengths and many tokens; a row of padding, and one without any."""
+    """One row without padding, and others with more and less of it."""
     random = np.random.default_rng(0)
     model = builder(CASES[name])(nnx.Rngs(0))
     state = nnx.state(model, nnx.Param)
-    state = jax.tree.map(lambda x: x + 0.1 * random.normal(size=x.shape).astype(np.float32), state)
-    nnx.update(model, state)
+    nnx.update(model, jax.tree.map_with_path(functools.partial(_perturbed, random), state))
     tokens = random.integers(3, 259, (3, 23)).astype(np.int32)
     tokens[0, 9:], tokens[2, 20:] = 0, 0
     decoder_tokens = random.integers(1, 259, (3, 11)).astype(np.int32)
