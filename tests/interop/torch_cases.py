@@ -156,9 +156,9 @@ class Case:
 
         return np.asarray(run(params, jnp.asarray(self.tokens)))
 
-    def write(self, folder: Path, **more: Any) -> None:
+    def write(self, folder: Path, vocabulary: Vocabulary = VOCABULARY, **more: Any) -> None:
         settings = {"card": {}, "dtype": "float32", "max_shard_bytes": 10**9} | more
-        write(folder, self.config, by_layer(self.params, self.config), VOCABULARY, **settings)
+        write(folder, self.config, by_layer(self.params, self.config), vocabulary, **settings)
 
     def save(self, path: Path, **arrays: np.ndarray) -> None:
         inputs = {

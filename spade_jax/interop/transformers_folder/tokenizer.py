@@ -68,7 +68,6 @@ def tokenizer_files(vocabulary: Vocabulary, input_length: int | None) -> dict[st
                 "type": "Sequence",
                 "decoders": [
                     {"type": "ByteFallback"},
-                    {"type": "Fuse"},
                     _spaces(model.normalizer_spec),
                 ],
             },
