@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
     from spade_jax.training.sharding import check_batch, make_mesh
     from spade_jax.training.step import make_trainer
 
-    model, train = config.model, config.train
+    model, train = config.own_model, config.train
     inputs = options.lengths or [config.data.input_length]
     batch_sizes = {
         length: options.tokens // length if options.tokens else train.batch_size

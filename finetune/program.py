@@ -13,7 +13,7 @@ from finetune.config import FinetuneConfig
 from finetune.describe import describe_losses, describe_sets, describe_tables
 from finetune.evaluation import Evaluator, metric_names
 from finetune.finish import EVALUATED, finish, has_training, made_of
-from finetune.initial import Plan, initial_state, plan, resolve_vocabulary
+from finetune.vocabulary import resolve_vocabulary
 from spade_jax import hosts
 from spade_jax.config import ModelConfig, require, require_choice
 from spade_jax.data.task_config import TaskConfig
@@ -33,6 +33,13 @@ from spade_jax.runs.open import Run, choose, open_run, run_of
 from spade_jax.runs.workdir import prepare
 from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training import loop
+from spade_jax.training.initial import (
+    beginning_with,
+    check_vocabulary,
+    plan,
+    resolve_model,
+    tell,
+)
 from spade_jax.training.sharding import data_shard, make_mesh
 from spade_jax.training.step import Trainer, make_trainer
 
@@ -108,7 +115,7 @@ def _finetune(
     origin = None
     if start is not None and not begun:
         origin = plan(start, trainer.state_shapes.params, config.new_parameters)
-        trainer = _beginning_with(start, origin, trainer)
+        trainer = beginning_with(start, origin, trainer)
     contents = _contents(config)
     hosts.check_agreement(contents, "data")
     if (warning := check_same_data(checkpoints, contents)) is not None:
@@ -119,8 +126,7 @@ def _finetune(
     sets = _read_sets(config, console)
     data = _loop_data(config, trainer, evaluator, sets, vocabulary.digest, contents)
     if origin is not None and start is not None:
-        console.print(f"Beginning with the parameters of {start.workdir}, {start.why}.")
-        console.print(origin.table())
+        tell(start, origin, console)
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     sets.describe(config.task, console)
     _train(config, workdir, trainer, data, checkpoints, evaluator, sets.training, console)
@@ -131,12 +137,7 @@ def _check_vocabulary(config: FinetuneConfig, vocabulary: Vocabulary, start: Run
     """Raises ConfigError for a vocabulary that the checkpoint, the model or the task cannot use."""
     model_config = _model_of(config)
     if start is not None:
-        require(
-            start.vocabulary_digest == vocabulary.digest,
-            "task.vocabulary",
-            config.task.vocabulary,
-            f"is another vocabulary than that of {start.workdir}; must be the same",
-        )
+        check_vocabulary(start, vocabulary, "task.vocabulary", config.task.vocabulary)
     require(
         vocabulary.size <= model_config.vocab_size,
         "model.vocab_size",
@@ -164,12 +165,6 @@ def _make_trainer(config: FinetuneConfig) -> Trainer:
     objective = Seq2Seq(config.loss)
     objective.check(model_config, lengths, mesh)
     return make_trainer(builder(model_config), objective, config.optimizer, config.train, mesh)
-
-
-def _beginning_with(start: Run, origin: Plan, trainer: Trainer) -> Trainer:
-    """The trainer, whose first state has the parameters of another run."""
-    shapes, fresh = trainer.state_shapes.params, trainer.init
-    return dataclasses.replace(trainer, init=lambda: initial_state(start, origin, shapes, fresh))
 
 
 def _evaluate_only(
@@ -313,10 +308,7 @@ def _lengths(config: FinetuneConfig) -> tuple[int, int]:
 
 def _resolve(config: FinetuneConfig, start: Run | None) -> FinetuneConfig:
     """The configuration with what it takes from the checkpoint filled in."""
-    model = config.model or (start.model if start else None)
-    assert model is not None  # One of the two is there, or the configuration is none.
-    changes: dict[str, Any] = {"dropout_rate": config.dropout_rate, "dtype": config.dtype}
-    model = dataclasses.replace(model, **{k: v for k, v in changes.items() if v is not None})
+    model = resolve_model(config.model, start, config.dropout_rate, config.dtype)
     return dataclasses.replace(config, model=model, task=resolve_vocabulary(config.task, start))
 
 

@@ -130,14 +130,16 @@ def _compile(
     from spade_jax import partition
     from spade_jax.aot import compiled
     from spade_jax.objectives.seq2seq import Seq2Seq
+    from spade_jax.training.initial import resolve_model
     from spade_jax.training.sharding import make_mesh
 
     console = Console()
+    model = resolve_model(config.own_model, None, config.dropout_rate, config.dtype)
     mesh = make_mesh(config.mesh, found)
 
     def report(batch_size: int, timed: bool = False) -> compiled.Report:
         return compiled.compile_step(
-            config.model,
+            model,
             Seq2Seq(config.loss),
             config.optimizer,
             dataclasses.replace(config.train, batch_size=batch_size),

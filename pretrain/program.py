@@ -21,12 +21,20 @@ from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.models.build import builder
 from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.runs.checkpoints import Checkpoints
-from spade_jax.runs.identity import check_same_data, check_same_run
+from spade_jax.runs.identity import MAY_CHANGE, check_same_data, check_same_run
 from spade_jax.runs.lock import only_run
+from spade_jax.runs.open import Run, open_run, run_of
 from spade_jax.runs.workdir import prepare
 from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training import loop
 from spade_jax.training.evaluation import Batches, evaluate
+from spade_jax.training.initial import (
+    beginning_with,
+    check_vocabulary,
+    plan,
+    resolve_model,
+    tell,
+)
 from spade_jax.training.sharding import data_shard, make_mesh
 from spade_jax.training.step import Trainer, make_trainer
 
@@ -52,18 +60,28 @@ def _pretrain(
     config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack, print_sharding: bool
 ) -> int:
     """`pretrain`; the stack holds the workdir's lock."""
-    settings = dataclasses.asdict(config)
     # Before anything that differing settings would make fail at one of several processes alone.
-    hosts.check_agreement({**settings, "--print_sharding": print_sharding})
+    hosts.check_agreement({**dataclasses.asdict(config), "--print_sharding": print_sharding})
     console = make_console()
     mesh = make_mesh(config.mesh)
+    checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
+    start = None
+    if checkpoints.newest is None and config.init_from is not None:
+        start = open_run(Path(config.init_from), "init_from")
+    config = _resolve(config, checkpoints, start)
+    settings = dataclasses.asdict(config)
     vocabulary = load_vocabulary(config.data)
+    if start is not None:
+        check_vocabulary(start, vocabulary, "data.vocabulary", config.data.vocabulary)
     trainer = _make_trainer(config, vocabulary, mesh)
     if print_sharding:
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
-    checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
-    check_same_run(checkpoints, config, vocabulary.digest)
+    check_same_run(checkpoints, config, vocabulary.digest, (*MAY_CHANGE, "init_from"))
+    origin = None
+    if start is not None:
+        origin = plan(start, trainer.state_shapes.params, ())
+        trainer = beginning_with(start, origin, trainer)
     contents = digest_data(config.data)
     hosts.check_agreement(contents, "data")
     if (warning := check_same_data(checkpoints, contents)) is not None:
@@ -71,6 +89,8 @@ def _pretrain(
     prepare(workdir)
     stack.enter_context(only_run(workdir, checkpoints, console.print))
     data, held_out = _read_data(config, trainer, vocabulary, contents)
+    if start is not None and origin is not None:
+        tell(start, origin, console)
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     console.print(
         f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
@@ -101,6 +121,14 @@ def _pretrain(
     return 0
 
 
+def _resolve(config: PretrainConfig, checkpoints: Checkpoints, start: Run | None) -> PretrainConfig:
+    """The configuration with its model: a run that goes on has its own."""
+    if config.model is None and start is None:
+        start = run_of(checkpoints)
+    model = resolve_model(config.model, start, config.dropout_rate, config.dtype)
+    return dataclasses.replace(config, model=model)
+
+
 def _make_trainer(config: PretrainConfig, vocabulary: Vocabulary, mesh: Mesh) -> Trainer:
     """The model, bound to the devices.
 
@@ -108,14 +136,14 @@ def _make_trainer(config: PretrainConfig, vocabulary: Vocabulary, mesh: Mesh) ->
       ConfigError: a vocabulary, lengths or a mesh that do not fit the model.
     """
     require(
-        vocabulary.size <= config.model.vocab_size,
+        vocabulary.size <= config.own_model.vocab_size,
         "model.vocab_size",
-        config.model.vocab_size,
+        config.own_model.vocab_size,
         f"must be at least {vocabulary.size}, the size of data.vocabulary",
     )
     objective = Seq2Seq(config.loss, vocabulary.token_bytes)
-    objective.check(config.model, _lengths(config), mesh)
-    return make_trainer(builder(config.model), objective, config.optimizer, config.train, mesh)
+    objective.check(config.own_model, _lengths(config), mesh)
+    return make_trainer(builder(config.own_model), objective, config.optimizer, config.train, mesh)
 
 
 def _read_data(
@@ -154,7 +182,9 @@ def _read_data(
         vocabulary_digest=vocabulary.digest,
         contents=contents,
         baseline=baseline,
-        step_flops=trainer.objective.flops(config.model, config.train.batch_size, _lengths(config)),
+        step_flops=trainer.objective.flops(
+            config.own_model, config.train.batch_size, _lengths(config)
+        ),
     )
     return data, every
 

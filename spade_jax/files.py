@@ -35,6 +35,23 @@ def atomic_write(path: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Gives a folder to fill, which becomes `path`, where nothing or an empty folder is, at the
+    end: an error leaves nothing."""
+    path = path.absolute()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = unfinished(path)
+    partial.mkdir()
+    try:
+        yield partial
+        if path.is_dir():
+            path.rmdir()
+        partial.rename(path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
 def sweep(folder: Path, name: str = "*") -> None:
     """Removes what killed processes left of files that were to be whole.
 
@@ -89,6 +106,26 @@ def check_output(path: str | Path, setting: str) -> None:
             f"{where}: cannot be written ({reason}); must be a file in a folder that is there and "
             "can be written to"
         ) from None
+
+
+def check_folder(path: Path, setting: str) -> None:
+    """Raises ConfigError unless a folder that a person names can be made: nothing, or an empty
+    folder, must be there.
+
+    Args:
+      setting: what named it.
+    """
+    named = f"{setting} = {str(path)!r}"
+    if path.is_dir():
+        if any(path.iterdir()):
+            raise ConfigError(f"{named}: holds something; must be a new or an empty folder")
+    elif path.exists():
+        raise ConfigError(f"{named}: is a file; must be a new or an empty folder")
+    above = path.absolute().parent
+    while not above.exists():
+        above = above.parent
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ConfigError(f"{named}: {above} cannot be written to; must be a folder that can")
 
 
 @contextlib.contextmanager

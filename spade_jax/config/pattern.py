@@ -3,7 +3,8 @@
 pattern   item, item, …
 item      [REPEAT*] layer    or    [REPEAT*] (pattern)
 layer     MIXER              one mixer alone
-          MIXER+MIXER[:HOW]  two, put together: concat (unless said otherwise), add or stack
+          MIXER+MIXER[:HOW]  two, put together: concat (unless said otherwise), add, stack or
+                             residual
           …:no_ff            a layer without feed-forward
 """
 
@@ -16,7 +17,7 @@ from spade_jax.config.schema import ConfigError, require, require_choice, shorte
 
 MAX_LAYERS = 1024
 
-Combine = Literal["concat", "add", "stack"]
+Combine = Literal["concat", "add", "stack", "residual"]
 _NO_FEED_FORWARD = "no_ff"
 
 
@@ -27,8 +28,9 @@ class LayerSpec:
     Attributes:
       mixers: names of its mixer, or of the two that it combines: in SPADE the global one, then the
         local one.
-      combine: how two meet: Linear([first; second]) ("concat"), their weighted sum ("add"), or
-        second(first(x)) ("stack"); None for one.
+      combine: how two meet: Linear([first; second]) ("concat"), their weighted sum ("add"),
+        second(first(x)) ("stack"), or second + Linear(first), which begins as the second alone
+        ("residual"); None for one.
       feed_forward: whether a feed-forward block follows.
     """
 

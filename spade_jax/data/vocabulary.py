@@ -106,6 +106,10 @@ class Vocabulary:
                 run = []
         return "".join(parts) + self._decode_run(run)
 
+    def piece(self, token: int) -> bytes:
+        """What a token stands for in a text, which is nothing of special ones and sentinels."""
+        return self._pieces[token] if token < len(self._pieces) else b""
+
     def sentinel_index(self, token: int) -> int | None:
         """i for the sentinel `<extra_id_i>`, None for any other token."""
         index = self.size - 1 - token

@@ -1,5 +1,6 @@
 """Beam search with T5's length penalty."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -9,6 +10,8 @@ from spade_jax.config import require
 from spade_jax.decoding.sampling import Step
 from spade_jax.mixers.base import map_rows
 
+# Of the last axis the k largest, in descending order, and where they are.
+TopK = Callable[[jax.Array, int], Any]
 # The score of what is not there: finite, so that differences of two of them are no NaN.
 _NOTHING = -1e30
 
@@ -40,6 +43,7 @@ def beam_search(
     vocab_size: int,
     alpha: float = 0.6,
     start_id: int = 0,
+    top_k: TopK = jax.lax.top_k,
 ) -> tuple[jax.Array, jax.Array]:
     """The best ended sequences that a beam of k hypotheses finds, by log-probability / penalty.
 
@@ -52,6 +56,7 @@ def beam_search(
       cache: the model's before the first step, a tree of `mixers.base.Cache`.
       length: the most tokens of a hypothesis, with the end.
       alpha: the exponent of the length penalty; 0 for none.
+      top_k: what finds the k largest, for where JAX's cannot be.
 
     Returns:
       tokens int32 [batch, beams, length], 0 after the end, and scores float32 [batch, beams]; best
@@ -79,22 +84,18 @@ def beam_search(
             logits.astype(jnp.float32)
         ).reshape(batch, beams, vocab_size)
         # Of 2k candidates at most k end here, since each hypothesis has one end: k go on.
-        best, flat = jax.lax.top_k(
-            log_probability.reshape(batch, -1), min(2 * beams, beams * vocab_size)
-        )
+        best, flat = top_k(log_probability.reshape(batch, -1), min(2 * beams, beams * vocab_size))
         parent, token = flat // vocab_size, (flat % vocab_size).astype(jnp.int32)
         tokens = jnp.take_along_axis(state.tokens, parent[..., None], axis=1)
         tokens = jax.lax.dynamic_update_index_in_dim(tokens, token, state.position, axis=2)
         ends = token == end_id
 
         score = jnp.where(ends, _scores(best, state.position + 1, alpha), _NOTHING)
-        ended_score, pick = jax.lax.top_k(
-            jnp.concatenate([state.ended_score, score], axis=1), beams
-        )
+        ended_score, pick = top_k(jnp.concatenate([state.ended_score, score], axis=1), beams)
         ended_tokens = jnp.concatenate([state.ended_tokens, tokens], axis=1)
         ended_tokens = jnp.take_along_axis(ended_tokens, pick[..., None], axis=1)
 
-        log_probability, pick = jax.lax.top_k(jnp.where(ends, _NOTHING, best), beams)
+        log_probability, pick = top_k(jnp.where(ends, _NOTHING, best), beams)
         tokens = jnp.take_along_axis(tokens, pick[..., None], axis=1)
         parent = jnp.take_along_axis(parent, pick, axis=1)
         rows = (parent + beams * jnp.arange(batch)[:, None]).reshape(-1)

@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from spade_jax import partition
-from spade_jax.decoding.beam_search import beam_search
+from spade_jax.decoding.beam_search import TopK, beam_search
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.sampling import sample
 from spade_jax.models.encoder_decoder import EncoderDecoder
@@ -28,6 +28,7 @@ def generate(
     end_id: int,
     vocab_size: int,
     key: jax.Array | None = None,
+    top_k: TopK = jax.lax.top_k,
 ) -> tuple[jax.Array, jax.Array]:
     """Writes an output for each input.
 
@@ -37,6 +38,7 @@ def generate(
       vocab_size: tokens that mean something; the model's others, which round its vocabulary up,
         are never written.
       key: a random key; needed where the temperature is not 0.
+      top_k: as of `beam_search`.
 
     Returns:
       tokens int32 [b, max_length], 0 after the end, and scores float32 [b]: log-probabilities, of
@@ -74,6 +76,7 @@ def generate(
         end_id=end_id,
         vocab_size=vocab_size,
         alpha=config.length_penalty,
+        top_k=top_k,
     )
     return tokens[:, 0], scores[:, 0]
 

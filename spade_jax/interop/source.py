@@ -1,10 +1,12 @@
-"""A run's parameters by layer, read from its checkpoint one array at a time.
+"""A run's parameters by layer, read from its checkpoint a few at a time.
 
-What is asked for in the order of `shapes` is read once: at most the largest array of the model,
-with all layers that repeat, and one layer of it are in memory.
+Layers that repeat are one array there. What is asked for in the order of `shapes` is read once, and
+no more at a time than the largest of these arrays.
 """
 
-from collections.abc import Mapping
+import gc
+import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -30,8 +32,10 @@ class Source(Mapping[str, np.ndarray]):
         Raises:
           CheckpointError: the checkpoint is damaged.
         """
-        self._run, self._held = run, ("", np.zeros(()))
-        stored = run.checkpoints.stored_params(run.step)
+        self._run = run
+        self._stored = stored = run.checkpoints.stored_params(run.step)
+        self._batches = {name: batch for batch in _batches(stored) for name in batch}
+        self._held: dict[str, np.ndarray] = {}
         # Rows of an array one after the other.
         found = sorted(origins(stored, run.model).items(), key=lambda item: _place(item[1]))
         self._origins = dict(found)
@@ -43,24 +47,42 @@ class Source(Mapping[str, np.ndarray]):
 
     def __getitem__(self, name: str) -> np.ndarray:
         origin = self._origins[name]
-        if self._held[0] != origin.name:
-            self._held = "", np.zeros(())  # Not two of them at once.
-            self._held = origin.name, self._read(origin.name)
-        array = self._held[1] if origin.row is None else self._held[1][origin.row]
-        return array.astype(self.shapes[name][1])
+        if origin.name not in self._held:
+            self._held = {}  # Not two batches at once.
+            gc.collect()  # What has been read is held in cycles.
+            self._held = self._read(self._batches[origin.name])
+        array = self._held[origin.name]
+        # A row is copied: it would keep all of them in memory.
+        array = array if origin.row is None else array[origin.row].copy()
+        return array.astype(self.shapes[name][1], copy=False)
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self.shapes)
 
     def __len__(self) -> int:
         return len(self.shapes)
 
-    def _read(self, name: str) -> np.ndarray:
-        """An array of the model as the checkpoint has it, on the host."""
-        shape = self._run.checkpoints.stored_params(self._run.step)[name]
-        place = np.broadcast_to(np.zeros((), np.float32), shape)
-        tree = unflatten_dict({tuple(name.split("/")): place})
-        return np.asarray(paths(self._run.checkpoints.restore_params(tree, self._run.step))[name])
+    def _read(self, names: list[str]) -> dict[str, np.ndarray]:
+        """Arrays of the model as the checkpoint has them, on the host."""
+        places = {
+            tuple(name.split("/")): np.broadcast_to(np.zeros((), np.float32), self._stored[name])
+            for name in names
+        }
+        return paths(self._run.checkpoints.restore_params(unflatten_dict(places), self._run.step))
+
+
+def _batches(stored: Mapping[str, tuple[int, ...]]) -> list[list[str]]:
+    """Names of arrays that are read at once, together no larger than the largest."""
+    batches: list[list[str]] = [[]]
+    most, used = max(map(math.prod, stored.values())), 0
+    for name in sorted(stored):
+        size = math.prod(stored[name])
+        if used + size > most:
+            batches.append([])
+            used = 0
+        batches[-1].append(name)
+        used += size
+    return batches
 
 
 def is_state_space(name: str, config: ModelConfig) -> bool:

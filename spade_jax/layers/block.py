@@ -4,6 +4,7 @@
     concat:  m = W [Norm_g(global(h)); Norm_l(local(h))] + b
     add:     m = w Norm_g(global(h)) + (1 - w) Norm_l(local(h))
     stack:   m = local(global(h))
+    residual: m = local(h) + W Norm_g(global(h)), where W begins as 0
     x = x + m;  x = x + FeedForward(Norm(x))       (post-norm: a Norm after each sum)
 
 A layer of one mixer, m = mixer(h), is an ordinary transformer layer. Of two, the first one is
@@ -52,15 +53,9 @@ class Block(nnx.Module):
         # A layer of one mixer keeps it under the name of the local one.
         self.local_mixer = build(spec.mixers[-1])
         self.global_mixer = build(spec.mixers[0]) if self.combine else None
-        side_by_side = self.combine in ("concat", "add")
-        self.global_norm = Norm(config) if side_by_side else None
-        self.local_norm = Norm(config) if side_by_side else None
-        d = config.d_model
-        self.aggregate = (
-            Linear(("mlp", "embed"), 2 * d, d, bias=True, rngs=rngs)
-            if self.combine == "concat"
-            else None
-        )
+        self.global_norm = Norm(config) if self.combine in ("concat", "add", "residual") else None
+        self.local_norm = Norm(config) if self.combine in ("concat", "add") else None
+        self.aggregate = self._aggregate(config.d_model, rngs)
         self.cross_norm = Norm(config) if cross_attention else None
         self.cross_attention = CrossAttention(config, rngs=rngs) if cross_attention else None
         self.feed_forward_norm = Norm(config) if spec.feed_forward else None
@@ -113,6 +108,16 @@ class Block(nnx.Module):
             cache["cross"] = self.cross_attention.init_cache(encoded)
         return cache
 
+    def _aggregate(self, d: int, rngs: nnx.Rngs) -> Linear | None:
+        """What a layer's two mixers meet in, where that has weights."""
+        if self.combine == "concat":
+            return Linear(("mlp", "embed"), 2 * d, d, bias=True, rngs=rngs)
+        if self.combine == "residual":
+            # The layer begins as its local mixer alone, to the bit; this matrix has a gradient
+            # then, and what it multiplies has one from the first update on.
+            return Linear(("mlp", "embed"), d, d, std=0.0, rngs=rngs)
+        return None
+
     def _before(self, norm: Norm, x: jax.Array) -> jax.Array:
         return norm(x) if self.pre_norm else x
 
@@ -145,8 +150,13 @@ class Block(nnx.Module):
             return run("local", self.local_mixer, global_h, keys[0]), after
         local_h = run("local", self.local_mixer, h, keys[0])
         assert self.global_norm is not None
+        global_h = self.global_norm(global_h)
+        if self.combine == "residual":
+            assert self.aggregate is not None
+            with place("aggregate"):
+                return local_h + self.aggregate(global_h), after
         assert self.local_norm is not None
-        global_h, local_h = self.global_norm(global_h), self.local_norm(local_h)
+        local_h = self.local_norm(local_h)
         if self.aggregate is not None:
             with place("aggregate"):
                 return self.aggregate(jnp.concatenate([global_h, local_h], axis=-1)), after

@@ -2,6 +2,9 @@
 
 from spade_jax.config.model import ModelConfig, StackConfig
 
+# Of d features each, what the matrix of a combination takes in.
+_AGGREGATED: dict[str | None, int] = {"concat": 2, "residual": 1}
+
 
 def forward_flops(config: ModelConfig, encoder_length: int, decoder_length: int) -> float:
     """Of one sequence pair: two for each multiplication in a matmul, and nothing else.
@@ -26,7 +29,7 @@ def stack_flops(config: ModelConfig, stack: StackConfig, length: int, *, causal:
     for spec in stack.layer_specs:
         for name in spec.mixers:
             per_token += config.mixers[name].flops(config, length, causal=causal)
-        per_token += 2 * 2 * d * d if spec.combine == "concat" else 0
+        per_token += 2 * _AGGREGATED.get(spec.combine, 0) * d * d
         per_token += feed_forward if spec.feed_forward else 0
     return length * per_token
 

@@ -152,8 +152,15 @@ def run_of(checkpoints: Checkpoints) -> Run:
         choice.why,
         settings,
         model,
-        data["vocabulary"],
+        _found(data["vocabulary"], workdir),
         data["extra_ids"],
         data["input_length"],
         about["vocabulary"],
     )
+
+
+def _found(vocabulary: str, workdir: Path) -> str:
+    """A vocabulary by its name; where it lies in the workdir itself, by that, which may have been
+    moved."""
+    beside = workdir / Path(vocabulary).name
+    return str(beside) if beside.is_file() else vocabulary

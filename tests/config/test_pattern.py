@@ -15,6 +15,7 @@ WINDOW = LayerSpec(("window",))
         ("s4+window", [Group((SPADE,))]),
         ("s4+full:add", [Group((LayerSpec(("s4", "full"), "add"),))]),
         ("mega:no_ff", [Group((LayerSpec(("mega",), None, False),))]),
+        ("s4+window:residual", [Group((LayerSpec(("s4", "window"), "residual"),))]),
         ("s4+window:stack:no_ff", [Group((LayerSpec(("s4", "window"), "stack", False),))]),
         (
             "8*(2*mamba, window)",

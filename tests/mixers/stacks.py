@@ -1,5 +1,6 @@
 """Small stacks that the conformance suite runs over: every mixer, alone and with others."""
 
+import jax
 import jax.numpy as jnp
 import moving_average  # noqa: F401  # For its name in patterns.
 import numpy as np
@@ -17,6 +18,7 @@ PATTERNS = (
     "s4d",
     "moving_average",
     "s4+window:concat, 2*narrow",
+    "s4+window:residual, narrow",
     "moving_average+full:add",
     "s4+moving_average:stack",
     "2*(2*moving_average:no_ff, window)",
@@ -47,7 +49,16 @@ def stack(pattern, causal, **changes):
     """A stack, split into its graph and its parameters."""
     config = model(pattern, **changes)
     module = Stack(config, config.encoder, causal=causal, cross_attention=False, rngs=nnx.Rngs(0))
-    return nnx.split(module)
+    graph, state = nnx.split(module)
+    return graph, jax.tree.map_with_path(_without_zeros, state)
+
+
+def _without_zeros(path, value):
+    """A matrix that begins as nothing would hide all that it multiplies."""
+    if not any(getattr(key, "key", None) == "aggregate" for key in path) or np.any(value):
+        return value
+    random = np.random.default_rng(2).normal(size=value.shape) * WIDTH**-0.5
+    return jnp.asarray(random, value.dtype)
 
 
 def inputs(rows, length, seed=0):

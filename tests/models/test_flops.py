@@ -58,6 +58,8 @@ def test_spade_layer_adds_its_state_space_and_its_aggregation():
     # twice each t tokens.
     by_hand = 512 * (d * (2 * t + 2 * (2 * n + 2 * n + 2 * 2 * n * n // t)) + 2 * 2 * d * d)
     assert added == by_hand
+    residual = dataclasses.replace(CONFIG, encoder=StackConfig("s4+window:residual"))
+    assert forward_flops(residual, 512, 64) == forward_flops(config, 512, 64) - 512 * 2 * d * d
     both, one = (s4.flops(config, 512, causal=causal) for causal in (False, True))
     assert both == 2 * one - d * 2 * t
     # A sequence that is one block is taps alone.

@@ -1,13 +1,13 @@
 """Writes a run's model as other programs read it: `python -m spade_jax.interop.export --help`."""
 
 import argparse
-import os
+import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from spade_jax.config import MAX_LENGTH, ConfigError
 from spade_jax.decoding.config import DecodingConfig
+from spade_jax.files import check_folder
 from spade_jax.parsing import PathOption, as_in, whole_number
 from spade_jax.programs import add_hosts, exit_status, hosts_config, quiet_imports
 
@@ -17,7 +17,6 @@ FORMATS = {
     "stablehlo": "programs that JAX alone runs: encoder, decoder step, greedy and beam search",
     "savedmodel": "TensorFlow's: strings in, strings out",
     "orbax": "a run's folder with the parameters alone",
-    "authors": "the authors' PyTorch encoder-decoder (MSRLongT5)",
 }
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
 
@@ -102,7 +101,7 @@ def main(argv: Sequence[str]) -> int:
     setting."""
     try:
         options = parse(argv)
-        check_folder(options.output)
+        check_folder(options.output, "--output")
         meeting = hosts_config(options)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -114,26 +113,13 @@ def main(argv: Sequence[str]) -> int:
             from spade_jax import hosts
             from spade_jax.interop.export.program import export
 
+            form = importlib.import_module(f"spade_jax.interop.export.{options.format}")
+
         hosts.join(meeting)
-        export(options)
+        export(form, options)
         return 0
 
     return exit_status(program, str(options.output))
-
-
-def check_folder(path: Path) -> None:
-    """Raises ConfigError unless nothing, or an empty folder, is where a folder is to be written."""
-    named = f"--output = {str(path)!r}"
-    if path.is_dir():
-        if any(path.iterdir()):
-            raise ConfigError(f"{named}: holds something; must be a new or an empty folder")
-    elif path.exists():
-        raise ConfigError(f"{named}: is a file; must be a new or an empty folder")
-    above = path.absolute().parent
-    while not above.exists():
-        above = above.parent
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise ConfigError(f"{named}: {above} cannot be written to; must be a folder that can")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import ModelConfig, RunError
+from spade_jax.config import MAX_LENGTH, ModelConfig, RunError
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
@@ -29,7 +29,7 @@ from spade_jax.models.build import builder
 from spade_jax.runs.open import Run
 
 # Of the lines that are compared.
-_LINES, _TOKENS, _TARGETS, _WRITTEN = 4, 96, 16, 24
+_LINES, _TOKENS, _TARGETS = 4, 96, 16
 # How far logits may lie apart, over the largest: by rounding alone, in other orders of summing up.
 TOLERANCE = {"float32": 3e-4, "bfloat16": 0.06}
 
@@ -59,32 +59,21 @@ class Samples:
     """Lines of real text, and what the model makes of them.
 
     Attributes:
-      tokens: int32 [b, l], 0 is padding.
-      decoder_tokens: int32 [b, t], the lines again, shifted right.
+      asked: what the model, and a copy of it, is asked: "tokens" int32 [b, l], 0 is padding;
+        "decoder_tokens" int32 [b, t], the lines again, shifted right; "max_length" of outputs; and
+        the vocabulary's "end_id" and "vocab_size".
       logits: float32 [b, t, size of the vocabulary].
       outputs: int32 [b, max_length], greedily written.
     """
 
     lines: list[str]
-    tokens: np.ndarray
-    decoder_tokens: np.ndarray
+    asked: Mapping[str, Any]
     logits: np.ndarray
     outputs: np.ndarray
 
-    @property
-    def max_length(self) -> int:
-        return self.outputs.shape[1]
-
-    def save(self, path: Path, vocabulary: Vocabulary) -> None:
-        """What a copy is to compute, as an .npz file."""
-        np.savez(
-            path,
-            tokens=self.tokens,
-            decoder_tokens=self.decoder_tokens,
-            max_length=self.max_length,
-            end_id=vocabulary.eos_id,
-            vocab_size=vocabulary.size,
-        )
+    def save(self, path: Path) -> None:
+        """What is asked, and the lines as bytes, as an .npz file."""
+        np.savez(path, lines=[line.encode() for line in self.lines], **self.asked)
 
 
 def samples(job: Job) -> Samples:
@@ -101,31 +90,24 @@ def samples(job: Job) -> Samples:
     tokens = filled(rows)
     targets = [vocabulary.tokens(line)[: _TARGETS - 1] for line in reversed(lines)]
     decoder_tokens = filled([[0, *row] for row in targets])
-    found = compute(
-        config,
-        job.source,
-        tokens,
-        decoder_tokens,
-        max_length=min(job.options.max_length, _WRITTEN, config.decoder.max_positions or _WRITTEN),
-        end_id=vocabulary.eos_id,
-        vocab_size=vocabulary.size,
-    )
-    return Samples(texts, tokens, decoder_tokens, found["logits"], found["outputs"])
+    asked = {
+        "tokens": tokens,
+        "decoder_tokens": decoder_tokens,
+        "max_length": min(job.options.max_length, config.decoder.max_positions or MAX_LENGTH),
+        "end_id": vocabulary.eos_id,
+        "vocab_size": vocabulary.size,
+    }
+    found = compute(config, job.source, asked)
+    return Samples(texts, asked, found["logits"], found["outputs"])
 
 
 def compute(
-    config: ModelConfig,
-    weights: Mapping[str, np.ndarray],
-    tokens: np.ndarray,
-    decoder_tokens: np.ndarray,
-    *,
-    max_length: int,
-    end_id: int,
-    vocab_size: int,
+    config: ModelConfig, weights: Mapping[str, np.ndarray], asked: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """ "logits" and "outputs", as of `Samples`, by a model with these parameters by layer."""
     graph, _ = nnx.split(nnx.eval_shape(lambda: builder(config)(nnx.Rngs(0))))
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), by_group(weights, config))
+    vocab_size = int(asked["vocab_size"])
 
     @jax.jit
     def run(params: Any, tokens: jax.Array, decoder_tokens: jax.Array) -> dict[str, jax.Array]:
@@ -135,13 +117,13 @@ def compute(
         outputs, _ = generate(
             model,
             tokens,
-            DecodingConfig(max_length=max_length),
-            end_id=end_id,
+            DecodingConfig(max_length=int(asked["max_length"])),
+            end_id=int(asked["end_id"]),
             vocab_size=vocab_size,
         )
         return {"logits": logits[..., :vocab_size], "outputs": outputs}
 
-    return jax.tree.map(np.asarray, run(params, tokens, decoder_tokens))
+    return jax.tree.map(np.asarray, run(params, asked["tokens"], asked["decoder_tokens"]))
 
 
 def filled(rows: Sequence[Sequence[int]]) -> np.ndarray:
@@ -152,34 +134,44 @@ def filled(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return tokens
 
 
-def compare(
-    samples: Samples, logits: np.ndarray, outputs: np.ndarray, config: ModelConfig, folder: Path
-) -> str:
+def compare(job: Job, samples: Samples, logits: np.ndarray, outputs: np.ndarray) -> str:
     """What to say of a copy that computes as the model does.
+
+    Args:
+      logits: of the samples' decoder tokens, or as many of the first of them as there are.
 
     Raises:
       RunError: it does not.
     """
-    real = samples.decoder_tokens.copy()
-    real[:, 0] = 1  # The start counts, padding does not.
-    difference = np.abs(logits - samples.logits)[real != 0].max()
+    number = logits.shape[1]
+    # The start counts, padding does not.
+    counts = np.c_[np.ones(len(logits), bool), samples.asked["decoder_tokens"][:, 1:number] != 0]
+    difference = np.abs(logits - samples.logits[:, :number])[counts].max()
     largest = np.abs(samples.logits).max()
-    allowed = TOLERANCE[config.dtype] * max(1.0, largest)
+    allowed = TOLERANCE[job.config.dtype] * max(1.0, float(largest))
     if not difference <= allowed:
         raise RunError(
-            f"{folder}: its logits are up to {difference:.2g} from the run's, of at most "
-            f"{largest:.2g}; must be {allowed:.2g} at most, so nothing was exported"
-        )
-    equal = int((outputs == samples.outputs).all(axis=1).sum())
-    if equal < len(outputs) and config.dtype == "float32":
-        raise RunError(
-            f"{folder}: {len(outputs) - equal} of {len(outputs)} lines come out otherwise than the "
-            "run writes them, so nothing was exported"
+            f"{job.options.output}: its logits are up to {difference:.2g} from the run's, of at "
+            f"most {largest:.2g}; must be {allowed:.2g} at most, so nothing was exported"
         )
     return (
-        f"compared with the run on {len(outputs)} lines: logits differ by at most "
-        f"{difference:.1e}, of at most {largest:.3g}; {equal} of {len(outputs)} outputs are equal"
+        f"logits differ by at most {difference:.1e}, of at most {largest:.3g}; "
+        + compare_outputs(job, (outputs == samples.outputs).all(axis=1))
     )
+
+
+def compare_outputs(job: Job, equal: np.ndarray) -> str:
+    """What to say of outputs of which so many, bool [b], are the run's.
+
+    Raises:
+      RunError: too few.
+    """
+    if not equal.all() and job.config.dtype == "float32":
+        raise RunError(
+            f"{job.options.output}: {np.sum(~equal)} of {len(equal)} lines come out otherwise than "
+            "the run writes them, so nothing was exported"
+        )
+    return f"{np.sum(equal)} of {len(equal)} outputs are equal"
 
 
 def in_a_fresh_process(

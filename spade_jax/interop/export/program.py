@@ -2,38 +2,39 @@
 joined."""
 
 import argparse
-import contextlib
-import importlib
-import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.experimental import multihost_utils
 
 from spade_jax import hosts
-from spade_jax.files import unfinished
-from spade_jax.interop.export.job import Job, compare, samples
+from spade_jax.files import whole_folder
+from spade_jax.interop.export.job import Job, Samples, samples
 from spade_jax.interop.source import Source
 from spade_jax.loading import vocabulary_of
 from spade_jax.runs.open import open_run
 
-_MODULES = {
-    "transformers": "transformers",
-    "safetensors": "safetensors",
-    "stablehlo": "stablehlo",
-    "savedmodel": "savedmodel",
-    "orbax": "orbax",
-    "authors": "authors",
-}
+
+class Format(Protocol):
+    """A module of this folder: one of `__main__.FORMATS`."""
+
+    def check(self, job: Job) -> None:
+        """Raises ConfigError where the format cannot express the model, or cannot be so made."""
+
+    def write(self, folder: Path, job: Job, say: Callable[[str], None]) -> None:
+        """Fills a folder, saying what is done of what takes long."""
+
+    def verify(self, job: Job, samples: Samples, folder: Path, given: Path) -> str:
+        """What to say of a folder that computes the samples, `given` as an .npz file, as the run
+        does. Raises RunError where it does not."""
 
 
-def export(options: argparse.Namespace) -> None:
+def export(form: Format, options: argparse.Namespace) -> None:
     """Writes the folder, beside its place first, and renames it when it has been compared.
 
     Of several processes the first one writes: it reads one array at a time, whatever the model's
@@ -45,18 +46,17 @@ def export(options: argparse.Namespace) -> None:
     """
     hosts.check_agreement({name: str(value) for name, value in vars(options).items()}, "command")
     if hosts.is_first():
-        _export(options)
+        _export(form, options)
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices("exported")
 
 
-def _export(options: argparse.Namespace) -> None:
-    form = importlib.import_module(f"spade_jax.interop.export.{_MODULES[options.format]}")
+def _export(form: Format, options: argparse.Namespace) -> None:
     run = open_run(options.checkpoint, "--checkpoint")
     _say(f"{options.checkpoint}: {run.why}")
     job = Job(run, vocabulary_of(run), Source(run, jnp.dtype(options.dtype)), options)
     form.check(job)
-    with _whole_folder(options.output) as folder:
+    with whole_folder(options.output) as folder:
         form.write(folder, job, _say)
         if options.no_verify:
             _say("not loaded and compared (--no-verify)")
@@ -66,30 +66,14 @@ def _export(options: argparse.Namespace) -> None:
     _say(f"{options.output}: written, {size / 1e6:,.1f} MB")
 
 
-def _verified(form: Any, folder: Path, job: Job) -> str:
+def _verified(form: Format, folder: Path, job: Job) -> str:
     """What to say of a copy that computes as the run does."""
     own = samples(job)
     with tempfile.TemporaryDirectory() as temporary:
         given = Path(temporary) / "samples.npz"
-        own.save(given, job.vocabulary)
-        logits, outputs = form.computed(folder, job, own, given)
-    return compare(own, np.asarray(logits), np.asarray(outputs), job.config, job.options.output)
-
-
-@contextlib.contextmanager
-def _whole_folder(path: Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `path` at the end; an error leaves nothing."""
-    path = path.absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = unfinished(path)
-    partial.mkdir()
-    try:
-        yield partial
-        if path.is_dir():
-            path.rmdir()  # An empty one.
-        partial.rename(path)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        own.save(given)
+        words = form.verify(job, own, folder, given)
+    return f"loaded again and compared with the run on {len(own.lines)} lines: {words}"
 
 
 def _say(words: str) -> None:

@@ -17,6 +17,7 @@ from flax import nnx
 from flax.traverse_util import unflatten_dict
 
 from spade_jax.config import ModelConfig
+from spade_jax.decoding.beam_search import TopK
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
 from spade_jax.interop.names import origins
@@ -62,9 +63,18 @@ def plain(config: ModelConfig) -> ModelConfig:
 class Programs:
     """The functions of a model, each with the shapes of its arguments."""
 
-    def __init__(self, config: ModelConfig, sizes: Sizes, shapes: Mapping[str, Any]):
-        """shapes: shape and dtype of each parameter, by layer."""
-        self._config, self._sizes = plain(config), sizes
+    def __init__(
+        self,
+        config: ModelConfig,
+        sizes: Sizes,
+        shapes: Mapping[str, Any],
+        top_k: TopK = jax.lax.top_k,
+    ):
+        """shapes: shape and dtype of each parameter, by layer.
+
+        top_k: of beam search.
+        """
+        self._config, self._sizes, self._top_k = plain(config), sizes, top_k
         self._graph, variables = nnx.split(
             nnx.eval_shape(lambda: builder(self._config)(nnx.Rngs(0)))
         )
@@ -126,7 +136,12 @@ class Programs:
     def _generate(self, params: Arrays, tokens: jax.Array, how: DecodingConfig) -> jax.Array:
         sizes = self._sizes
         return generate(
-            self._model(params), tokens, how, end_id=sizes.end_id, vocab_size=sizes.vocab_size
+            self._model(params),
+            tokens,
+            how,
+            end_id=sizes.end_id,
+            vocab_size=sizes.vocab_size,
+            top_k=self._top_k,
         )[0]
 
     def _model(self, params: Arrays) -> Any:

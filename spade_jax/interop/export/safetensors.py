@@ -10,12 +10,11 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from spade_jax.config import ConfigError, ModelConfig, RunError, from_dict
-from spade_jax.interop.export.job import Job, Samples, in_a_fresh_process
+from spade_jax.interop.export.job import Job, Samples, compare, compute, in_a_fresh_process
 from spade_jax.interop.names import shapes as shapes_of
 from spade_jax.interop.tensor_files import TensorFileError, Tensors, read_tensors, write_tensors
 from spade_jax.stored import read_json
@@ -109,32 +108,19 @@ def require_shapes(tensors: Tensors, config: ModelConfig, folder: Path) -> None:
 
 _SCRIPT = """\
 import sys
-import numpy
 from spade_jax.interop.export.safetensors import recomputed
 results = recomputed(*sys.argv[1:3])
 """
 
 
-def recomputed(folder: str, given: str) -> dict[str, Any]:
+def recomputed(folder: str, given: str) -> dict[str, np.ndarray]:
     """Logits and outputs of samples by the model that a folder holds."""
-    from spade_jax.interop.export.job import compute
-
     exported = read(Path(folder))
     with np.load(given) as arrays:
-        return compute(
-            exported.config,
-            exported.tensors,
-            arrays["tokens"],
-            arrays["decoder_tokens"],
-            max_length=int(arrays["max_length"]),
-            end_id=int(arrays["end_id"]),
-            vocab_size=int(arrays["vocab_size"]),
-        )
+        return compute(exported.config, exported.tensors, arrays)
 
 
-def computed(
-    folder: Path, job: Job, samples: Samples, given: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and outputs of the samples, by what the folder holds."""
+def verify(job: Job, samples: Samples, folder: Path, given: Path) -> str:
+    """What to say of the folder, read by another process; see `compare`."""
     results = in_a_fresh_process(_SCRIPT, [str(folder), str(given)], of_ours=True)
-    return results["logits"], results["outputs"]
+    return compare(job, samples, results["logits"], results["outputs"])

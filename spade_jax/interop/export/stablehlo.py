@@ -7,13 +7,13 @@ from pathlib import Path
 
 import jax
 import jax.export
-import numpy as np
 
 from spade_jax.config import MAX_LENGTH, ConfigError, require
+from spade_jax.decoding.beam_search import TopK
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import bucket_length
 from spade_jax.interop.export import loader
-from spade_jax.interop.export.job import Job, Samples, in_a_fresh_process
+from spade_jax.interop.export.job import Job, Samples, compare, in_a_fresh_process
 from spade_jax.interop.export.programs import FUNCTIONS, Programs, Sizes
 from spade_jax.interop.tensor_files import CHECKSUMS, sha256, write_tensors
 
@@ -64,10 +64,10 @@ def lengths(job: Job) -> list[int]:
     return found
 
 
-def programs_of(job: Job, length: int) -> Programs:
-    """The functions for inputs of a length."""
+def programs_of(job: Job, length: int, top_k: TopK = jax.lax.top_k) -> Programs:
+    """The functions for inputs of a length; top_k is beam search's."""
     sizes = Sizes(length, decoding_of(job), job.vocabulary.eos_id, job.vocabulary.size)
-    return Programs(job.config, sizes, job.source.shapes)
+    return Programs(job.config, sizes, job.source.shapes, top_k)
 
 
 def write(folder: Path, job: Job, say: Callable[[str], None]) -> None:
@@ -128,9 +128,7 @@ results = {'logits': numpy.stack(logits, 1), 'outputs': numpy.asarray(model.gree
 """
 
 
-def computed(
-    folder: Path, job: Job, samples: Samples, given: Path
-) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and outputs of the samples, by the programs in a process without this library."""
+def verify(job: Job, samples: Samples, folder: Path, given: Path) -> str:
+    """What to say of the programs, run in a process without this library; see `compare`."""
     results = in_a_fresh_process(_SCRIPT, [str(folder), str(given)], of_ours=False)
-    return results["logits"], results["outputs"][:, : samples.max_length]
+    return compare(job, samples, results["logits"], results["outputs"])

@@ -1,18 +1,19 @@
-"""The parameters that a run begins with, out of a pre-training checkpoint."""
+"""The parameters that a run begins with, out of another run's checkpoint."""
 
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from flax.traverse_util import flatten_dict, unflatten_dict
+from rich.console import Console
 from rich.table import Table
 
-from spade_jax.config import ConfigError
-from spade_jax.data.config import DataConfig
+from spade_jax.config import ModelConfig, require
+from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.runs.checkpoints import CheckpointError
 from spade_jax.runs.open import Run
-from spade_jax.training.step import TrainState
+from spade_jax.training.step import Trainer, TrainState
 from spade_jax.trees import paths
 
 
@@ -95,18 +96,45 @@ def initial_state(
     return state._replace(params=unflatten_dict(flatten_dict(state.params) | flatten_dict(loaded)))
 
 
-def resolve_vocabulary(task: Any, start: Run | None) -> Any:
-    """The task with the vocabulary of the checkpoint where it names none of its own.
+def beginning_with(start: Run, origin: Plan, trainer: Trainer) -> Trainer:
+    """The trainer, whose first state has the parameters of another run."""
+    shapes, fresh = trainer.state_shapes.params, trainer.init
+    return dataclasses.replace(trainer, init=lambda: initial_state(start, origin, shapes, fresh))
 
-    Raises:
-      ConfigError: neither names one.
+
+def tell(start: Run, origin: Plan, console: Console) -> None:
+    """Says what the run begins with."""
+    console.print(f"Beginning with the parameters of {start.workdir}, {start.why}.")
+    console.print(origin.table())
+
+
+def check_vocabulary(start: Run, vocabulary: Vocabulary, setting: str, value: str | None) -> None:
+    """Raises ConfigError for another vocabulary than that of the run which it begins with.
+
+    Args:
+      setting: what named it, and value: how.
     """
-    if start is None:
-        if task.vocabulary is None:
-            raise ConfigError("task.vocabulary = None: must be set where init_from is not")
-        return dataclasses.replace(task, extra_ids=task.extra_ids or DataConfig.extra_ids)
-    return dataclasses.replace(
-        task,
-        vocabulary=task.vocabulary or start.vocabulary,
-        extra_ids=task.extra_ids or start.extra_ids,
+    require(
+        start.vocabulary_digest == vocabulary.digest,
+        setting,
+        value,
+        f"is another vocabulary than that of {start.workdir}; must be the same, "
+        f"{start.vocabulary!r} with {start.extra_ids} sentinels",
     )
+
+
+def resolve_model(
+    model: ModelConfig | None,
+    start: Run | None,
+    dropout_rate: float | None,
+    dtype: Literal["float32", "bfloat16"] | None,
+) -> ModelConfig:
+    """The model of a configuration, or that of the run that it begins with where it is None.
+
+    Args:
+      dropout_rate, dtype: of the model; None leaves them as they are.
+    """
+    model = model or (start.model if start else None)
+    assert model is not None  # One of the two is there, or the configuration is none.
+    changes: dict[str, Any] = {"dropout_rate": dropout_rate, "dtype": dtype}
+    return dataclasses.replace(model, **{k: v for k, v in changes.items() if v is not None})

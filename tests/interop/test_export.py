@@ -1,0 +1,145 @@
+"""The command, format by format; what each folder computes is in its own tests."""
+
+import json
+import re
+import shutil
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import spade_jax
+from spade_jax.interop.export.__main__ import main
+from spade_jax.interop.from_safetensors import main as from_safetensors
+from spade_jax.interop.source import Source
+from spade_jax.runs.open import open_run
+
+
+def export(run, form, output, *more):
+    return main([f"--checkpoint={run}", f"--format={form}", f"--output={output}", *more])
+
+
+def parameters(run):
+    opened = open_run(run, "run")
+    source = Source(opened)
+    return {name: source[name] for name in source}
+
+
+def refused(capsys):
+    """The one line that says why."""
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_safetensors_and_back_to_the_bit(run, tmp_path):
+    assert export(run, "safetensors", tmp_path / "out", "--no-verify") == 0
+    assert (
+        from_safetensors([f"--checkpoint={tmp_path / 'out'}", f"--output={tmp_path / 'again'}"])
+        == 0
+    )
+    before, after = parameters(run), parameters(tmp_path / "again")
+    assert before.keys() == after.keys()
+    for name, array in before.items():
+        np.testing.assert_array_equal(after[name], array)
+    assert spade_jax.load(tmp_path / "again").config == spade_jax.load(run).config
+
+
+def test_the_same_run_is_the_same_bytes(run, tmp_path):
+    assert export(run, "safetensors", tmp_path / "one", "--no-verify") == 0
+    before = (tmp_path / "one" / "model.safetensors").read_bytes()
+    assert export(run, "safetensors", tmp_path / "two", "--no-verify") == 0
+    assert (tmp_path / "two" / "model.safetensors").read_bytes() == before
+
+
+def test_orbax_in_bfloat16_keeps_the_state_space(run, tmp_path):
+    assert export(run, "orbax", tmp_path / "out", "--no-verify", "--dtype=bfloat16") == 0
+    before, after = parameters(run), parameters(tmp_path / "out")
+    for name, array in before.items():
+        kept = "global_mixer" in name
+        expected = array if kept else array.astype(jnp.bfloat16).astype(np.float32)
+        np.testing.assert_array_equal(after[name], expected)
+    scale = spade_jax.load(tmp_path / "out").model.encoder.layers_0.mixer_norm.scale
+    assert scale[...].dtype == np.float32  # Whatever the files have.
+
+
+def test_programs_run_without_this_library(run, tmp_path, capsys):
+    out = tmp_path / "out"
+    sizes = ("--lengths", "48", "--max_length=12", "--beams=2", "--platforms", "cpu")
+    assert export(run, "stablehlo", out, *sizes) == 0
+    assert "4 of 4 outputs are equal" in capsys.readouterr().err
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert (manifest["lengths"], manifest["beams"]) == ([48], 2)
+    names = {path.name for path in out.glob("*.stablehlo")}
+    assert names == {
+        f"{name}_48.stablehlo" for name in ("encode", "start", "step", "greedy", "beam")
+    }
+
+
+def test_what_computes_otherwise_is_not_exported(run, tmp_path, capsys, monkeypatch):
+    from spade_jax.interop.export import safetensors
+
+    true = safetensors.write_tensors
+
+    def wrong(folder, shapes, get, **more):
+        true(folder, shapes, lambda name: get(name) * (1 + ("output" in name)), **more)
+
+    monkeypatch.setattr(safetensors, "write_tensors", wrong)
+    assert export(run, "safetensors", tmp_path / "out") == 1
+    assert "from the run's" in refused(capsys)
+    assert not (tmp_path / "out").exists()
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_folder_that_holds_something_is_left_alone(run, tmp_path, capsys):
+    (tmp_path / "mine").write_text("mine")
+    assert export(run, "safetensors", tmp_path) == 2
+    assert "holds something; must be a new or an empty folder" in refused(capsys)
+    assert export(run, "safetensors", tmp_path / "mine") == 2
+    assert "is a file" in refused(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert export(tmp_path / "none", "safetensors", tmp_path / "out") == 2
+    assert "no such folder; must be the workdir of a run" in refused(capsys)
+
+
+def test_a_full_disk_is_one_sentence(run, tmp_path, capsys, monkeypatch):
+    from spade_jax.interop.export import safetensors
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", str(tmp_path / "model.safetensors"))
+
+    monkeypatch.setattr(safetensors, "write_tensors", full)
+    assert export(run, "safetensors", tmp_path / "out") == 1
+    assert "No space left on device" in refused(capsys)
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda about: about["model"].update(d_model=64), r"is \[32\], must be \[64\]"),
+        (lambda about: about["model"].update(tie_embeddings=True), "holds output, which its model"),
+        (lambda about: about["model"].update(width=3), "is no model of this version"),
+        (lambda about: about.pop("vocabulary"), "is damaged"),
+    ],
+)
+def test_files_that_are_no_whole_model_are_one_sentence(run, tmp_path, capsys, change, says):
+    assert export(run, "safetensors", tmp_path / "out", "--no-verify") == 0
+    capsys.readouterr()
+    path = tmp_path / "out" / "spade.json"
+    about = json.loads(path.read_text())
+    change(about)
+    path.write_text(json.dumps(about))
+    status = from_safetensors([f"--checkpoint={tmp_path / 'out'}", f"--output={tmp_path / 'new'}"])
+    assert status == 1
+    assert re.search(says, refused(capsys))
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["safetensors", "orbax", "savedmodel"])
+def test_each_format_is_compared_in_a_process_of_its_own(run, tmp_path, capsys, form):
+    sizes = ("--lengths", "16", "48", "--max_length=12", "--beams=2", "--platforms", "cpu")
+    assert export(run, form, tmp_path / "out", *sizes) == 0
+    assert "4 of 4 outputs are equal" in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "out")
