@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import typing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +12,6 @@ import numpy as np
 from flax import nnx
 
 from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
-from spade_jax.config.pattern import Combine
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
@@ -88,15 +86,15 @@ CASES = {
         scale_logits=False,
     ),
     "mixed": config(
-        "lin+window:add, s4+full:stack:no_ff, window+zoh",
-        "zoh+window:stack, lin:no_ff, s4+full:add, inv",
+        "lin+window:add, s4+full:stack:no_ff, window+zoh, s4+window:residual",
+        "zoh+window:stack, lin:no_ff, s4+full:residual, inv",
         stacks=({}, {"relative_bias": "per_layer"}),
+        tie_embeddings=False,
+        scale_logits=False,
         feed_forward="relu",
         add_weight=0.3,
     ),
 }
-if "residual" in typing.get_args(Combine):
-    CASES["residual"] = config("s4+window:residual, window", "s4+full:residual")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -137,7 +135,9 @@ class Case:
         found = {"loss": np.asarray(loss), "logits": np.asarray(logits)}
         for name, array in by_layer(nnx.to_pure_dict(gradients), self.config).items():
             array = np.asarray(array)
-            found[f"gradient {torch_name(name)}"] = array.T if name.endswith("kernel") else array
+            found[f"gradient {torch_name(name, self.config)}"] = (
+                array.T if name.endswith("kernel") else array
+            )
         return found
 
     def written(self, end_id: int = VOCABULARY.eos_id, **how: Any) -> np.ndarray:

@@ -1,8 +1,8 @@
 """Our parameters by the names and shapes that PyTorch's modules have.
 
 encoder/layers/3/local_mixer/query/kernel [in, out]  is  encoder.layers.3.local_mixer.query.weight
-[out, in]; embedding and output are embedding.weight and output.weight; all others keep their names,
-with dots.
+[out, in]; embedding and output are embedding.weight and output.weight; what a state space has gets
+the prefix ssm_; all others keep their names, with dots.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,16 @@ from spade_jax.interop.source import is_state_space
 from spade_jax.interop.tensor_files import write_tensors
 
 
-def torch_name(name: str) -> str:
+def torch_name(name: str, config: ModelConfig) -> str:
     """Of a parameter by layer."""
     if name in ("embedding", "output"):
         return f"{name}.weight"
     *modules, last = name.split("/")
-    return ".".join([*modules, "weight" if last == "kernel" else last])
+    if last == "kernel":
+        last = "weight"
+    elif is_state_space(name, config):
+        last = f"ssm_{last}"
+    return ".".join([*modules, last])
 
 
 def write(
@@ -41,7 +45,7 @@ def write(
     """
     expected = shapes_of(config)
     assert weights.keys() == expected.keys()
-    ours = {torch_name(name): name for name in weights}
+    ours = {torch_name(name, config): name for name in weights}
     shapes = {}
     for name, of in ours.items():
         shape = tuple(expected[of].shape)

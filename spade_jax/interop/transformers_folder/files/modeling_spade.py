@@ -369,12 +369,10 @@ class SpadeForConditionalGeneration(PreTrainedModel, GenerationMixin):
         self.output = None
         if not config.tie_word_embeddings:
             self.output = nn.Linear(config.d_model, config.vocab_size, bias=False)
-        if any(isinstance(module, StateSpace) for module in self.modules()):
-            # Of state spaces alone; where there are none, the library would miss them.
-            names = ("a_log_decay", "a_frequency", "a_low_rank", "b", "c", "d", "log_dt")
-            self._keep_in_fp32_modules_strict = {
-                name for name in names if any(n.endswith("." + name) for n in self.state_dict())
-            }
+        # Only names that are there: older versions of the library want to find each.
+        names = {name.rpartition(".")[2] for name, _ in self.named_parameters()}
+        kept = {name for name in names if name.startswith("ssm_")}
+        self._keep_in_fp32_modules_strict = kept or None
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:

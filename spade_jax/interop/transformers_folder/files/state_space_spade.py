@@ -100,7 +100,10 @@ def multiplication(z: Tensor) -> Tensor:
 
 
 class StateSpace(nn.Module):
-    """y = SSM(x) + D x; complex parameters are real pairs, copies of (A, B) are tiled over d."""
+    """y = SSM(x) + D x; complex parameters are real pairs, copies of (A, B) are tiled over d.
+
+    By their prefix the library knows which parameters stay float32.
+    """
 
     def __init__(self, config: SpadeConfig, settings: dict[str, Any], causal: bool):
         super().__init__()
@@ -108,24 +111,24 @@ class StateSpace(nn.Module):
         copies = settings["num_copies"] or d
         self.zoh = settings["discretization"] == "zoh"
         self.taps, self.detach = settings["max_kernel_length"], settings["detach"]
-        self.a_low_rank = None
+        self.ssm_a_low_rank = None
         if settings["init"] == "legs":
-            self.a_low_rank = nn.Parameter(torch.full((copies, half, 2), 0.1))
-        self.a_log_decay = nn.Parameter(torch.full((copies, half), math.log(0.5)))
-        self.a_frequency = nn.Parameter(math.pi * torch.arange(half).float().repeat(copies, 1))
-        self.b = nn.Parameter(torch.ones(copies, half, 2))
-        self.c = nn.Parameter(torch.randn(1 if causal else 2, d, half, 2) * 0.5**0.5)
-        self.d = nn.Parameter(torch.randn(d))
-        self.log_dt = nn.Parameter(torch.empty(d).uniform_(math.log(1e-3), math.log(1e-1)))
+            self.ssm_a_low_rank = nn.Parameter(torch.full((copies, half, 2), 0.1))
+        self.ssm_a_log_decay = nn.Parameter(torch.full((copies, half), math.log(0.5)))
+        self.ssm_a_frequency = nn.Parameter(math.pi * torch.arange(half).float().repeat(copies, 1))
+        self.ssm_b = nn.Parameter(torch.ones(copies, half, 2))
+        self.ssm_c = nn.Parameter(torch.randn(1 if causal else 2, d, half, 2) * 0.5**0.5)
+        self.ssm_d = nn.Parameter(torch.randn(d))
+        self.ssm_log_dt = nn.Parameter(torch.empty(d).uniform_(math.log(1e-3), math.log(1e-1)))
 
     def discrete(self) -> tuple[Tensor, Tensor, Tensor]:
         """A - I, B [d, n] and readouts [s, d, n]."""
-        repeat = len(self.d) // len(self.b)
-        w = torch.complex(-self.a_log_decay.float().exp(), self.a_frequency.float())
-        w, b = w.repeat(repeat, 1), torch.view_as_complex(self.b.float()).repeat(repeat, 1)
-        c, dt = torch.view_as_complex(self.c.float()), self.log_dt.float().exp()[:, None]
+        repeat = len(self.ssm_d) // len(self.ssm_b)
+        w = torch.complex(-self.ssm_a_log_decay.float().exp(), self.ssm_a_frequency.float())
+        w, b = w.repeat(repeat, 1), torch.view_as_complex(self.ssm_b.float()).repeat(repeat, 1)
+        c, dt = torch.view_as_complex(self.ssm_c.float()), self.ssm_log_dt.float().exp()[:, None]
         inverse = 1 / (1 - dt / 2 * w)
-        if self.a_low_rank is None:
+        if self.ssm_a_low_rank is None:
             if not self.zoh:
                 return inverse * dt * w, inverse * dt * b, 2 * c
             x, y = (dt * w).real, (dt * w).imag
@@ -134,7 +137,7 @@ class StateSpace(nn.Module):
             )
             return held, held / w * b, 2 * c
         c = torch.cat([2 * c.real, -2 * c.imag], dim=-1)
-        p_complex = torch.view_as_complex(self.a_low_rank.float()).repeat(repeat, 1)
+        p_complex = torch.view_as_complex(self.ssm_a_low_rank.float()).repeat(repeat, 1)
         p = real(p_complex)
         if self.zoh:
             # exp of [[A, B], [0, 0]] dt holds exp(A dt), and the integral that B' is.
@@ -154,7 +157,7 @@ class StateSpace(nn.Module):
         """[b, l, d] -> [b, l, d]; `seen.new` bool [b, l] is False at padding."""
         u = x.float() * seen.new[..., None]
         y = self.convolve(u) if slot is None else self.step_by_step(u, slot)
-        y = (y + self.d.float() * x.float()).to(x.dtype)
+        y = (y + self.ssm_d.float() * x.float()).to(x.dtype)
         return y.detach() if self.detach else y
 
     def convolve(self, u: Tensor) -> Tensor:
