@@ -7,7 +7,7 @@ tokenizer.json or tokenizer_config.json `tokenizer`
 README.md                               `card`
 """
 
-from spade_jax.interop.transformers_folder.verify import computed
 from spade_jax.interop.transformers_folder.folder import check, write
+from spade_jax.interop.transformers_folder.verify import computed
 
 __all__ = ["check", "computed", "write"]

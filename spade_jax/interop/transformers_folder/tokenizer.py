@@ -11,13 +11,14 @@ in, but for sentinels. A text's outer white space counts with bytes, and does no
 import base64
 from typing import Any
 
+import sentencepiece.sentencepiece_model_pb2
 import seqio
-from sentencepiece import sentencepiece_model_pb2
 
 from spade_jax.config import ConfigError
 from spade_jax.data.vocabulary import PAD_ID, Vocabulary
 
 Json = dict[str, Any]
+_PROTO: Any = sentencepiece.sentencepiece_model_pb2
 
 
 def tokenizer_files(vocabulary: Vocabulary, input_length: int | None) -> dict[str, Json]:
@@ -46,7 +47,7 @@ def tokenizer_files(vocabulary: Vocabulary, input_length: int | None) -> dict[st
         added = {str(id): _added(text) for id, text in (special | sentinels).items()}
         settings |= {"tokenizer_class": "ByT5Tokenizer", "added_tokens_decoder": added}
         return {"tokenizer_config.json": settings}
-    model = sentencepiece_model_pb2.ModelProto.FromString(vocabulary.seqio.sp_model)
+    model = _PROTO.ModelProto.FromString(vocabulary.seqio.sp_model)
     pieces = model.pieces[:end]
     special = {id: pieces[id].piece for id in special}
     names = ("pad_token", "eos_token", "unk_token")

@@ -215,10 +215,10 @@ class Layer(nn.Module):
 
         self.mixer_norm = Norm(config)
         self.local_mixer = mixer(spec["mixers"][-1])
-        self.global_mixer = mixer(spec["mixers"][0]) if combine else None
-        self.global_norm = Norm(config) if combine in ("concat", "add", "residual") else None
-        self.local_norm = Norm(config) if combine in ("concat", "add") else None
-        self.aggregate = None
+        self.global_mixer: Any = mixer(spec["mixers"][0]) if combine else None
+        self.global_norm: Any = Norm(config) if combine in ("concat", "add", "residual") else None
+        self.local_norm: Any = Norm(config) if combine in ("concat", "add") else None
+        self.aggregate: Any = None
         if combine in ("concat", "residual"):
             whole = combine == "concat"
             self.aggregate = nn.Linear(2 * d if whole else d, d, bias=whole)
@@ -293,7 +293,8 @@ class Stack(nn.Module):
           encoded, encoded_mask: [b, m, d] and [b, m], of the encoder.
           cache: of the tokens before; with it x is the next ones.
         """
-        length, slots = x.shape[1], [[None] * 3] * len(self.layers)
+        length = x.shape[1]
+        slots: list[Any] = [[None] * 3] * len(self.layers)
         keys, start = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device), 0
         if mask is not None:
             keys = mask[:, -length:].to(x.device).bool()
