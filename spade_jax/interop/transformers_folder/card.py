@@ -26,8 +26,9 @@ _NOTES = """\
 - Use float32 or bfloat16, not float16. State spaces stay float32 in both.
 - Ids that the tokenizer does not have are never written: their logits are the lowest number where
   no labels are given. Labels of -100 do not count in the loss.
-- Beam search in Transformers divides by another function of the length than spade_jax; with
-  `length_penalty=0` both rank by the sums alone.
+- Beam search in Transformers divides by another function of the length than spade_jax, and takes an
+  end into account only where it is one of the best `num_beams` continuations, which spade_jax does
+  among twice as many. With `length_penalty=0` both are equal up to that.
 - Static caches and models in pieces over several devices have not been tried.
 """
 
