@@ -18,7 +18,7 @@ import numpy, torch
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 folder, given, texts = sys.argv[1:4]
 model, names = AutoModelForSeq2SeqLM.from_pretrained(
-    folder, trust_remote_code=True, output_loading_info=True
+    folder, trust_remote_code=True, output_loading_info=True, dtype=torch.float32
 )
 assert not any(names.values()), f'names of parameters do not agree: {names}'
 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=True)
@@ -44,7 +44,7 @@ results = {
 def computed(
     folder: Path, given: Path, vocabulary: Vocabulary, lines: Sequence[str]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits and greedy outputs of samples by PyTorch, which reads the folder.
+    """Logits and greedy outputs of samples by PyTorch, which reads the folder, in float32.
 
     Args:
       given: an .npz file: tokens int [b, l] and decoder_tokens int [b, t], of which 0 is padding,
