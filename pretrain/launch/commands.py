@@ -17,6 +17,7 @@ PROGRAMS = {
     "pretrain": ("--config", "--workdir"),
     "finetune": ("--config", "--workdir"),
     "spade_jax.decoding": ("--checkpoint", "--input"),
+    "spade_jax.interop.export": ("--checkpoint", "--format", "--output"),
 }
 
 

@@ -110,7 +110,7 @@ def fill_run(
 def _save(folder: Path, params: Tree, settings: Mapping[str, Any], digest: str) -> None:
     """The checkpoint of step 0, without an optimiser's slots: training begins with new ones."""
     about = {"settings": settings, "vocabulary": digest, "dropout_numbers": NUMBERS_VERSION}
-    checkpoints = Checkpoints(folder / "checkpoints", keep=1)
+    checkpoints = Checkpoints(folder / "checkpoints", keep=1, alone=True)
     try:
         checkpoints.save(0, TrainState(np.int32(0), params, {}), lambda: b"", about)
         checkpoints.wait()

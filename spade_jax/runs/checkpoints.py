@@ -63,13 +63,17 @@ class Checkpoints:
       damaged: what is wrong with each newer one, by step.
     """
 
-    def __init__(self, directory: Path, keep: int):
+    def __init__(self, directory: Path, keep: int, *, alone: bool = False):
         """Looks at what is there, newest first.
+
+        Args:
+          alone: of several processes this one reads and writes by itself, arrays on the host.
 
         Raises:
           CheckpointError: there are checkpoints, but none can be read; or a file instead of them.
         """
         self.directory = directory
+        self._alone = alone
         self._problems: dict[int, str | None] = {}
         self._retention = _NewestAndBest(keep)
         self._open_manager: ocp.CheckpointManager | None = None
@@ -155,7 +159,7 @@ class Checkpoints:
         if (problem := self.problem(step)) is not None:
             raise CheckpointError(problem)
         path = self._path(step)
-        with _read_errors(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        with _read_errors(path), self._reader() as reader:
             metadata = reader.metadata((path / STATE).absolute())
             stored = paths(metadata.item_metadata.tree["params"])
             return {name: tuple(leaf.shape) for name, leaf in stored.items()}
@@ -189,7 +193,7 @@ class Checkpoints:
             restore_args=ocp.checkpoint_utils.construct_restore_args(item),
             partial_restore=True,
         )
-        with _read_errors(path), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        with _read_errors(path), self._reader() as reader:
             state = reader.restore((path / STATE).absolute(), args=arguments)
         require_step(path, int(state["step"]))
         return state["params"]
@@ -241,18 +245,34 @@ class Checkpoints:
         if self._open_manager is not None:
             self._open_manager.close()
 
+    def _reader(self) -> ocp.Checkpointer:
+        who = self._processes()
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=who)
+        return ocp.Checkpointer(handler, multiprocessing_options=who)
+
+    def _processes(self) -> ocp.options.MultiprocessingOptions:
+        """Who takes part in what is read and written."""
+        if not self._alone or jax.process_count() == 1:
+            return ocp.options.MultiprocessingOptions()
+        me = jax.process_index()
+        return ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"alone_{me}"
+        )
+
     @property
     def _manager(self) -> ocp.CheckpointManager:
         if self._open_manager is None:
             self._open_manager = ocp.CheckpointManager(
                 self.directory.absolute(),
                 item_handlers={
-                    STATE: ocp.StandardCheckpointHandler(),
+                    STATE: ocp.StandardCheckpointHandler(multiprocessing_options=self._processes()),
                     # The last one: it sums up the files of those before.
                     POSITION: _PositionHandler(),
                 },
                 options=ocp.CheckpointManagerOptions(
-                    preservation_policy=self._retention, cleanup_tmp_directories=True
+                    multiprocessing_options=self._processes(),
+                    preservation_policy=self._retention,
+                    cleanup_tmp_directories=True,
                 ),
             )
         return self._open_manager

@@ -93,18 +93,19 @@ class Run:
     vocabulary_digest: str
 
 
-def open_run(workdir: Path, setting: str) -> Run:
+def open_run(workdir: Path, setting: str, *, alone: bool = False) -> Run:
     """The run of another workdir.
 
     Args:
       setting: what named the workdir, for the message.
+      alone: as of `Checkpoints`.
 
     Raises:
       ConfigError: it is not there, or has no checkpoints.
       CheckpointError: it has some, but none can be read.
     """
     named = f"{setting} = {str(workdir)!r}"
-    checkpoints = Checkpoints(workdir / "checkpoints", keep=1)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep=1, alone=alone)
     if checkpoints.newest is None:
         if not workdir.is_dir():
             raise ConfigError(f"{named}: no such folder; must be the workdir of a run")

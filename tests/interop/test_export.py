@@ -1,18 +1,31 @@
 """The command, format by format; what each folder computes is in its own tests."""
 
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
+from several_processes import command
 
 import spade_jax
 from spade_jax.interop.export.__main__ import main
 from spade_jax.interop.from_safetensors import main as from_safetensors
+from spade_jax.interop.run_folder import fill_run
 from spade_jax.interop.source import Source
+from spade_jax.loading import model_of
+from spade_jax.models.build import builder
 from spade_jax.runs.open import open_run
+from spade_jax.training.config import MeshConfig
+from spade_jax.training.sharding import make_mesh
+from spade_jax.training.step import abstract_model
 
 
 def export(run, form, output, *more):
@@ -143,3 +156,55 @@ def test_each_format_is_compared_in_a_process_of_its_own(run, tmp_path, capsys, 
     assert export(run, form, tmp_path / "out", *sizes) == 0
     assert "4 of 4 outputs are equal" in capsys.readouterr().err
     shutil.rmtree(tmp_path / "out")
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_files_as_one(run, tmp_path):
+    options = ("--format=safetensors", f"--checkpoint={run}", "--no-verify")
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert main([*options, f"--output={one}"]) == 0
+    done = subprocess.run(
+        command("spade_jax.interop.export", *options, f"--output={two}"),
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in one.iterdir()}
+    assert names == {path.name for path in two.iterdir()}
+    for name in names:
+        assert (two / name).read_bytes() == (one / name).read_bytes(), name
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
+
+
+def save_over_eight_devices(run, folder):
+    """In a process of its own."""
+    opened = open_run(run, "run")
+    state = nnx.state(model_of(opened))
+    mesh = make_mesh(MeshConfig(fsdp=2, tensor=4))
+    assert mesh.size == 8
+    _, shapes, _ = abstract_model(builder(opened.model), mesh)
+    params = jax.tree.map(
+        lambda array, shape: jax.device_put(array, shape.sharding), nnx.to_pure_dict(state), shapes
+    )
+    assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(params))
+    Path(folder).mkdir()
+    fill_run(Path(folder), opened.model, params, vocabulary="bytes", extra_ids=20, input_length=48)
+
+
+def test_parameters_of_eight_devices_are_the_same_files(run, tmp_path):
+    script = (
+        "import sys; sys.path[:0] = sys.argv[3:]\n"
+        "from pathlib import Path\n"
+        "from test_export import save_over_eight_devices\n"
+        "save_over_eight_devices(Path(sys.argv[1]), sys.argv[2])"
+    )
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    subprocess.run(
+        [sys.executable, "-c", script, str(run), str(tmp_path / "run"), *sys.path],
+        env=environment,
+        check=True,
+    )
+    for name, source in (("one", run), ("eight", tmp_path / "run")):
+        assert export(source, "safetensors", tmp_path / name, "--no-verify") == 0
+    for file in ("model.safetensors", "checksums.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "eight" / file).read_bytes()

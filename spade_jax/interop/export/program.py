@@ -44,7 +44,8 @@ def export(form: Format, options: argparse.Namespace) -> None:
       ConfigError: no run, or a model that the format cannot express.
       RunError: no checkpoint that can be read, or a copy that computes something else.
     """
-    hosts.check_agreement({name: str(value) for name, value in vars(options).items()}, "command")
+    own = {name: str(value) for name, value in vars(options).items() if name != "process"}
+    hosts.check_agreement(own, "command")
     if hosts.is_first():
         _export(form, options)
     if jax.process_count() > 1:
@@ -52,7 +53,7 @@ def export(form: Format, options: argparse.Namespace) -> None:
 
 
 def _export(form: Format, options: argparse.Namespace) -> None:
-    run = open_run(options.checkpoint, "--checkpoint")
+    run = open_run(options.checkpoint, "--checkpoint", alone=True)
     _say(f"{options.checkpoint}: {run.why}")
     job = Job(run, vocabulary_of(run), Source(run, jnp.dtype(options.dtype)), options)
     form.check(job)

@@ -38,8 +38,8 @@ def model_card(card: Mapping[str, Any]) -> str:
 
     Args:
       card: of name, license, base_model, language and pipeline_tag each a text; data, a list of
-        texts; step, a number; metrics, numbers by name; task, what they are of; settings, what the
-        model was trained with.
+        texts; note, a sentence; step, a number; metrics, numbers by name; task, what they are of;
+        settings, what the model was trained with.
     """
     name = card.get("name") or "SPADE"
     header: dict[str, Any] = {
@@ -84,6 +84,8 @@ def model_card(card: Mapping[str, Any]) -> str:
     training += [f"- {key}: {value:.6g}" for key, value in metrics.items()]
     if training:
         parts += ["## Training", "\n".join(training)]
+    if card.get("note"):
+        parts.insert(3, card["note"])
     if card.get("settings"):
         text = json.dumps(card["settings"], indent=1, default=str)
         parts += ["## Settings", f"```json\n{text}\n```"]

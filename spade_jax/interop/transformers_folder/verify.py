@@ -26,7 +26,8 @@ for line, ids in json.load(open(texts, encoding='utf-8')):
     found = tokenizer(line)['input_ids']
     assert found == ids, f'the tokenizer reads {line[:60]!r} as {found[:20]}, and not {ids[:20]}'
 with numpy.load(given) as arrays:
-    arrays = {name: torch.from_numpy(arrays[name]).long() for name in arrays}
+    names = ('tokens', 'decoder_tokens', 'max_length', 'vocab_size')
+    arrays = {name: torch.from_numpy(arrays[name]).long() for name in names}
 tokens, length = arrays['tokens'], int(arrays['max_length'])
 inputs = {'input_ids': tokens, 'attention_mask': tokens != 0}
 model.eval()
