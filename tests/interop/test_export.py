@@ -180,7 +180,7 @@ def save_over_eight_devices(run, folder):
     """In a process of its own."""
     opened = open_run(run, "run")
     state = nnx.state(model_of(opened))
-    mesh = make_mesh(MeshConfig(fsdp=2, tensor=4))
+    mesh = make_mesh(MeshConfig(fsdp=4, tensor=2))
     assert mesh.size == 8
     _, shapes, _ = abstract_model(builder(opened.model), mesh)
     params = jax.tree.map(
@@ -191,6 +191,7 @@ def save_over_eight_devices(run, folder):
     fill_run(Path(folder), opened.model, params, vocabulary="bytes", extra_ids=20, input_length=48)
 
 
+@pytest.mark.slow
 def test_parameters_of_eight_devices_are_the_same_files(run, tmp_path):
     script = (
         "import sys; sys.path[:0] = sys.argv[3:]\n"
