@@ -4,7 +4,6 @@ Layers that repeat are one array there. What is asked for in the order of `shape
 no more at a time than the largest of these arrays.
 """
 
-import gc
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -54,7 +53,6 @@ class Source(Mapping[str, np.ndarray]):
         origin = self._origins[name]
         if origin.name not in self._held:
             self._held = {}  # Not two batches at once.
-            gc.collect()  # What has been read is held in cycles.
             self._held = self._read(self._batches[origin.name])
         array = self._held[origin.name]
         # A row is copied: it would keep all of them in memory.
