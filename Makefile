@@ -20,10 +20,10 @@ finetune: $(VENV)/installed
 	test -d runs/quickstart/checkpoints/1000 || $(MAKE) pretrain
 	$(RUN) -m finetune --config=configs/finetune/quickstart.py --workdir=runs/finetune
 
-test: $(VENV)/installed
+test: $(VENV)/installed-torch
 	$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
 
-test-slow: $(VENV)/installed
+test-slow: $(VENV)/installed-torch
 	$(RUN) -m pytest -m slow
 
 lint: $(VENV)/installed
@@ -36,6 +36,12 @@ $(VENV)/installed: pyproject.toml constraints.txt
 		"(on Debian and Ubuntu: apt-get install python3-venv); or name one: make PYTHON=…"; exit 1; }
 	@echo "Installing into $(VENV) with $(PYTHON): about 1 GB to download, some minutes."
 	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		--editable '.[dev]'
+	@touch $@
+
+# What exported weights are compared with: PyTorch, which only tests need.
+$(VENV)/installed-torch: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[dev,torch]'
 	@touch $@

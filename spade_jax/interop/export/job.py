@@ -78,22 +78,21 @@ class Samples:
 
 def samples(job: Job) -> Samples:
     """Computed by the model itself, with the parameters as they are exported."""
-    lines = _real_lines(_LINES)
     vocabulary, config = job.vocabulary, job.config
-    length = min(job.run.input_length, _TOKENS)
+    length = min(job.run.input_length, config.encoder.max_positions or _TOKENS, _TOKENS)
+    positions = config.decoder.max_positions or MAX_LENGTH
+    lines = _real_lines(_LINES)
     # Of unequal lengths, so that padding is there.
-    rows = [
-        vocabulary.ended(vocabulary.tokens(line), max(1, length * (i + 2) // (_LINES + 1)))
-        for i, line in enumerate(lines)
-    ]
-    texts = [vocabulary.text(row) for row in rows]
-    tokens = filled(rows)
-    targets = [vocabulary.tokens(line)[: _TARGETS - 1] for line in reversed(lines)]
+    lengths = [max(2, length * (i + 2) // (_LINES + 1)) for i in range(_LINES)]
+    texts = [_beginning(line, most, vocabulary) for line, most in zip(lines, lengths)]
+    tokens = filled([vocabulary.ended(vocabulary.tokens(text), length) for text in texts])
+    most = min(_TARGETS, positions) - 1
+    targets = [vocabulary.tokens(line)[:most] for line in reversed(lines)]
     decoder_tokens = filled([[0, *row] for row in targets])
     asked = {
         "tokens": tokens,
         "decoder_tokens": decoder_tokens,
-        "max_length": min(job.options.max_length, config.decoder.max_positions or MAX_LENGTH),
+        "max_length": min(job.options.max_length, positions),
         "end_id": vocabulary.eos_id,
         "vocab_size": vocabulary.size,
     }
@@ -101,10 +100,20 @@ def samples(job: Job) -> Samples:
     return Samples(texts, asked, found["logits"], found["outputs"])
 
 
+def _beginning(line: str, most: int, vocabulary: Vocabulary) -> str:
+    """As many words of a line as make fewer than `most` tokens: what is cut elsewhere might be
+    other tokens by itself."""
+    words = line.split()
+    count = 1
+    while len(vocabulary.tokens(" ".join(words[: count + 1]))) < most and count < len(words):
+        count += 1
+    return " ".join(words[:count])
+
+
 def compute(
     config: ModelConfig, weights: Mapping[str, np.ndarray], asked: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
-    """ "logits" and "outputs", as of `Samples`, by a model with these parameters by layer."""
+    """The "logits" and "outputs", as of `Samples`, by a model with these parameters by layer."""
     graph, _ = nnx.split(nnx.eval_shape(lambda: builder(config)(nnx.Rngs(0))))
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), by_group(weights, config))
     vocab_size = int(asked["vocab_size"])

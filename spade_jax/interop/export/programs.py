@@ -49,10 +49,8 @@ class Sizes:
 def plain(config: ModelConfig) -> ModelConfig:
     """The same model, run by operations of every platform."""
     mixers = {
-        name: dataclasses.replace(mixer, implementation=None)
-        if isinstance(mixer, S4) and mixer.convolution != "chunked"
-        else dataclasses.replace(mixer, implementation="xla")
-        if isinstance(mixer, S4)
+        name: dataclasses.replace(mixer, implementation="xla")
+        if isinstance(mixer, S4) and mixer.convolution == "chunked"
         else mixer
         for name, mixer in config.mixers.items()
     }
