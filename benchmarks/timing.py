@@ -132,7 +132,8 @@ def milliseconds(measurement: Measurement) -> str:
     """The median time for a table."""
     if measurement.median is None:
         return "too large"
-    return f"{1e3 * measurement.median:,.{1 if measurement.median < 0.1 else 0}f}"
+    decimals = 3 if measurement.median < 1e-3 else 1 if measurement.median < 0.1 else 0
+    return f"{1e3 * measurement.median:,.{decimals}f}"
 
 
 def mebibytes(measurement: Measurement) -> str:
