@@ -57,11 +57,7 @@ class LoadedRun:
         Raises:
           DataError: a sentinel that the vocabulary lacks.
         """
-        rows = self._ended(texts)
-        tokens = np.zeros((len(rows), max(map(len, rows), default=0)), np.int32)
-        for row, own in zip(tokens, rows):
-            row[: len(own)] = own
-        return tokens
+        return filled(self._ended(texts))
 
     def generate(
         self, texts: Sequence[str], *, batch_size: int = 8, seed: int = 0, **how: Any
@@ -105,6 +101,14 @@ class LoadedRun:
         require(not isinstance(texts, str), "texts", texts, "must be a list of texts")
         tokens = map(self.vocabulary.tokens, texts)
         return [self.vocabulary.ended(sequence, self.input_length) for sequence in tokens]
+
+
+def filled(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """int32 [b, l] of sequences of tokens, 0 after the end of each."""
+    tokens = np.zeros((len(rows), max(map(len, rows), default=0)), np.int32)
+    for row, own in zip(tokens, rows):
+        row[: len(own)] = own
+    return tokens
 
 
 def load(folder: str | os.PathLike[str]) -> LoadedRun:

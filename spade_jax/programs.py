@@ -152,6 +152,22 @@ def parse(
     return Command(config, known.workdir, hosts_config(known), given)
 
 
+def add_folders(parser: argparse.ArgumentParser, read: str) -> None:
+    """Adds --checkpoint, a folder that is read, and --output, one that is made.
+
+    Args:
+      read: what the help says of the former.
+    """
+    parser.add_argument("--checkpoint", required=True, action=PathOption, metavar="DIR", help=read)
+    parser.add_argument(
+        "--output",
+        required=True,
+        action=PathOption,
+        metavar="DIR",
+        help="must not be there, or be empty; appears as a whole",
+    )
+
+
 def add_hosts(parser: argparse.ArgumentParser) -> None:
     """Adds the options that `hosts_config` reads."""
     group = parser.add_argument_group(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from spade_jax.config import require_pattern
 from spade_jax.data.config import DataConfig
-from spade_jax.parsing import PathOption, as_in
-from spade_jax.programs import exit_status, quiet_imports
+from spade_jax.parsing import as_in
+from spade_jax.programs import add_folders, exit_status, quiet_imports
 
 _DESCRIPTION = """\
 Makes a run's folder of an encoder-decoder that the authors' code has trained (msrlongt5). What has
@@ -24,16 +24,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        action=PathOption,
-        metavar="DIR",
-        help="with config.json and pytorch_model.bin or model.safetensors",
-    )
-    parser.add_argument(
-        "--output", required=True, action=PathOption, metavar="DIR", help="a folder to make"
-    )
+    add_folders(parser, "with config.json and pytorch_model.bin or model.safetensors")
     parser.add_argument(
         "--vocabulary",
         required=True,

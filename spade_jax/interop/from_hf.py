@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from spade_jax.config import MAX_LENGTH
 from spade_jax.data.config import DataConfig
-from spade_jax.parsing import PathOption, as_in, whole_number
-from spade_jax.programs import exit_status, quiet_imports
+from spade_jax.parsing import as_in, whole_number
+from spade_jax.programs import add_folders, exit_status, quiet_imports
 from spade_jax.training.config import TrainConfig
 
 _DESCRIPTION = """\
@@ -25,16 +25,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--checkpoint",
-        required=True,
-        action=PathOption,
-        metavar="DIR",
-        help="with config.json, weights (safetensors or PyTorch) and spiece.model or "
-        "tokenizer.json",
-    )
-    parser.add_argument(
-        "--output", required=True, action=PathOption, metavar="DIR", help="a folder to make"
+    add_folders(
+        parser,
+        "with config.json, weights (safetensors or PyTorch) and spiece.model or tokenizer.json",
     )
     parser.add_argument(
         "--encoder",

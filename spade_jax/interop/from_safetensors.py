@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from spade_jax.config import ConfigError
 from spade_jax.files import check_folder
-from spade_jax.parsing import PathOption
-from spade_jax.programs import exit_status, quiet_imports
+from spade_jax.programs import add_folders, exit_status, quiet_imports
 
 _DESCRIPTION = """\
 Makes a run's folder of parameters that `python -m spade_jax.interop.export --format=safetensors`
@@ -22,14 +21,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--checkpoint", required=True, action=PathOption, metavar="DIR")
-    parser.add_argument(
-        "--output",
-        required=True,
-        action=PathOption,
-        metavar="DIR",
-        help="must not be there, or be empty; appears as a whole",
-    )
+    add_folders(parser, "what --format=safetensors wrote")
     return parser.parse_args(argv)
 
 

@@ -6,7 +6,7 @@ bottom: `encoder/layers/1/mixer_norm/scale` [d] to `encoder/layers/11/mixer_norm
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -73,15 +73,29 @@ def by_group(weights: Mapping[str, Any], config: ModelConfig) -> Tree:
     Raises:
       KeyError: a parameter of the model is not there.
     """
-    names = paths(_variables(config))
+    return put_together(
+        lambda name: np.asarray(weights[name]), origins(paths(_variables(config)), config), np.stack
+    )
+
+
+def put_together(
+    get: Callable[[str], Any], places: Mapping[str, Origin], stack: Callable[[list[Any]], Any]
+) -> Tree:
+    """A model's parameters in nested dicts, of NumPy or of JAX.
+
+    Args:
+      get: an array by the name of its layer.
+      places: as of `origins`.
+      stack: puts the arrays of layers that repeat into one.
+    """
     flat: dict[str, Any] = {}
     rows: dict[str, list[Any]] = {}
-    for name, origin in origins(names, config).items():
+    for name, origin in places.items():
         if origin.row is None:
-            flat[origin.name] = np.asarray(weights[name])
+            flat[origin.name] = get(name)
         else:
-            rows.setdefault(origin.name, []).append(np.asarray(weights[name]))
-    flat |= {name: np.stack(arrays) for name, arrays in rows.items()}
+            rows.setdefault(origin.name, []).append(get(name))
+    flat |= {name: stack(arrays) for name, arrays in rows.items()}
     return unflatten_dict({tuple(name.split("/")): array for name, array in flat.items()})
 
 

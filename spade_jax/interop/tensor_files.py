@@ -103,7 +103,7 @@ def write_tensors(
     get: Callable[[str], np.ndarray],
     *,
     max_shard_bytes: int,
-    metadata: Mapping[str, str],
+    metadata: Mapping[str, str] = {},
 ) -> None:
     """Writes `model.safetensors`, or, where that would be too large, files of a series and their
     index; and `checksums.json`.

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from spade_jax.parsing import PathOption
-from spade_jax.programs import exit_status, quiet_imports
+from spade_jax.programs import add_folders, exit_status, quiet_imports
 
 _DESCRIPTION = """\
 Writes the parameters of a run as a checkpoint of the authors' encoder-decoder (msrlongt5), which
@@ -21,12 +21,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--checkpoint", required=True, action=PathOption, metavar="DIR", help="a run's workdir"
-    )
-    parser.add_argument(
-        "--output", required=True, action=PathOption, metavar="DIR", help="a folder to make"
-    )
+    add_folders(parser, "a run's workdir")
     parser.add_argument(
         "--origin",
         action=PathOption,

@@ -90,18 +90,18 @@ def test_programs_run_without_this_library(run, tmp_path, capsys):
 
 
 def test_what_computes_otherwise_is_not_exported(run, tmp_path, capsys, monkeypatch):
-    from spade_jax.interop.export import safetensors
+    from spade_jax.interop.export import job, safetensors
 
-    true = safetensors.write_tensors
+    true = job.write_tensors
 
     def wrong(folder, shapes, get, **more):
         true(folder, shapes, lambda name: get(name) * (1 + ("output" in name)), **more)
 
-    def here(script, arguments, *, of_ours):
-        return safetensors.recomputed(*arguments)
+    def here(module, folder, given):
+        return safetensors.recomputed(folder, given)
 
-    monkeypatch.setattr(safetensors, "write_tensors", wrong)
-    monkeypatch.setattr(safetensors, "in_a_fresh_process", here)
+    monkeypatch.setattr(job, "write_tensors", wrong)
+    monkeypatch.setattr(safetensors, "recomputed_by", here)
     assert export(run, "safetensors", tmp_path / "out") == 1
     assert "from the run's" in refused(capsys)
     assert not (tmp_path / "out").exists()
@@ -120,12 +120,12 @@ def test_a_folder_that_holds_something_is_left_alone(run, tmp_path, capsys):
 
 
 def test_a_full_disk_is_one_sentence(run, tmp_path, capsys, monkeypatch):
-    from spade_jax.interop.export import safetensors
+    from spade_jax.interop.export import job
 
     def full(*_, **__):
         raise OSError(28, "No space left on device", str(tmp_path / "model.safetensors"))
 
-    monkeypatch.setattr(safetensors, "write_tensors", full)
+    monkeypatch.setattr(job, "write_tensors", full)
     assert export(run, "safetensors", tmp_path / "out") == 1
     assert "No space left on device" in refused(capsys)
     assert [*tmp_path.iterdir()] == []

@@ -8,7 +8,7 @@ import argparse
 import json
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,38 +17,13 @@ import numpy as np
 
 from spade_jax.config import RunError, require, require_choice
 from spade_jax.files import atomic_write, check_folder, whole_folder
-from spade_jax.interop.authors.pairs import Kind, Shape, kind_of
+from spade_jax.interop.authors.pairs import Kind, kind_of
 from spade_jax.interop.tensor_files import INDEX, SINGLE, Tensors, read_tensors, write_tensors
+from spade_jax.interop.torch_tensors import TorchTensors
 from spade_jax.stored import read_json
 
 CONFIG, PICKLED = "config.json", "pytorch_model.bin"
 _ADVICE = "put back a whole copy"
-
-
-class TorchTensors(Mapping[str, np.ndarray]):
-    """Tensors of PyTorch as arrays, each made when it is asked for.
-
-    Attributes:
-      shapes: of all of them.
-    """
-
-    def __init__(self, tensors: Mapping[str, Any]):
-        self._tensors = dict(tensors)
-        self.shapes: dict[str, Shape] = {n: tuple(t.shape) for n, t in self._tensors.items()}
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        import torch
-
-        tensor = self._tensors[name].detach().contiguous()
-        if tensor.dtype == torch.bfloat16:  # NumPy has none of its own.
-            return tensor.view(torch.int16).numpy().view(jnp.bfloat16)
-        return tensor.numpy()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], TorchTensors | Tensors, Kind]:
@@ -122,7 +97,6 @@ def write_checkpoint(
                 {name: (array.shape, array.dtype) for name, array in weights.items()},
                 weights.__getitem__,
                 max_shard_bytes=max_shard_bytes,
-                metadata={"format": "pt"},
             )
         (folder / CONFIG).write_text(json.dumps(dict(config), indent=2) + "\n")
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from spade_jax.config import MAX_LENGTH, ConfigError
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.files import check_folder
-from spade_jax.parsing import PathOption, as_in, whole_number
-from spade_jax.programs import add_hosts, exit_status, hosts_config, quiet_imports
+from spade_jax.parsing import as_in, whole_number
+from spade_jax.programs import add_folders, add_hosts, exit_status, hosts_config, quiet_imports
 
 FORMATS = {
     "transformers": "a folder for PyTorch's AutoModelForSeq2SeqLM and AutoTokenizer",
@@ -35,17 +35,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--checkpoint", required=True, action=PathOption, metavar="DIR", help="a workdir"
-    )
+    add_folders(parser, "a workdir")
     parser.add_argument("--format", required=True, choices=FORMATS)
-    parser.add_argument(
-        "--output",
-        required=True,
-        action=PathOption,
-        metavar="DIR",
-        help="must not be there, or be empty; appears as a whole",
-    )
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),

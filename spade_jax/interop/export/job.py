@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import functools
 import gzip
-import importlib.resources
 import json
 import os
 import subprocess
@@ -20,11 +19,14 @@ import numpy as np
 from flax import nnx
 
 from spade_jax.config import MAX_LENGTH, ModelConfig, RunError
+from spade_jax.data.input_files import SHIPPED_TEXT
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
 from spade_jax.interop.names import by_group
 from spade_jax.interop.source import Source
+from spade_jax.interop.tensor_files import write_tensors
+from spade_jax.loading import filled
 from spade_jax.models.build import builder
 from spade_jax.runs.open import Run
 
@@ -52,6 +54,16 @@ class Job:
     @property
     def config(self) -> ModelConfig:
         return self.run.model
+
+    def write_parameters(self, folder: Path, **metadata: str) -> None:
+        """By layer, as `write_tensors` writes them."""
+        write_tensors(
+            folder,
+            self.source.shapes,
+            self.source.__getitem__,
+            max_shard_bytes=self.options.shard_megabytes * 10**6,
+            metadata=metadata,
+        )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -135,14 +147,6 @@ def compute(
     return jax.tree.map(np.asarray, run(params, asked["tokens"], asked["decoder_tokens"]))
 
 
-def filled(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """int32 [b, l] of sequences of tokens, 0 after the end of each."""
-    tokens = np.zeros((len(rows), max(map(len, rows))), np.int32)
-    for row, own in zip(tokens, rows):
-        row[: len(own)] = own
-    return tokens
-
-
 def compare(job: Job, samples: Samples, logits: np.ndarray, outputs: np.ndarray) -> str:
     """What to say of a copy that computes as the model does.
 
@@ -213,6 +217,12 @@ def in_a_fresh_process(
             return dict(arrays)
 
 
+def recomputed_by(module: str, folder: Path, given: Path) -> Mapping[str, np.ndarray]:
+    """What `module.recomputed(folder, given)` of this library gives in a process of its own."""
+    script = f"import sys\nfrom {module} import recomputed\nresults = recomputed(*sys.argv[1:3])"
+    return in_a_fresh_process(script, [str(folder), str(given)], of_ours=True)
+
+
 _NOTHING_OF_OURS = """\
 loaded = {name.partition('.')[0] for name in sys.modules} & {'spade_jax', 'flax'}
 assert not loaded, f'needs {loaded}'
@@ -221,8 +231,7 @@ assert not loaded, f'needs {loaded}'
 
 @functools.cache
 def _text() -> list[str]:
-    text = importlib.resources.files("spade_jax.data") / "text" / "sotu.validation.jsonl.gz"
-    with text.open("rb") as packed, gzip.open(packed, "rt", encoding="utf-8") as file:
+    with gzip.open(SHIPPED_TEXT / "sotu.validation.jsonl.gz", "rt", encoding="utf-8") as file:
         return [line for row in file for line in json.loads(row)["text"].splitlines() if line]
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spade_jax.interop.export.job import Job, Samples, compare, compute, in_a_fresh_process
+from spade_jax.interop.export.job import Job, Samples, compare, compute, recomputed_by
 from spade_jax.interop.names import by_group
 from spade_jax.interop.run_folder import fill_run
 from spade_jax.interop.source import Source
@@ -33,13 +33,6 @@ def write(folder: Path, job: Job, say: Callable[[str], None]) -> None:
     )
 
 
-_SCRIPT = """\
-import sys
-from spade_jax.interop.export.orbax import recomputed
-results = recomputed(*sys.argv[1:3])
-"""
-
-
 def recomputed(folder: str, given: str) -> dict[str, np.ndarray]:
     """Logits and outputs of samples by the run that a folder holds."""
     run = open_run(Path(folder), "folder")
@@ -49,5 +42,5 @@ def recomputed(folder: str, given: str) -> dict[str, np.ndarray]:
 
 def verify(job: Job, samples: Samples, folder: Path, given: Path) -> str:
     """What to say of the folder, read by another process; see `compare`."""
-    results = in_a_fresh_process(_SCRIPT, [str(folder), str(given)], of_ours=True)
+    results = recomputed_by(__name__, folder, given)
     return compare(job, samples, results["logits"], results["outputs"])

@@ -14,13 +14,12 @@ import jax
 import jax.export
 import jax.numpy as jnp
 from flax import nnx
-from flax.traverse_util import unflatten_dict
 
 from spade_jax.config import ModelConfig
 from spade_jax.decoding.beam_search import TopK
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
-from spade_jax.interop.names import origins
+from spade_jax.interop.names import origins, put_together
 from spade_jax.layers.stack import StackCache
 from spade_jax.mixers import S4
 from spade_jax.models.build import builder
@@ -144,17 +143,12 @@ class Programs:
 
     def _model(self, params: Arrays) -> Any:
         """Of parameters by layer: those of repeated layers are put together within the program."""
-        rows: dict[str, list[jax.Array]] = {}
-        flat: dict[str, jax.Array] = {}
-        for name, origin in origins(self._names, self._config).items():
-            array = params[name].astype(self._names[origin.name].dtype)
-            if origin.row is None:
-                flat[origin.name] = array
-            else:
-                rows.setdefault(origin.name, []).append(array)
-        flat |= {name: jnp.stack(arrays) for name, arrays in rows.items()}
-        tree = unflatten_dict({tuple(name.split("/")): array for name, array in flat.items()})
-        return nnx.merge(self._graph, tree)
+        places = origins(self._names, self._config)
+
+        def get(name: str) -> jax.Array:
+            return params[name].astype(self._names[places[name].name].dtype)
+
+        return nnx.merge(self._graph, put_together(get, places, jnp.stack))
 
 
 def _segments(tokens: jax.Array) -> jax.Array:

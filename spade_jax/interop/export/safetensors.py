@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from spade_jax.config import ConfigError, ModelConfig, RunError, from_dict
-from spade_jax.interop.export.job import Job, Samples, compare, compute, in_a_fresh_process
+from spade_jax.interop.export.job import Job, Samples, compare, compute, recomputed_by
 from spade_jax.interop.names import shapes as shapes_of
-from spade_jax.interop.tensor_files import TensorFileError, Tensors, read_tensors, write_tensors
+from spade_jax.interop.tensor_files import TensorFileError, Tensors, read_tensors
 from spade_jax.stored import read_json
 
 ABOUT, VOCABULARY = "spade.json", "vocabulary.model"
@@ -29,13 +29,7 @@ def check(job: Job) -> None:
 
 def write(folder: Path, job: Job, say: Callable[[str], None]) -> None:
     """See the module."""
-    write_tensors(
-        folder,
-        job.source.shapes,
-        job.source.__getitem__,
-        max_shard_bytes=job.options.shard_megabytes * 10**6,
-        metadata={"step": str(job.run.step)},
-    )
+    job.write_parameters(folder, step=str(job.run.step))
     vocabulary = job.run.vocabulary
     if vocabulary != "bytes":
         shutil.copyfile(vocabulary, folder / VOCABULARY)
@@ -106,13 +100,6 @@ def require_shapes(tensors: Tensors, config: ModelConfig, folder: Path) -> None:
         raise RunError(f"{folder}: holds {name}, which its model does not have")
 
 
-_SCRIPT = """\
-import sys
-from spade_jax.interop.export.safetensors import recomputed
-results = recomputed(*sys.argv[1:3])
-"""
-
-
 def recomputed(folder: str, given: str) -> dict[str, np.ndarray]:
     """Logits and outputs of samples by the model that a folder holds."""
     exported = read(Path(folder))
@@ -122,5 +109,5 @@ def recomputed(folder: str, given: str) -> dict[str, np.ndarray]:
 
 def verify(job: Job, samples: Samples, folder: Path, given: Path) -> str:
     """What to say of the folder, read by another process; see `compare`."""
-    results = in_a_fresh_process(_SCRIPT, [str(folder), str(given)], of_ours=True)
+    results = recomputed_by(__name__, folder, given)
     return compare(job, samples, results["logits"], results["outputs"])

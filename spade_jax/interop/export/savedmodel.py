@@ -25,7 +25,7 @@ from spade_jax.interop.export.stablehlo import check as check
 from spade_jax.interop.export.stablehlo import lengths, programs_of
 
 # No UTF-8 has this byte.
-_BORDER = "\xff".encode("latin-1")
+_BORDER = b"\xff"
 _SENTINEL = rb"<extra_id_(0|[1-9][0-9]{0,8})>"
 
 

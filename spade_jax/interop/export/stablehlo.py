@@ -15,7 +15,7 @@ from spade_jax.decoding.generate import bucket_length
 from spade_jax.interop.export import loader
 from spade_jax.interop.export.job import Job, Samples, compare, in_a_fresh_process
 from spade_jax.interop.export.programs import FUNCTIONS, Programs, Sizes
-from spade_jax.interop.tensor_files import CHECKSUMS, sha256, write_tensors
+from spade_jax.interop.tensor_files import CHECKSUMS, sha256
 
 
 def check(job: Job) -> None:
@@ -72,13 +72,7 @@ def programs_of(job: Job, length: int, top_k: TopK = jax.lax.top_k) -> Programs:
 
 def write(folder: Path, job: Job, say: Callable[[str], None]) -> None:
     """Programs `encode_128.stablehlo` and so on, parameters, `manifest.json` and `loader.py`."""
-    write_tensors(
-        folder,
-        job.source.shapes,
-        job.source.__getitem__,
-        max_shard_bytes=job.options.shard_megabytes * 10**6,
-        metadata={},
-    )
+    job.write_parameters(folder)
     sums = json.loads((folder / CHECKSUMS).read_text())
     for length in lengths(job):
         programs = programs_of(job, length)

@@ -1,7 +1,7 @@
 """The weights of a checkpoint: safetensors or PyTorch files, and what of them is taken."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from spade_jax.config import RunError
 from spade_jax.interop.hf import names
 from spade_jax.interop.hf.config import T5
 from spade_jax.interop.tensor_files import INDEX, SINGLE, read_tensors
+from spade_jax.interop.torch_tensors import TorchTensors
 
 _TORCH, _TORCH_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
@@ -21,23 +22,6 @@ class Weights(Protocol):
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
     def __getitem__(self, name: str, /) -> np.ndarray: ...
-
-
-class TorchWeights(Mapping[str, np.ndarray]):
-    """Arrays of PyTorch files, as numpy ones of float32."""
-
-    def __init__(self, tensors: Mapping[str, Any]):
-        self._tensors = tensors
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        return self._tensors[name].float().numpy()
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._tensors)
-
-    def __len__(self) -> int:
-        return len(self._tensors)
 
 
 def read_weights(folder: Path) -> Weights:
@@ -61,7 +45,7 @@ def read_weights(folder: Path) -> Weights:
         raise RunError(
             f"{folder}: holds no weights; must hold {SINGLE}, {INDEX}, {_TORCH} or {_TORCH_INDEX}"
         )
-    return TorchWeights({k: v for file in files for k, v in _read_torch(file).items()})
+    return TorchTensors({k: v for file in files for k, v in _read_torch(file).items()})
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:

@@ -60,4 +60,4 @@ def write(
         array = array.T if ours[name].endswith("/kernel") else array
         return np.ascontiguousarray(array.astype(shapes[name][1]))
 
-    write_tensors(folder, shapes, get, max_shard_bytes=max_shard_bytes, metadata={"format": "pt"})
+    write_tensors(folder, shapes, get, max_shard_bytes=max_shard_bytes)
