@@ -21,7 +21,12 @@ from spade_jax.interop.transformers_folder.tokenizer import tokenizer_files
 
 __all__ = ["check", "write"]
 
-SOURCES = ("configuration_spade.py", "modeling_spade.py", "state_space_spade.py")
+SOURCES = (
+    "attention_spade.py",
+    "configuration_spade.py",
+    "modeling_spade.py",
+    "state_space_spade.py",
+)
 
 
 def write(
