@@ -23,11 +23,19 @@ class AttentionCache(NamedTuple):
 
 
 def empty_cache(
-    rows: int, heads: int, slots: int, head_dim: int, dtype: jax.typing.DTypeLike
+    rows: int,
+    heads: int,
+    slots: int,
+    head_dim: int,
+    dtype: jax.typing.DTypeLike,
+    value_dim: int | None = None,
 ) -> AttentionCache:
-    """The cache of `rows` sequences before their first token."""
-    empty = jnp.zeros((rows, heads, slots, head_dim), dtype)
-    return AttentionCache(empty, empty, jnp.zeros((rows, slots), jnp.int32))
+    """The cache of `rows` sequences before their first token; values are as wide as keys, or of
+    `value_dim`."""
+    keys, values = (
+        jnp.zeros((rows, heads, slots, width), dtype) for width in (head_dim, value_dim or head_dim)
+    )
+    return AttentionCache(keys, values, jnp.zeros((rows, slots), jnp.int32))
 
 
 def cached_attention(
@@ -40,6 +48,7 @@ def cached_attention(
     radius: int | None,
     segment_ids_bl: Array,
     bias: Array | None,
+    weights: str = "softmax",
     implementation: str | None = None,
 ) -> tuple[Array, AttentionCache]:
     """What causal attention gives for tokens `index`, `index` + 1, …, and the cache with them.
@@ -56,6 +65,7 @@ def cached_attention(
       segment_ids_bl: int [b, l]; 0 is padding, which sees nothing and is never seen.
       bias: float32 [h, 2 * reach + 1], as of `window_attention` (where reach is the radius) and
         `full_attention`.
+      weights: likewise.
       implementation: of window attention, which pieces of a prompt go through.
 
     Returns:
@@ -71,6 +81,7 @@ def cached_attention(
             radius=radius,
             segment_ids_bl=segment_ids_bl,
             bias=bias,
+            weights=weights,
             implementation=implementation,
         )
     length, slots = query_blhk.shape[1], cache.key_bhjk.shape[2]
@@ -97,6 +108,7 @@ def cached_attention(
         cache.value_bhjk,
         visible=visible,
         bias=None if bias is None else _behind(bias, places_back_lj)[None],
+        weights=weights,
     )
     return attended_bhlk.swapaxes(1, 2), cache
 
@@ -117,6 +129,7 @@ def _window_piece(
     radius: int,
     segment_ids_bl: Array,
     bias: Array | None,
+    weights: str,
     implementation: str | None,
 ) -> tuple[Array, AttentionCache]:
     """Window attention over the slots, in the order of their tokens, and the piece behind them."""
@@ -138,6 +151,7 @@ def _window_piece(
         causal=True,
         segment_ids=segment_ids,
         bias=bias,
+        weights=weights,
         implementation=implementation,
     )
     following = (index + query_blhk.shape[1]) % slots
