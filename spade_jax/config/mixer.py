@@ -19,8 +19,11 @@ class MixerConfig:
 
     Attributes:
       kind: the kind's name.
+      gates_residual: alone in a layer, the mixer is called with the layer's `residual` x, before
+        any norm; what it gives is added to x as it is, and dropout is its own affair.
     """
 
+    gates_residual: ClassVar[bool] = False
     KINDS: ClassVar[dict[str, type["MixerConfig"]]] = {}
 
     kind: str = dataclasses.field(init=False, default="")

@@ -5,60 +5,16 @@ them lie at multiples of the size, as they do unless rows are packed, chunks are
 attention. Elsewhere they are segments, within windows that reach as far as a chunk.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
-from spade_jax.ops.attention.cached import AttentionCache, cached_attention, empty_cache
+from spade_jax.ops.attention.chunk_numbers import number_chunks
 from spade_jax.ops.attention.full import full_attention
 from spade_jax.ops.attention.window import window_attention
 from spade_jax.ops.branches import either
 from spade_jax.ops.checks import check
-
-
-class ChunkPlace(NamedTuple):
-    """Where a row's next token lies, int32 [b] each."""
-
-    segment_id: Array  # of the last token that is no padding; 0: none yet
-    position: Array  # of the next token in its segment
-    chunk: Array  # the number of the last chunk
-
-
-def number_chunks(
-    segment_ids: Array, size: int, place: ChunkPlace | None = None
-) -> tuple[Array, Array, ChunkPlace]:
-    """Numbers the chunks of each row from left to right.
-
-    A chunk ends after `size` tokens, or with its segment; padding counts to the segment before it.
-
-    Args:
-      segment_ids: int [b, l]; 0 is padding.
-      place: of the first token; None: that of a row.
-
-    Returns:
-      The number of each token's chunk, int32 [b, l], at least 1, and 0 at padding; where its
-      segment begins, int32 [b, l]; and the place behind the last token.
-    """
-    if place is None:
-        zeros = jnp.zeros(segment_ids.shape[:1], jnp.int32)
-        place = ChunkPlace(zeros, zeros, zeros)
-    segment_ids = segment_ids.astype(jnp.int32)
-    index = jnp.arange(segment_ids.shape[1], dtype=jnp.int32)[None]
-    tokens = segment_ids != 0
-    last_token = jax.lax.cummax(jnp.where(tokens, index, -1), axis=1)
-    filled = jnp.take_along_axis(segment_ids, jnp.maximum(last_token, 0), axis=1)
-    filled = jnp.where(last_token < 0, place.segment_id[:, None], filled)
-    before = jnp.concatenate([place.segment_id[:, None], filled[:, :-1]], axis=1)
-    start = jax.lax.cummax(
-        jnp.where(filled != before, index, -place.position[:, None]),
-        axis=1,
-    )
-    position = index - start
-    number = place.chunk[:, None] + jnp.cumsum(position % size == 0, axis=1, dtype=jnp.int32)
-    after = ChunkPlace(filled[:, -1], position[:, -1] + 1, number[:, -1])
-    return jnp.where(tokens, number, 0), start, after
 
 
 def chunk_attention(
@@ -149,45 +105,3 @@ def chunk_attention(
         return at_multiples(arrays, (chunks, dropout_key))
     whole = jnp.all((start % size == 0) | (segment_ids == 0))
     return either(whole, at_multiples, anywhere, arrays, (chunks, dropout_key))
-
-
-class ChunkCache(NamedTuple):
-    """The keys and values of the last `size` tokens, and where the next one lies."""
-
-    attention: AttentionCache
-    place: ChunkPlace
-
-
-def empty_chunk_cache(
-    rows: int, heads: int, size: int, head_dim: int, dtype: Any, value_dim: int | None = None
-) -> ChunkCache:
-    """The cache of `rows` sequences before their first token; see `cached.empty_cache`."""
-    place = ChunkPlace(*(jnp.zeros((rows,), jnp.int32) for _ in range(3)))
-    return ChunkCache(empty_cache(rows, heads, size, head_dim, dtype, value_dim), place)
-
-
-def cached_chunk_attention(
-    query_blhk: Array,
-    key_blhk: Array,
-    value_blhk: Array,
-    cache: ChunkCache,
-    index: Array,
-    *,
-    size: int,
-    segment_ids_bl: Array,
-    **settings: Any,
-) -> tuple[Array, ChunkCache]:
-    """What causal chunk attention gives for tokens `index`, `index` + 1, …, and the cache with
-    them; other arguments as of `cached_attention`, and the bias as of `chunk_attention`."""
-    chunks, _, place = number_chunks(segment_ids_bl, size, cache.place)
-    attended, attention = cached_attention(
-        query_blhk,
-        key_blhk,
-        value_blhk,
-        cache.attention,
-        index,
-        radius=size - 1,
-        segment_ids_bl=chunks,
-        **settings,
-    )
-    return attended, ChunkCache(attention, place)
