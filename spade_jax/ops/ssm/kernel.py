@@ -83,9 +83,7 @@ def _apply_left(a: Transition, c: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _doubled(
-    apply: Apply, count: int, squares: tuple[Closed, ...], x: jax.Array
-) -> jax.Array:
+def _doubled(apply: Apply, count: int, squares: tuple[Closed, ...], x: jax.Array) -> jax.Array:
     """x [d, n] and what A, A^2, … make of it, [d, count, n]: A^{2^k} of all that there are gives as
     many again."""
     found = x[:, None]
