@@ -6,7 +6,7 @@ import moving_average  # noqa: F401  # For its name in patterns.
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, StackConfig
 from spade_jax.layers.stack import Stack
 from spade_jax.mixers import EMA, S4, Chunk, Mega, Window
 
@@ -37,7 +37,7 @@ _SMALL = {
 
 
 def model(pattern, **changes):
-    return ModelConfig(
+    return EncoderDecoderConfig(
         **{
             "vocab_size": 24,
             "d_model": WIDTH,

@@ -4,7 +4,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from spade_jax.elements import normal, parameter
@@ -41,7 +40,7 @@ class MovingAverage(nnx.Module):
         self.alpha = normal(rngs, shape, 0.2, axes, **dynamics)
         self.delta = normal(rngs, shape, 0.2, axes, **dynamics)
         # Of one sign, they would all begin as the same.
-        signs = np.where(np.arange(config.state_size) % 2, -1.0, 1.0)
+        signs = jnp.where(jnp.arange(config.state_size) % 2, -1.0, 1.0)
         noise = 0.02 * jax.random.normal(rngs.params(), shape, jnp.float32)
         self.beta = parameter(signs + noise, axes, **dynamics)
         self.eta = normal(rngs, shape, 1.0, axes)

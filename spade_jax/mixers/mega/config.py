@@ -48,7 +48,7 @@ class Mega(MixerConfig, kind="mega"):
     weights: Literal["softmax", "laplace", "relu2"] = "softmax"
     bias: Literal["simple", "rotary", "none"] = "simple"
     max_distance: Annotated[int, Range(1, MAX_LENGTH)] = 2048
-    average: MixerConfig = EMA()
+    average: MixerConfig = dataclasses.field(default_factory=EMA)
     attention_dropout_rate: _Rate = None
     hidden_dropout_rate: _Rate = None
     implementation: str | None = None

@@ -50,8 +50,9 @@ def full_attention(
       [b, q, h, k] in the dtype of the queries; zero where a query sees no key.
 
     Raises:
-      ValueError: shapes that contradict, unknown weights, segments of queries alone, a dropout rate outside
-        [0, 1) or without a key, or an implementation that cannot do this (`dispatch.Unsupported`).
+      ValueError: shapes that contradict, unknown weights, segments of queries alone, a dropout rate
+        outside [0, 1) or without a key, or an implementation that cannot do this
+        (`dispatch.Unsupported`).
     """
     (_, queries, heads, _), keys = query_bqhk.shape, key_bjhk.shape[1]
     check(not causal or queries == keys, "causal", causal, f"{queries} queries, {keys} keys")

@@ -223,7 +223,7 @@ def _outputs(
 def _whole_or_cut(
     whole: Form, cut: Form, arrays: tuple[jax.Array, ...], borders: _Borders | None
 ) -> jax.Array:
-    """`cut` of the arrays where a border lies within a block, else `whole`, which gives the same."""
+    """`cut` of the arrays where a border lies within a block, else `whole`."""
     if borders is None:
         return whole(arrays, None)
     return either(borders.within, cut, whole, arrays, borders)
