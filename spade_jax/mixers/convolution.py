@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from spade_jax.config.mixer import MixerConfig
 from spade_jax.config.model import MAX_LENGTH, ModelConfig
@@ -73,6 +73,11 @@ class ConvolutionConfig(MixerConfig):
                 self.implementation,
                 f'must be None with convolution "{self.convolution}", which has one only',
             )
+
+    def run_by(self, implementation: str) -> Self:
+        if self.convolution != "chunked":
+            return self
+        return dataclasses.replace(self, implementation=implementation)
 
     def convolution_flops(self, length: int, *, state: int, carry: int, directions: int) -> int:
         """Of the chunked convolution, per token and feature: taps, of both directions at once, and

@@ -135,6 +135,12 @@ def test_settings_that_cannot_be(settings, message):
         EMA(max_kernel_length=1)
 
 
+def test_another_implementation_is_named_in_all_parts():
+    mixer = Mega(average=S4(convolution="fft")).run_by("xla")
+    assert (mixer.implementation, mixer.average.implementation) == ("xla", None)
+    assert Mega().run_by("xla").average == EMA(implementation="xla")
+
+
 def test_meshes_and_implementations_that_cannot_be():
     config = model("mega")
 

@@ -6,26 +6,43 @@ from typing import Any
 import numpy as np
 
 from spade_jax.config import ConfigError, EncoderDecoderConfig, StackConfig
+from spade_jax.config.schema import require
 from spade_jax.data.vocabulary import PAD_ID, Vocabulary
 from spade_jax.mixers import S4, Full, Window
 from spade_jax.ops.attention.buckets import relative_position_buckets
 
-# Of combinations of two mixers, those that the PyTorch model knows.
+# Of feed-forward blocks, and combinations of two mixers, those that the PyTorch model knows.
+FEED_FORWARD = ("gated-gelu", "gelu", "relu")
 COMBINATIONS = ("concat", "add", "stack", "residual")
 # Of state spaces; the others say how they are computed or how they begin.
 _S4 = ("init", "state_size", "num_copies", "discretization", "max_kernel_length", "detach")
 
 
 def check(config: EncoderDecoderConfig) -> None:
-    """Raises ConfigError for a mixer or combination that the PyTorch model does not know."""
+    """Raises ConfigError for what the PyTorch model does not know: a mixer, its output, a
+    combination, or a feed-forward block."""
+    require(
+        config.feed_forward in FEED_FORWARD,
+        "model.feed_forward",
+        config.feed_forward,
+        f"must be one of {', '.join(FEED_FORWARD)} in a folder for transformers",
+    )
     for stack in ("encoder", "decoder"):
         for spec in getattr(config, stack).layer_specs:
             for name in spec.mixers:
-                if type(config.mixers[name]) not in (S4, Window, Full):
-                    raise ConfigError(
-                        f"model.mixers.{name}.kind = {config.mixers[name].kind!r}: must be s4, "
-                        "window or full in a folder for transformers"
-                    )
+                mixer = config.mixers[name]
+                require(
+                    type(mixer) in (S4, Window, Full),
+                    f"model.mixers.{name}.kind",
+                    mixer.kind,
+                    "must be s4, window or full in a folder for transformers",
+                )
+                require(
+                    not isinstance(mixer, S4) or mixer.output == "plain",
+                    f"model.mixers.{name}.output",
+                    getattr(mixer, "output", None),
+                    "must be plain in a folder for transformers",
+                )
             if spec.combine is not None and spec.combine not in COMBINATIONS:
                 raise ConfigError(
                     f"model.{stack}.layers: combines mixers by {spec.combine!r}; must be one of "

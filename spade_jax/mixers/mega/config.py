@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from spade_jax.config.mixer import MixerConfig
 from spade_jax.config.model import MAX_LENGTH, ModelConfig, StackConfig
@@ -104,6 +104,10 @@ class Mega(MixerConfig, kind="mega"):
             require_implementation(
                 WINDOW_ATTENTION, model, 1, reach, asked, causal=False, radius=radius, **settings
             )
+
+    def run_by(self, implementation: str) -> Self:
+        average = self.average.run_by(implementation)
+        return dataclasses.replace(self, implementation=implementation, average=average)
 
     def dropout_rate_of_weights(self, model: ModelConfig) -> float:
         own = self.attention_dropout_rate
