@@ -22,11 +22,13 @@ class ParameterKind(NamedTuple):
       group: of learning rates.
       stacked: whether it has a leading axis of layers, which are optimised as each layer's own
         would be.
+      statistic: whether it is measured, and not learned.
     """
 
     decays: bool = True
     group: str = "main"
     stacked: bool = False
+    statistic: bool = False
 
 
 def look_up(table: RateTable, defaults: Mapping[str, float], setting: str) -> dict[str, float]:
@@ -113,9 +115,12 @@ class Optimizer(NamedTuple):
         )
 
 
-def join(trainable: Tree, frozen: Tree) -> Tree:
-    """What `Optimizer.split` took apart."""
-    return unflatten_dict(flatten_dict(trainable) | flatten_dict(frozen))
+def join(*trees: Tree) -> Tree:
+    """What `Optimizer.split` took apart; of a parameter in several trees, the last one's."""
+    flat: dict[Any, Any] = {}
+    for tree in trees:
+        flat |= flatten_dict(tree)
+    return unflatten_dict(flat)
 
 
 def make_optimizer(
@@ -141,6 +146,8 @@ def make_optimizer(
         f"must name groups of parameters: {', '.join(sorted({k.group for k in kinds.values()}))}",
     )
     for name in paths(parameters):
+        if kinds[name].statistic:
+            continue
         own_rates[name] = groups.get(kinds[name].group, config.learning_rate)
         own_decays[name] = config.weight_decay if kinds[name].decays else 0.0
     peaks = look_up(config.learning_rates, own_rates, "optimizer.learning_rates")
