@@ -130,7 +130,7 @@ class Norm(nnx.Module):
         y = x.astype(jnp.float32)
         if self.kind == "batch":
             mean, variance = self._moments(y, segment_ids)
-            y = (y - mean) * jax.lax.rsqrt(variance + self.epsilon)
+            y = (y - mean[None, None]) * jax.lax.rsqrt(variance + self.epsilon)[None, None]
         else:
             if self.kind == "layer":
                 y = y - y.mean(axis=-1, keepdims=True)
@@ -150,7 +150,7 @@ class Norm(nnx.Module):
         weights = counted[..., None].astype(jnp.float32)
         count = jnp.maximum(weights.sum(), 1.0)
         mean = (weights * x).sum(axis=(0, 1)) / count
-        variance = (weights * jnp.square(x - mean)).sum(axis=(0, 1)) / count
+        variance = (weights * jnp.square(x - mean[None, None])).sum(axis=(0, 1)) / count
         unbiased = variance * count / jnp.maximum(count - 1, 1.0)
         for running, new in ((self.mean, mean), (self.variance, unbiased)):
             running[...] = jax.lax.stop_gradient((1 - _MOMENTUM) * running[...] + _MOMENTUM * new)
