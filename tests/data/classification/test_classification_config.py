@@ -25,8 +25,8 @@ def test_the_batch_is_what_is_encoded():
     [
         ({}, r"data.train = '': must name what to read for kind \"table\""),
         ({**TEXTS, "kind": "tabel"}, "data.kind = 'tabel': must be one of .* mean 'table'"),
-        ({**TEXTS, "name": "x"}, 'data.name = \'x\': must be set for kind "tfds"'),
-        ({**TEXTS, "data_dir": "x"}, 'data.data_dir = \'x\': is of kind "tfds" only'),
+        ({**TEXTS, "name": "x"}, "data.name = 'x': must be set for kind \"tfds\""),
+        ({**TEXTS, "data_dir": "x"}, "data.data_dir = 'x': is of kind \"tfds\" only"),
         ({**TEXTS, "header": ("a", "a")}, "data.header = .*: must name each column once"),
         ({**TEXTS, "labels": ("a",)}, "data.labels = .*: must be as many .* data.classes = 2"),
         ({**TEXTS, "encoding": "pixels"}, "data.encoding = 'pixels': is of kinds .* not of table"),
