@@ -10,7 +10,7 @@ import numpy as np
 from spade_jax.data.batches import Arrays
 from spade_jax.data.classification.config import SPLITS, ClassificationDataConfig, Split
 from spade_jax.data.classification.encoders import Encoder, make_encoder
-from spade_jax.data.classification.rows import Row, check_files, read_rows
+from spade_jax.data.classification.rows import Row, check_splits, read_rows
 from spade_jax.data.config import DataError
 from spade_jax.objectives.classification_batch import PairBatch, ScalarBatch, TokenBatch
 
@@ -140,7 +140,7 @@ def load_data(config: ClassificationDataConfig) -> ClassificationData:
     Raises:
       DataError: what `read_rows` finds, a file in two splits, or a split without an example.
     """
-    check_files(config)
+    check_splits(config)
     texts = (
         value
         for row in read_rows(config, "train")

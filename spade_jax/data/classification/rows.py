@@ -1,5 +1,6 @@
 """Rows of all kinds: what is classified, and its class."""
 
+import itertools
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -56,15 +57,22 @@ def read_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Row]:
     return _READERS_BY_KIND[config.kind](config, split)
 
 
-def check_files(config: ClassificationDataConfig) -> None:
-    """Raises DataError where a file or folder is not there, or in more than one split."""
-    if config.kind == "tfds":
+def check_splits(config: ClassificationDataConfig) -> None:
+    """Raises DataError where a file, folder or example of TFDS is not there, or in two splits."""
+    splits = [split for split in SPLITS if config.patterns(split)]
+    if config.kind != "tfds":
+        check_disjoint(
+            (f"data.{split}", getattr(config, split), _files(config, split)) for split in splits
+        )
         return
-    check_disjoint(
-        (f"data.{split}", getattr(config, split), _files(config, split))
-        for split in SPLITS
-        if config.patterns(split)
-    )
+    builder = _find_builder(config)
+    ranges = {split: _ranges(builder, config, split) for split in splits}
+    for one, other in itertools.combinations(splits, 2):
+        if tfds_datasets.overlap(ranges[one], ranges[other]):
+            raise DataError(
+                f"data.{other} = {getattr(config, other)!r}: overlaps data.{one} = "
+                f"{getattr(config, one)!r}; an example must be in one split only"
+            )
 
 
 def _files(config: ClassificationDataConfig, split: Split) -> list[str]:
@@ -80,26 +88,33 @@ def _table_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Row]
             yield _text_row(row, where, config)
 
 
-def _tfds_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Row]:
+def _find_builder(config: ClassificationDataConfig) -> tfds.core.DatasetBuilder:
     builder = tfds_datasets.find_builder(str(config.name), config.data_dir, "data")
     features = builder.info.features
     for column in (*config.inputs, config.target):
         if column not in features:
             raise DataError(
-                f"{config.name}: has no feature {column!r}, but {', '.join(features)}; set "
+                f"{config.name}: has no feature {column!r}, but {', '.join(sorted(features))}; set "
                 "data.inputs and data.target"
             )
-    spec = "+".join(config.patterns(split))
-    try:
-        dataset = builder.as_dataset(split=spec, read_config=tfds.ReadConfig(try_autocache=False))
-    except Exception:  # TFDS has no kind of its own for a split that is not there.
-        known = ", ".join(
-            f"{n} ({i.num_examples} examples)" for n, i in builder.info.splits.items()
-        )
-        raise DataError(
-            f"data.{split} = {getattr(config, split)!r}: no such split of {config.name}; must be "
-            f"one, or a slice of one, of {known}"
-        ) from None
+    return builder
+
+
+def _spec(config: ClassificationDataConfig, split: Split) -> str:
+    return "+".join(config.patterns(split))
+
+
+def _ranges(
+    builder: tfds.core.DatasetBuilder, config: ClassificationDataConfig, split: Split
+) -> list[tfds_datasets.SplitRange]:
+    setting = f"data.{split} = {getattr(config, split)!r}"
+    return tfds_datasets.split_ranges(builder, _spec(config, split), setting, str(config.name))
+
+
+def _tfds_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Row]:
+    builder, spec = _find_builder(config), _spec(config, split)
+    _ranges(builder, config, split)  # TFDS itself has no words for a split that is not there.
+    dataset = builder.as_dataset(split=spec, read_config=tfds.ReadConfig(try_autocache=False))
     for number, row in enumerate(dataset.as_numpy_iterator()):
         where = f"{config.name}, {spec} {number}"
         if config.encoding in IMAGE_ENCODINGS:

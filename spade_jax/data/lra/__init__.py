@@ -2,5 +2,5 @@
 
 `python -m spade_jax.data.lra.listops` and `python -m spade_jax.data.lra.pathfinder` write it in the
 files of the original, which `data.classification` reads as it reads the original's. `expressions`
-and `stimuli` are what they draw.
+and `stimuli` (with `drawing`) are what they draw.
 """

@@ -17,9 +17,8 @@ from typing import Annotated, NamedTuple
 import numpy as np
 
 from spade_jax.config import Range, Seed, check_fields
+from spade_jax.data.lra.drawing import draw_dot, draw_in, paddle_grey, paddle_mask, paddle_reach
 
-# A paddle's grey levels are means over so many points of a pixel, in each direction.
-_FINE = 8
 # Trials at one place before a whole contour is begun anew.
 _TRIALS = 3
 _SEED_TRIALS = 30
@@ -118,10 +117,11 @@ def draw_stimulus(number: int, label: int, config: StimulusConfig) -> tuple[np.n
         (distractors, config.distractor_contrast),
     ):
         for paddle in paddles:
-            _draw(image, paddle, contrast, config)
+            grey = paddle_grey(paddle.angle, config.paddle_length, config.thickness)
+            draw_in(image, paddle.y, paddle.x, contrast * grey)
     one = int(rng.random() * 2)
     for y, x in (contours[one].beginning, contours[one if label else 1 - one].end):
-        _draw_dot(image, y, x, config.marker_radius)
+        draw_dot(image, y, x, config.marker_radius)
     return np.rint(255 * np.minimum(image, 1)).astype(np.uint8), margin
 
 
@@ -133,7 +133,7 @@ class _Room:
 
     def __init__(self, margin: int, config: StimulusConfig):
         self._config, self._margin = config, margin
-        self._border = _reach(config.paddle_length, config.thickness, 2 * margin)
+        self._border = paddle_reach(config.paddle_length, config.thickness, 2 * margin)
         shape = (config.size + 2 * self._border,) * 2
         # Pixels with their margins, in which no paddle may be, and those that are a margin farther
         # away, in which none may end.
@@ -168,7 +168,7 @@ class _Room:
         return 0 <= y < self._config.size and 0 <= x < self._config.size
 
     def _mask(self, angle: float, margins: int) -> np.ndarray:
-        return _paddle_mask(
+        return paddle_mask(
             angle, self._config.paddle_length, self._config.thickness, margins * self._margin
         )
 
@@ -294,50 +294,3 @@ def _circle(radius: int) -> tuple[np.ndarray, np.ndarray]:
     points = np.rint(radius * np.stack([np.sin(around), np.cos(around)], axis=1)).astype(int)
     points = np.unique(points, axis=0)
     return points, np.arctan2(points[:, 0], points[:, 1])
-
-
-def _reach(length: float, thickness: float, margin: float) -> int:
-    """Pixels that a paddle and what is around it can be away from where it begins."""
-    return math.ceil(length + thickness / 2 + margin) + 1
-
-
-@functools.lru_cache(maxsize=4096)
-def _paddle_mask(angle: float, length: int, thickness: float, margin: int) -> np.ndarray:
-    """The pixels of a paddle that begins in the middle, with its margin."""
-    reach = _reach(length, thickness, margin)
-    y, x = np.mgrid[-reach : reach + 1, -reach : reach + 1]
-    return _distance(y, x, angle, length) <= thickness / 2 + margin
-
-
-@functools.lru_cache(maxsize=4096)
-def _paddle_image(angle: float, length: int, thickness: float) -> np.ndarray:
-    """The share of each pixel that a paddle covers which begins in the middle."""
-    reach = _reach(length, thickness, 0)
-    side = 2 * reach + 1
-    fine = (np.arange(side * _FINE) + 0.5) / _FINE - 0.5 - reach
-    covered = _distance(fine[:, None], fine[None], angle, length) <= thickness / 2
-    return covered.reshape(side, _FINE, side, _FINE).mean(axis=(1, 3))
-
-
-def _distance(y: np.ndarray, x: np.ndarray, angle: float, length: float) -> np.ndarray:
-    """From points to the line of a length from (0, 0) in a direction."""
-    sin, cos = math.sin(angle), math.cos(angle)
-    along = np.clip(y * sin + x * cos, 0, length)
-    return np.hypot(y - along * sin, x - along * cos)
-
-
-def _draw(image: np.ndarray, paddle: Paddle, contrast: float, config: StimulusConfig) -> None:
-    grey = contrast * _paddle_image(paddle.angle, config.paddle_length, config.thickness)
-    reach = len(grey) // 2
-    top, left = paddle.y - reach, paddle.x - reach
-    down, right = (min(len(grey), config.size - start) for start in (top, left))
-    up, skip = max(0, -top), max(0, -left)
-    part = image[top + up : top + down, left + skip : left + right]
-    np.maximum(part, grey[up:down, skip:right], out=part)
-
-
-def _draw_dot(image: np.ndarray, y: int, x: int, radius: float) -> None:
-    """A white disc, smooth at its border."""
-    rows, columns = np.ogrid[: len(image), : len(image)]
-    distance = np.hypot(rows - y, columns - x)
-    np.maximum(image, np.clip(radius + 0.5 - distance, 0, 1), out=image)

@@ -15,7 +15,7 @@ from images_made import (
 
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.classification.config import ClassificationDataConfig
-from spade_jax.data.classification.rows import check_files, read_rows
+from spade_jax.data.classification.rows import check_splits, read_rows
 from spade_jax.data.config import DataError
 
 
@@ -113,6 +113,10 @@ def test_tfds(prepared):
         list(read_rows(smaller, "train"))
     with pytest.raises(DataError, match=r"data.train = 'trian': no such split of pictures:1.0.0;"):
         list(read_rows(settings("trian", **prepared), "train"))
+    both = settings("train[:3]", validation="train[2:]", **{**prepared, "validation_share": 0.0})
+    with pytest.raises(DataError, match=r"^data.validation = 'train\[2:\]': overlaps data.train"):
+        check_splits(both)
+    check_splits(dataclasses.replace(both, validation="train[3:]"))
     with pytest.raises(DataError, match="has no feature 'image_', but image, label, text; set"):
         list(read_rows(dataclasses.replace(images, inputs=("image_",)), "train"))
 
@@ -168,6 +172,6 @@ def test_a_file_is_in_one_split_only(tmp_path):
     )
     for config in (table, folder):
         with pytest.raises(DataError, match=r"^data.validation = .* is in data.train as well"):
-            check_files(config)
+            check_splits(config)
     with pytest.raises(DataError, match=r"^data.train = 'x.tsv': no such file"):
-        check_files(settings("x.tsv"))
+        check_splits(settings("x.tsv"))

@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from spade_jax.data.lra import stimuli
-from spade_jax.data.lra.stimuli import PUBLISHED, Paddle, draw_stimulus
+from spade_jax.data.lra.stimuli import PUBLISHED, draw_stimulus
 
 SMALL = PUBLISHED[32]
 
@@ -104,15 +104,3 @@ def test_an_image_is_a_function_of_its_number_seed_and_label():
     _, places = ndimage.label(other != image, np.ones((3, 3)))
     assert 1 <= places <= 2
     assert (other != image).sum() <= 2 * 12
-
-
-def test_paddles_are_as_bright_as_what_they_cover():
-    for angle in (0.0, 0.7, math.pi / 2, 4.0):
-        grey = stimuli._paddle_image(angle, 5, 1.5)
-        area = 5 * 1.5 + math.pi * 0.75**2  # Its ends are round.
-        assert abs(grey.sum() - area) < 0.05
-    image = np.zeros((128, 128))
-    stimuli._draw(image, Paddle(64, 64, 0.0, 2), 0.9, PUBLISHED[128])
-    assert image.max() == pytest.approx(0.9)
-    rows, columns = np.nonzero(image)
-    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (63, 65, 63, 70)
