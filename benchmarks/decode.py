@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.arguments import positive
-from spade_jax.config import ConfigError, ModelConfig, require
+from spade_jax.config import ConfigError, EncoderDecoderConfig, require
 from spade_jax.models.presets import preset
 
 BEAMS = 4
@@ -24,7 +24,7 @@ ENCODER, UNCACHED, GREEDY = "encoder", "uncached greedy", "greedy"
 BEAM_SEARCH = f"beam search, {BEAMS}"
 
 
-def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, ModelConfig]:
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, EncoderDecoderConfig]:
     """The options, and the model that they name."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.decode", description=__doc__.partition("\n")[0]
@@ -96,7 +96,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def competitors(
-    config: ModelConfig, length: int, outputs: int, batch_size: int
+    config: EncoderDecoderConfig, length: int, outputs: int, batch_size: int
 ) -> tuple[dict[str, Callable[..., Any]], tuple[Any, ...]]:
     """The encoder and the methods, of a model with random parameters, and their arguments.
 

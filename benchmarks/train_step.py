@@ -12,9 +12,9 @@ from typing import Any
 
 from benchmarks.arguments import positive
 from pretrain.config import PretrainConfig
-from spade_jax.config import ConfigError, ModelConfig
+from spade_jax.config import ConfigError, TokenModelConfig, of_kind
 from spade_jax.config.file import parse_overrides, read_config
-from spade_jax.data.config import DataConfig
+from spade_jax.data.config import DataConfig, TrainingData
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig]:
@@ -56,13 +56,13 @@ def main(argv: Sequence[str]) -> int:
     from rich.table import Table
 
     from benchmarks import timing
+    from pretrain.objectives import objective_of
     from spade_jax.models.build import builder
-    from spade_jax.objectives.seq2seq import Seq2Seq
     from spade_jax.training.sharding import check_batch, make_mesh
     from spade_jax.training.step import make_trainer
 
-    model, train = config.own_model, config.train
-    inputs = options.lengths or [config.data.input_length]
+    model, train = of_kind(config.own_model, TokenModelConfig), config.train
+    inputs = options.lengths or [config.data.lengths[0]]
     batch_sizes = {
         length: options.tokens // length if options.tokens else train.batch_size
         for length in inputs
@@ -91,16 +91,21 @@ def main(argv: Sequence[str]) -> int:
     headings = ("batch", "ms", "tokens/s", "peak MiB", "GFLOP/s", "/ matmul", "MFU")
     for heading in headings:
         table.add_column(heading, justify="right")
-    trainer = make_trainer(builder(model), Seq2Seq(config.loss), config.optimizer, train, mesh)
+    trainer = make_trainer(builder(model), objective_of(config), config.optimizer, train, mesh)
     for length, rows in batch_sizes.items():
-        targets = options.target_length or decoder_length(config.data, length)
-        table.add_row(*measured(trainer, model, rows, (length, targets), peak, options.repeats))
+        lengths = lengths_of(config.data, length, options.target_length)
+        table.add_row(*measured(trainer, model, rows, lengths, peak, options.repeats))
     Console().print(table)
     return 0
 
 
 def measured(
-    trainer: Any, model: ModelConfig, rows: int, lengths: tuple[int, ...], peak: float, repeats: int
+    trainer: Any,
+    model: TokenModelConfig,
+    rows: int,
+    lengths: tuple[int, ...],
+    peak: float,
+    repeats: int,
 ) -> list[str]:
     """The cells of a row of the table: an update of batches of so many rows.
 
@@ -138,11 +143,12 @@ def measured(
     ]
 
 
-def decoder_length(config: DataConfig, input_length: int) -> int:
-    """Tokens of the targets that the denoisers make of another input."""
-    return dataclasses.replace(
-        config, input_length=input_length, target_length=None, extra_ids=input_length
-    ).decoder_length
+def lengths_of(data: TrainingData, length: int, target_length: int | None) -> tuple[int, ...]:
+    """Of the sequences of a row, where inputs are so long; None: as many targets as are made of
+    such an input."""
+    if isinstance(data, DataConfig):
+        data = dataclasses.replace(data, target_length=target_length, extra_ids=length)
+    return dataclasses.replace(data, input_length=length).lengths  # type: ignore[call-arg]
 
 
 def update_times(step: Callable[..., Any], state: Any, batch: Any, repeats: int) -> list[float]:

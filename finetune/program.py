@@ -15,7 +15,7 @@ from finetune.evaluation import Evaluator, metric_names
 from finetune.finish import EVALUATED, finish, has_training, made_of
 from finetune.vocabulary import resolve_vocabulary
 from spade_jax import hosts
-from spade_jax.config import ModelConfig, require, require_choice
+from spade_jax.config import EncoderDecoderConfig, of_kind, require, require_choice
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet, evaluation_sets
 from spade_jax.data.text_to_text.inspection import Examined, Looked, examine, look_through
@@ -137,7 +137,7 @@ def _check_vocabulary(config: FinetuneConfig, vocabulary: Vocabulary, start: Run
     """Raises ConfigError for a vocabulary that the checkpoint, the model or the task cannot use."""
     model_config = _model_of(config)
     if start is not None:
-        check_vocabulary(start, vocabulary, "task.vocabulary", config.task.vocabulary)
+        check_vocabulary(start, vocabulary.digest, "task.vocabulary", config.task.vocabulary)
     require(
         vocabulary.size <= model_config.vocab_size,
         "model.vocab_size",
@@ -295,10 +295,10 @@ def _train(
         checkpoints.close()
 
 
-def _model_of(config: FinetuneConfig) -> ModelConfig:
+def _model_of(config: FinetuneConfig) -> EncoderDecoderConfig:
     """The model of a configuration that is resolved."""
     assert config.model is not None
-    return config.model
+    return of_kind(config.model, EncoderDecoderConfig)
 
 
 def _lengths(config: FinetuneConfig) -> tuple[int, int]:

@@ -127,9 +127,9 @@ def _compile(
 ) -> None:
     from rich.console import Console
 
+    from pretrain.objectives import objective_of
     from spade_jax import partition
     from spade_jax.aot import compiled
-    from spade_jax.objectives.seq2seq import Seq2Seq
     from spade_jax.training.initial import resolve_model
     from spade_jax.training.sharding import make_mesh
 
@@ -140,10 +140,10 @@ def _compile(
     def report(batch_size: int, timed: bool = False) -> compiled.Report:
         return compiled.compile_step(
             model,
-            Seq2Seq(config.loss),
+            objective_of(config),
             config.optimizer,
             dataclasses.replace(config.train, batch_size=batch_size),
-            (config.data.input_length, config.data.decoder_length),
+            config.data.lengths,
             mesh,
             part=options.part,
             quick=options.quick,

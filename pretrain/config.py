@@ -13,7 +13,7 @@ from spade_jax.config import (
     require,
     require_choice,
 )
-from spade_jax.data.config import DataConfig
+from spade_jax.data.config import DataConfig, TrainingData
 from spade_jax.objectives.config import TOKEN_METRICS, LossConfig
 from spade_jax.training.config import (
     MAX_BATCH,
@@ -33,14 +33,16 @@ class PretrainConfig:
         those that are best by its `train.best_metric`, or else its newest. Its vocabulary must be
         this one's. None begins with random ones. A run that goes on needs it no more.
       dropout_rate, dtype: of the model; None leaves them as they are.
-      samples: held-out passages that the finished model fills in on the screen.
+      data: what it learns from, and so the objective: text whose masked spans an encoder-decoder
+        fills in, or blocks of text that a decoder continues.
+      samples: held-out passages that the finished model fills in, or continues, on the screen.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"print_sharding": "--print_sharding"}
 
     model: ModelConfig | None
     train: TrainConfig
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    data: TrainingData = dataclasses.field(default_factory=DataConfig)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
@@ -67,7 +69,14 @@ class PretrainConfig:
             "must be set where init_from is not",
         )
         if self.model is not None:
-            self.model.require_lengths(self.data.input_length, self.data.decoder_length)
+            require(
+                self.model.kind == self.data.MODEL,
+                "model.kind",
+                self.model.kind,
+                f"must be {self.data.MODEL!r}, which is what learns from data.kind = "
+                f"{self.data.kind!r}",
+            )
+            self.model.require_lengths(*self.data.lengths)
 
     @property
     def own_model(self) -> ModelConfig:

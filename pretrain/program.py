@@ -1,25 +1,18 @@
-"""One pre-training run, from its configuration to passages filled in."""
+"""One pre-training run, from its configuration to what the model makes of unseen data."""
 
 import contextlib
 import dataclasses
-import math
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
-from rich.console import Console
 
 from pretrain.config import PretrainConfig
-from pretrain.fill_in import print_passages
+from pretrain.learning import Learning, learning_of
 from spade_jax import hosts
-from spade_jax.config import require
-from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
-from spade_jax.data.unigram import unigram_cross_entropy
-from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
+from spade_jax.data.config import TextConfig
 from spade_jax.models.build import builder
-from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.runs.identity import MAY_CHANGE, check_same_data, check_same_run
 from spade_jax.runs.lock import only_run
@@ -37,9 +30,6 @@ from spade_jax.training.initial import (
 )
 from spade_jax.training.sharding import data_shard, make_mesh
 from spade_jax.training.step import Trainer, make_trainer
-
-# Batches of training text whose unigram distribution is the baseline.
-UNIGRAM_BATCHES = 50
 
 
 def pretrain(config: PretrainConfig, workdir: Path, *, print_sharding: bool = False) -> int:
@@ -70,32 +60,33 @@ def _pretrain(
         start = open_run(Path(config.init_from), "init_from")
     config = _resolve(config, checkpoints, start)
     settings = dataclasses.asdict(config)
-    vocabulary = load_vocabulary(config.data)
-    if start is not None:
-        check_vocabulary(start, vocabulary, "data.vocabulary", config.data.vocabulary)
-    trainer = _make_trainer(config, vocabulary, mesh)
+    learning = learning_of(config)
+    if start is not None and isinstance(config.data, TextConfig):
+        name = config.data.vocabulary
+        check_vocabulary(start, learning.vocabulary_digest, "data.vocabulary", name)
+    trainer = _make_trainer(config, learning, mesh)
     if print_sharding:
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
-    check_same_run(checkpoints, config, vocabulary.digest, (*MAY_CHANGE, "init_from"))
+    check_same_run(checkpoints, config, learning.vocabulary_digest, (*MAY_CHANGE, "init_from"))
     origin = None
     if start is not None:
         origin = plan(start, trainer.state_shapes.params, ())
         trainer = beginning_with(start, origin, trainer)
-    contents = digest_data(config.data)
+    contents = learning.contents()
     hosts.check_agreement(contents, "data")
     if (warning := check_same_data(checkpoints, contents)) is not None:
         console.print(warning)
     prepare(workdir)
     stack.enter_context(only_run(workdir, checkpoints, console.print))
-    data, held_out = _read_data(config, trainer, vocabulary, contents)
+    data, held_out = _read_data(config, trainer, learning, contents)
     if start is not None and origin is not None:
         tell(start, origin, console)
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     console.print(
         f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
         f"{jax.process_count()} process(es), "
-        f"{config.train.batch_size} x ({config.data.input_length} + {config.data.decoder_length}) "
+        f"{config.train.batch_size} x ({' + '.join(map(str, config.data.lengths))}) "
         f"tokens a step, {config.train.steps} steps; results go to {workdir}"
     )
     try:
@@ -113,11 +104,11 @@ def _pretrain(
     if outcome.was_finished or not outcome.finished:
         return 0
     if config.samples:
-        batch = next(iter(held_out))
-        print_passages(trainer, outcome.state.params, batch, vocabulary, config.samples, console)
+        learning.show(trainer, outcome.state.params, next(iter(held_out)), console)
     assert outcome.evaluation is not None  # A run that finishes here ends with one.
     assert data.baseline is not None
-    _print_result(outcome.evaluation["loss"], data.baseline, workdir, console)
+    console.print(learning.result(outcome.evaluation, data.baseline))
+    console.print(f"loss curve: {workdir / 'loss.png'}")
     return 0
 
 
@@ -129,76 +120,40 @@ def _resolve(config: PretrainConfig, checkpoints: Checkpoints, start: Run | None
     return dataclasses.replace(config, model=model)
 
 
-def _make_trainer(config: PretrainConfig, vocabulary: Vocabulary, mesh: Mesh) -> Trainer:
+def _make_trainer(config: PretrainConfig, learning: Learning, mesh: Mesh) -> Trainer:
     """The model, bound to the devices.
 
     Raises:
-      ConfigError: a vocabulary, lengths or a mesh that do not fit the model.
+      ConfigError: lengths or a mesh that do not fit the model.
     """
-    require(
-        vocabulary.size <= config.own_model.vocab_size,
-        "model.vocab_size",
-        config.own_model.vocab_size,
-        f"must be at least {vocabulary.size}, the size of data.vocabulary",
-    )
-    objective = Seq2Seq(config.loss, vocabulary.token_bytes)
-    objective.check(config.own_model, _lengths(config), mesh)
+    objective = learning.objective
+    objective.check(config.own_model, config.data.lengths, mesh)
     return make_trainer(builder(config.own_model), objective, config.optimizer, config.train, mesh)
 
 
 def _read_data(
     config: PretrainConfig,
     trainer: Trainer,
-    vocabulary: Vocabulary,
+    learning: Learning,
     contents: Mapping[str, Mapping[str, str]],
 ) -> tuple[loop.Data, Batches]:
     """This process's part of the data as the loop takes it, and all that is held out."""
     shard = data_shard(trainer.mesh)
-    validation = validation_batches(
-        config.data,
-        trainer.eval_batch_size // shard.count,
-        shard_index=shard.index,
-        num_shards=shard.count,
-        limit=config.train.eval_batches,
+    limit = config.train.eval_batches
+    validation = learning.validation(
+        trainer.eval_batch_size // shard.count, limit, shard.index, shard.count
     )
-    train = train_batches(
-        config.data,
-        config.train.batch_size // shard.count,
-        shard_index=shard.index,
-        num_shards=shard.count,
-    )
+    train = learning.train(config.train.batch_size // shard.count, shard.index, shard.count)
     # Whole batches, for what each process computes by itself.
-    every = validation_batches(
-        config.data, trainer.eval_batch_size, limit=config.train.eval_batches
-    )
-    baseline = unigram_cross_entropy(
-        islice(train_batches(config.data, config.train.batch_size), UNIGRAM_BATCHES),
-        every,
-        vocabulary.size,
-    )
+    every = learning.validation(trainer.eval_batch_size, limit)
     data = loop.Data(
         train=train,
         evaluate=lambda params: evaluate(trainer, params, validation),
-        vocabulary_digest=vocabulary.digest,
+        vocabulary_digest=learning.vocabulary_digest,
         contents=contents,
-        baseline=baseline,
+        baseline=learning.baseline(every),
         step_flops=trainer.objective.flops(
-            config.own_model, config.train.batch_size, _lengths(config)
+            config.own_model, config.train.batch_size, config.data.lengths
         ),
     )
     return data, every
-
-
-def _lengths(config: PretrainConfig) -> tuple[int, int]:
-    """The tokens that an encoder and a decoder read of an example."""
-    return config.data.input_length, config.data.decoder_length
-
-
-def _print_result(loss: float, baseline: float, workdir: Path, console: Console) -> None:
-    """What the model has learned beyond how often each token comes."""
-    console.print(
-        f"validation loss {loss:.3f} nats per target token (perplexity {math.exp(loss):.2f}); "
-        f"the unigram distribution of the training text has {baseline:.3f} "
-        f"({math.exp(baseline):.2f})"
-    )
-    console.print(f"loss curve: {workdir / 'loss.png'}")

@@ -41,8 +41,7 @@ def as_json(
         "mesh": mesh,
         "part": part,
         "batch_size": config.train.batch_size,
-        "input_length": config.data.input_length,
-        "target_length": config.data.decoder_length,
+        "lengths": list(config.data.lengths),
         "memory": None if report.memory is None else dataclasses.asdict(report.memory),
         "too_large": report.too_large,
         "fits": report.fits(topology.memory),
@@ -127,8 +126,9 @@ def _needs(
     table = Table(
         title=title(options, topology, mesh, " "),
         title_justify="left",
-        caption=f"batch {config.train.batch_size} x ({config.data.input_length} + "
-        f"{config.data.decoder_length}) tokens; compiled in {report.seconds:,.0f} s",
+        caption=f"batch {config.train.batch_size} x "
+        f"({' + '.join(map(str, config.data.lengths))}) tokens; "
+        f"compiled in {report.seconds:,.0f} s",
         caption_justify="left",
     )
     for heading in ("", "number"):

@@ -58,6 +58,7 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "decoder_attention_heads": config["heads"],
         "decoder_layers": config.get("layers", 1),
         "decoder_normalize_before": config["normalize_before"],
+        "no_scale_embedding": config.get("embed_scale", 1.0) == 1.0,
         "no_decoder_final_norm": not config.get("final_norm", False),
         "activation_fn": config["activation_fn"],
         "relative_attention_num_buckets": config["num_buckets"],
@@ -70,3 +71,12 @@ def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
         "s4_n_ssm": config["s4_n_ssm"],
         "max_target_positions": config["l_max"],
     }
+
+
+def language_model(golden: Golden) -> tuple[nnx.Module, ModelConfig, Imported]:
+    """Our model of a `spade_lm` golden file."""
+    weights = golden.group("param/")
+    config = model_config(arguments(golden.config), shapes_of(weights))
+    imported = to_ours(weights, config)
+    graph = nnx.graphdef(nnx.eval_shape(lambda: builder(config)(nnx.Rngs(0))))
+    return nnx.merge(graph, names.by_group(imported.params, config)), config, imported

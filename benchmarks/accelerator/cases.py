@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.accelerator.sizes import Batch, Sizes
-from spade_jax.config import ModelConfig
+from spade_jax.config import EncoderDecoderConfig
 from spade_jax.ops.attention.full import FULL_ATTENTION, full_attention
 from spade_jax.ops.attention.window import WINDOW_ATTENTION, window_attention
 from spade_jax.ops.dispatch import Operation
@@ -91,7 +91,7 @@ def checked_cases(sizes: Sizes) -> list[Case]:
 
 
 def window_case(
-    model: ModelConfig,
+    model: EncoderDecoderConfig,
     batch: Batch,
     *,
     causal: bool = False,
@@ -124,7 +124,7 @@ def window_case(
     return Case(title, WINDOW_ATTENTION, function, arguments, cotangent, flops)
 
 
-def causal_case(model: ModelConfig, batch: Batch, *, packed: bool = False) -> Case:
+def causal_case(model: EncoderDecoderConfig, batch: Batch, *, packed: bool = False) -> Case:
     full: Any = model.mixers["full"]
     arguments, cotangent = _attention(model, batch.rows, batch.targets, batch.targets)
     arguments["bias"] = _bias(model, full.relative_reach(model, batch.targets))
@@ -149,7 +149,7 @@ def causal_case(model: ModelConfig, batch: Batch, *, packed: bool = False) -> Ca
 
 
 def cross_case(
-    model: ModelConfig, batch: Batch, *, packed: bool = False, dropout: float = 0.0
+    model: EncoderDecoderConfig, batch: Batch, *, packed: bool = False, dropout: float = 0.0
 ) -> Case:
     arguments, cotangent = _attention(model, batch.rows, batch.targets, batch.inputs)
 
@@ -173,7 +173,7 @@ def cross_case(
     return Case(title, FULL_ATTENTION, function, arguments, cotangent, flops)
 
 
-def state_space_case(model: ModelConfig, batch: Batch, *, packed: bool = False) -> Case:
+def state_space_case(model: EncoderDecoderConfig, batch: Batch, *, packed: bool = False) -> Case:
     """Of both directions, as the encoder runs it."""
     s4: Any = model.mixers["s4"]
     d, n = model.d_model, s4.state_size
@@ -209,7 +209,7 @@ def state_space_case(model: ModelConfig, batch: Batch, *, packed: bool = False) 
 
 
 def _attention(
-    model: ModelConfig, rows: int, queries: int, keys: int
+    model: EncoderDecoderConfig, rows: int, queries: int, keys: int
 ) -> tuple[dict[str, Any], jax.Array]:
     """Queries, keys and values; scores of standard deviation 2, so that some pairs matter much."""
     rng = np.random.default_rng(0)
@@ -224,7 +224,7 @@ def _attention(
     return arrays, arrays.pop("cotangent")
 
 
-def _bias(model: ModelConfig, reach: int) -> jax.Array:
+def _bias(model: EncoderDecoderConfig, reach: int) -> jax.Array:
     shape = (model.attention.num_heads, 2 * reach + 1)
     return _normal(np.random.default_rng(1), shape, 1.0, "float32")
 
@@ -243,7 +243,7 @@ def _segments(rows: int, length: int) -> jax.Array:
     return jnp.asarray(np.where(position < length - length // 10 - row, segments, 0), jnp.int32)
 
 
-def _flops(model: ModelConfig, pairs: float) -> float:
+def _flops(model: EncoderDecoderConfig, pairs: float) -> float:
     """Of the scores and the values of pairs of a query and a key, in all heads."""
     return 2 * 2 * model.attention.num_heads * model.head_dim * pairs
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, StackConfig
 from spade_jax.mixers import S4, Window
 from spade_jax.models.presets import preset
 from spade_jax.training.config import OptimizerConfig
@@ -34,7 +34,7 @@ class Sizes:
       miniature: whether all of it is done in no time.
     """
 
-    model: ModelConfig
+    model: EncoderDecoderConfig
     batches: tuple[Batch, ...]
     checked: Batch
     miniature: bool = False

@@ -10,7 +10,7 @@ import numpy as np
 
 from benchmarks.accelerator.compiling import Attempt, attempt
 from benchmarks.accelerator.sizes import OPTIMIZER, Z_LOSS, Batch, Sizes
-from spade_jax.config import ModelConfig
+from spade_jax.config import EncoderDecoderConfig
 from spade_jax.models.build import builder
 from spade_jax.objectives.config import LossConfig
 from spade_jax.objectives.seq2seq import Seq2Seq
@@ -65,7 +65,7 @@ class UpdateTime:
     reason: str = ""
 
 
-def with_implementation(model: ModelConfig, implementation: str) -> ModelConfig:
+def with_implementation(model: EncoderDecoderConfig, implementation: str) -> EncoderDecoderConfig:
     """The model whose operations are all computed by this implementation."""
     if implementation == DEFAULT:
         return model

@@ -1,53 +1,25 @@
 """What a mixer's settings offer to the rest: by this a model knows its mixers, and nothing else."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from spade_jax.config.schema import ConfigError, check_fields, nearest, shown
+from spade_jax.config.schema import Kinds, check_fields
 
 if TYPE_CHECKING:
     from spade_jax.config.model import ModelConfig, StackConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class MixerConfig:
+class MixerConfig(Kinds, family="a kind of mixer"):
     """Settings of one kind of mixer: how the tokens of a sequence come together.
 
     `class Window(MixerConfig, kind="window")` makes a kind known: to patterns by this name, with
     its default settings, and to `model.mixers`, which names others. Every field has a default.
-
-    Attributes:
-      kind: the kind's name.
     """
-
-    KINDS: ClassVar[dict[str, type["MixerConfig"]]] = {}
-
-    kind: str = dataclasses.field(init=False, default="")
-
-    def __init_subclass__(cls, kind: str = "", **more: Any) -> None:
-        super().__init_subclass__(**more)
-        if kind:
-            cls.kind = kind
-            MixerConfig.KINDS[kind] = cls
 
     def __post_init__(self) -> None:
         check_fields(self, f"model.mixers.{self.kind}.")
-
-    @classmethod
-    def variant(cls, values: Mapping[str, Any], where: str) -> type["MixerConfig"]:
-        """The class whose settings these are: what `from_dict` makes of them.
-
-        Raises:
-          ConfigError: no kind, or an unknown one.
-        """
-        kind = values.get("kind")
-        if not isinstance(kind, str) or kind not in cls.KINDS:
-            raise ConfigError(
-                f"{where}.kind = {shown(kind)}: must be a kind of mixer"
-                f"{nearest(str(kind), cls.KINDS)}"
-            )
-        return cls.KINDS[kind]
 
     def check_model(self, model: "ModelConfig") -> None:
         """Raises ConfigError where the mixer cannot be part of this model."""

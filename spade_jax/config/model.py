@@ -4,12 +4,13 @@ A configuration is rejected here, by name and value, before anything is compiled
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self, TypeVar, cast
 
 from spade_jax.config.mixer import MixerConfig, Mixers
 from spade_jax.config.pattern import Group, LayerSpec, parse_pattern
-from spade_jax.config.schema import ConfigError, Range, check_fields, nearest, require
+from spade_jax.config.schema import ConfigError, Kinds, Range, check_fields, nearest, require
 
 # Of sequences, and of the entries of a vocabulary.
 MAX_LENGTH = 2**20
@@ -94,15 +95,14 @@ class StackConfig:
 DropoutRate = Annotated[float, Range(0, 1, below=True)]
 
 
-@dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """An encoder-decoder.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
+    """What all kinds of models have in common.
 
     Attributes:
-      vocab_size, d_model, d_ff: v, d and the width inside the feed-forward block.
-      encoder, decoder: the two stacks.
-      mixers: their mixers by the names that patterns use. A kind of mixer that a pattern names
-        and this does not is there with its default settings.
+      d_model, d_ff: d and the width inside the feed-forward block.
+      mixers: the stacks' mixers by the names that patterns use. A kind of mixer that a pattern
+        names and this does not is there with its default settings.
       attention: what is common to all attention.
       norm, norm_epsilon: "rms" has a scale only; "layer" subtracts the mean and has a bias.
       norm_placement: before each block ("pre") or after its residual ("post").
@@ -111,8 +111,6 @@ class ModelConfig:
       feed_forward: "gated-gelu" is gelu_tanh(W0 x) * W1 x; "gelu" is the exact (erf) one.
       feed_forward_bias: biases in the feed-forward block.
       add_weight: w of the combination "add", w * first + (1 - w) * second.
-      tie_embeddings: the output matrix is the embedding.
-      scale_logits: multiply the tied logits by d_model ** -0.5.
       dropout_rate: on embeddings, attention probabilities, block outputs and inside feed-forward,
         and where `final_dropout` says so.
       dtype: of activations and matmuls. Parameters, the SSM, softmax, norm statistics and the
@@ -125,12 +123,11 @@ class ModelConfig:
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"ssm": "model.mixers.s4"}
+    # The fields that are stacks.
+    STACKS: ClassVar[tuple[str, ...]] = ()
 
-    vocab_size: Annotated[int, Range(1, MAX_VOCABULARY)]
     d_model: Annotated[int, Range(1, 2**17)]
     d_ff: Annotated[int, Range(1, 2**19)]
-    encoder: StackConfig
-    decoder: StackConfig
     mixers: Mapping[str, MixerConfig] = dataclasses.field(default_factory=Mixers)
     attention: AttentionConfig = AttentionConfig()
     norm: Literal["rms", "layer"] = "rms"
@@ -142,8 +139,6 @@ class ModelConfig:
     feed_forward: Literal["gated-gelu", "gelu", "relu"] = "gated-gelu"
     feed_forward_bias: bool = False
     add_weight: Annotated[float, Range(-1000, 1000)] = 0.5
-    tie_embeddings: bool = True
-    scale_logits: bool = True
     dropout_rate: DropoutRate = 0.0
     dtype: Literal["float32", "bfloat16"] = "float32"
     scan_layers: bool | None = None
@@ -163,20 +158,19 @@ class ModelConfig:
             self.final_dropout,
             "must be False where final_norm is False",
         )
-        require(
-            self.tie_embeddings or not self.scale_logits,
-            "model.scale_logits",
-            self.scale_logits,
-            "must be False where tie_embeddings is False",
-        )
         object.__setattr__(self, "mixers", self._all_mixers())
         for mixer in self.mixers.values():
             mixer.check_model(self)
 
+    @property
+    def stacks(self) -> dict[str, StackConfig]:
+        """The stacks by the names of their settings."""
+        return {name: getattr(self, name) for name in self.STACKS}
+
     def _all_mixers(self) -> Mixers:
         """Those that are set, and the kinds that patterns name besides."""
         mixers = Mixers(self.mixers)
-        for setting, stack in (("encoder", self.encoder), ("decoder", self.decoder)):
+        for setting, stack in self.stacks.items():
             parse_pattern(stack.layers, f"model.{setting}.layers")
             for name in (name for spec in stack.layer_specs for name in spec.mixers):
                 if name not in mixers and name not in MixerConfig.KINDS:
@@ -189,10 +183,10 @@ class ModelConfig:
                     mixers[name] = MixerConfig.KINDS[name]()
         return mixers
 
-    def without_unused_mixers(self) -> "ModelConfig":
+    def without_unused_mixers(self) -> Self:
         """The same model, less the mixers that no pattern names."""
-        stacks = (self.encoder, self.decoder)
-        used = {name for stack in stacks for spec in stack.layer_specs for name in spec.mixers}
+        specs = (spec for stack in self.stacks.values() for spec in stack.layer_specs)
+        used = {name for spec in specs for name in spec.mixers}
         mixers = {name: mixer for name, mixer in self.mixers.items() if name in used}
         return dataclasses.replace(self, mixers=mixers)
 
@@ -200,15 +194,119 @@ class ModelConfig:
     def head_dim(self) -> int:
         return self.attention.head_dim or self.d_model // self.attention.num_heads
 
-    def require_lengths(self, encoder: int, decoder: int) -> None:
-        """Raises ConfigError where sequences are longer than a table of learned positions."""
-        for name, stack, length in (
-            ("encoder", self.encoder, encoder),
-            ("decoder", self.decoder, decoder),
-        ):
+    def require_lengths(self, *lengths: int) -> None:
+        """Raises ConfigError where sequences are longer than a table of learned positions.
+
+        Args:
+          lengths: of each stack's sequences, in the order of `STACKS`.
+        """
+        for (name, stack), length in zip(self.stacks.items(), lengths, strict=True):
             require(
                 stack.max_positions is None or stack.max_positions >= length,
                 f"model.{name}.max_positions",
                 stack.max_positions,
                 f"must be at least {length}, the length of its sequences in the data",
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenModelConfig(ModelConfig):
+    """What models that read and write tokens have in common.
+
+    Attributes:
+      vocab_size: v.
+      tie_embeddings: the output matrix is the embedding.
+      scale_logits: multiply the tied logits by d_model ** -0.5.
+    """
+
+    vocab_size: Annotated[int, Range(1, MAX_VOCABULARY)]
+    tie_embeddings: bool = True
+    scale_logits: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.tie_embeddings or not self.scale_logits,
+            "model.scale_logits",
+            self.scale_logits,
+            "must be False where tie_embeddings is False",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EncoderDecoderConfig(TokenModelConfig, kind="encoder_decoder"):
+    """An encoder-decoder: `models.encoder_decoder`.
+
+    Attributes:
+      encoder, decoder: the two stacks.
+    """
+
+    STACKS: ClassVar[tuple[str, ...]] = ("encoder", "decoder")
+
+    encoder: StackConfig
+    decoder: StackConfig
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DecoderOnlyConfig(TokenModelConfig, kind="decoder_only"):
+    """A language model: `models.decoder_only`.
+
+    Attributes:
+      decoder: its stack, which is causal.
+      scale_embeddings: multiply embeddings by d_model ** 0.5.
+      cutoffs: where the bands of an adaptive input and softmax (arXiv 1809.10853) end, ascending
+        and below `vocab_size`, such as (20000, 60000); band i is `cutoff_factor` ** i times
+        narrower than d_model. Empty: one matrix for all tokens.
+      cutoff_factor: by which each band is narrower than the one before.
+    """
+
+    STACKS: ClassVar[tuple[str, ...]] = ("decoder",)
+
+    decoder: StackConfig
+    scale_logits: bool = False
+    scale_embeddings: bool = False
+    cutoffs: tuple[Annotated[int, Range(1, MAX_VOCABULARY)], ...] = ()
+    cutoff_factor: Annotated[int, Range(1, 64)] = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.cutoffs:
+            return
+        require(
+            all(a < b for a, b in itertools.pairwise((*self.cutoffs, self.vocab_size))),
+            "model.cutoffs",
+            self.cutoffs,
+            f"must ascend, and end below model.vocab_size = {self.vocab_size}",
+        )
+        narrowest = self.cutoff_factor ** len(self.cutoffs)
+        require(
+            self.d_model % narrowest == 0,
+            "model.cutoff_factor",
+            self.cutoff_factor,
+            f"must divide model.d_model = {self.d_model} {len(self.cutoffs)} times over, once for "
+            "each of model.cutoffs",
+        )
+        require(
+            self.tie_embeddings and not self.scale_logits,
+            "model.tie_embeddings, scale_logits",
+            (self.tie_embeddings, self.scale_logits),
+            "must be True and False with model.cutoffs",
+        )
+
+
+M = TypeVar("M", bound=ModelConfig)
+
+
+def of_kind(model: ModelConfig, kind: type[M], setting: str = "model") -> M:
+    """The model's configuration, which must be of this kind.
+
+    Raises:
+      ConfigError: it is of another one.
+    """
+    require(
+        isinstance(model, kind),
+        f"{setting}.kind",
+        model.kind,
+        f"must be {kind.kind!r} here" if kind.kind else "must be a model of tokens here",
+    )
+    return cast(M, model)

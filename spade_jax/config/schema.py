@@ -13,7 +13,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 T = TypeVar("T")
 
@@ -128,6 +128,49 @@ class Range:
 MAX_COUNT = 2**31 - 1
 Count = Annotated[int, Range(1, MAX_COUNT)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Kinds:
+    """Settings of which there are several kinds: a family of dataclasses, known by name.
+
+    `class MixerConfig(Kinds, family="a kind of mixer")` begins a family; `class Window(MixerConfig,
+    kind="window")` is one of its kinds, which `from_dict` makes of settings whose `kind` it is.
+
+    Attributes:
+      kind: the kind's name.
+    """
+
+    FAMILY: ClassVar[str] = ""
+    KINDS: ClassVar[dict[str, type[Any]]] = {}
+    # Of settings that name no kind; "": they must.
+    DEFAULT: ClassVar[str] = ""
+
+    kind: str = dataclasses.field(init=False, default="")
+
+    def __init_subclass__(
+        cls, family: str = "", kind: str = "", default: str = "", **more: Any
+    ) -> None:
+        super().__init_subclass__(**more)
+        if family:
+            cls.FAMILY, cls.KINDS, cls.DEFAULT = family, {}, default
+        if kind:
+            cls.kind = kind
+            cls.KINDS[kind] = cls
+
+    @classmethod
+    def variant(cls, values: Mapping[str, Any], where: str) -> type[Any]:
+        """The class whose settings these are: what `from_dict` makes of them.
+
+        Raises:
+          ConfigError: no kind, or an unknown one.
+        """
+        kind = values.get("kind", cls.kind or cls.DEFAULT or None)
+        if not isinstance(kind, str) or kind not in cls.KINDS:
+            raise ConfigError(
+                f"{where}.kind = {shown(kind)}: must be {cls.FAMILY}{nearest(str(kind), cls.KINDS)}"
+            )
+        return cls.KINDS[kind]
 
 
 @functools.cache

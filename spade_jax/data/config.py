@@ -1,9 +1,9 @@
 """What the model reads, as frozen dataclasses that import neither TensorFlow nor seqio."""
 
 import dataclasses
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from spade_jax.config import MAX_LENGTH, ConfigError, Range, Seed, check_fields, require
+from spade_jax.config import MAX_LENGTH, ConfigError, Kinds, Range, Seed, check_fields, require
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -138,42 +138,93 @@ class DenoiserConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class DataConfig:
-    """Sources, vocabulary and span corruption: everything that decides what a batch holds.
+class TrainingData(Kinds, family="a kind of data", default="span_corruption"):
+    """What a model learns from: everything that decides what a batch holds.
+
+    Attributes:
+      MODEL: the kind of models that learn from it.
+    """
+
+    MODEL: ClassVar[str] = ""
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Of a batch's sequences, as `objectives.batch` has them, the longest that there are."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True)
+class TextConfig(TrainingData):
+    """Documents, and the vocabulary that makes tokens of them.
 
     Attributes:
       sources: documents; several are mixed by weight.
       vocabulary: "bytes", or the path of a SentencePiece `.model`.
       extra_ids: sentinels at the end of the vocabulary, numbered from its last id downwards.
+      document_shuffle_buffer: documents of each source held back for shuffling. They are part of
+        a saved position, as are the segments.
+      shuffle_buffer: segments held back for shuffling, once they are what a model learns from.
+      seed: of all shuffling and masking in training. Validation has a fixed seed of its own.
+    """
+
+    sources: tuple[SourceConfig, ...] = (SourceConfig(),)
+    vocabulary: str = "bytes"
+    extra_ids: Annotated[int, Range(0, MAX_LENGTH)] = 100
+    document_shuffle_buffer: ShuffleBuffer = 64
+    shuffle_buffer: ShuffleBuffer = 2048
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        check_fields(self, "data.")
+        require(len(self.sources) > 0, "data.sources", (), "must have an entry")
+
+
+@dataclasses.dataclass(frozen=True)
+class TextBlocksConfig(TextConfig, kind="text_blocks"):
+    """Blocks of text, of which each token is predicted from those before.
+
+    Attributes:
+      input_length: tokens of a block.
+      across_documents: documents are joined end to end, each with an EOS, and cut into blocks; a
+        block's first token is predicted from the one before it. Otherwise a document has blocks of
+        its own, the last of which is filled up.
+    """
+
+    MODEL: ClassVar[str] = "decoder_only"
+
+    input_length: Annotated[int, Range(2, MAX_LENGTH)] = 512
+    across_documents: bool = True
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return (self.input_length,)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(TextConfig, kind="span_corruption"):
+    """Text whose masked spans are filled in.
+
+    Attributes:
       input_length: tokens of the encoder, EOS included; segments are cut to fill it exactly.
       target_length: tokens of the decoder; None is what the denoisers need.
       denoisers: settings of span corruption; several are mixed by weight.
-      document_shuffle_buffer: documents of each source held back for shuffling. They are part of
-        a saved position, as are the segments.
-      shuffle_buffer: corrupted segments held back for shuffling.
-      seed: of all shuffling and masking in training. Validation has a fixed seed of its own.
       cache: a directory that `python -m spade_jax.data.cache` made of these sources, to read
         segments from at random; None reads the sources. With it, the shuffle buffers are of no
         account.
     """
 
-    sources: tuple[SourceConfig, ...] = (SourceConfig(),)
-    vocabulary: str = "bytes"
-    extra_ids: ExtraIds = 100
+    MODEL: ClassVar[str] = "encoder_decoder"
+
     input_length: Annotated[int, Range(3, MAX_LENGTH)] = 512
     target_length: (
         Annotated[int, Range(1, MAX_LENGTH, "for just what the denoisers need")] | None
     ) = None
     denoisers: tuple[DenoiserConfig, ...] = (DenoiserConfig(),)
-    document_shuffle_buffer: ShuffleBuffer = 64
-    shuffle_buffer: ShuffleBuffer = 2048
-    seed: Seed = 0
     cache: str | None = None
 
     def __post_init__(self) -> None:
-        check_fields(self, "data.")
-        for name in ("sources", "denoisers"):
-            require(len(getattr(self, name)) > 0, f"data.{name}", (), "must have an entry")
+        super().__post_init__()
+        require(len(self.denoisers) > 0, "data.denoisers", (), "must have an entry")
         require(self.cache != "", "data.cache", self.cache, "must be a directory, or None")
         for denoiser in self.denoisers:
             spans = denoiser.count_noise(denoiser.segment_length(self.input_length))[1]
@@ -207,3 +258,7 @@ class DataConfig:
         return self.target_length or max(
             d.lengths(d.segment_length(self.input_length))[1] for d in self.denoisers
         )
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return self.input_length, self.decoder_length

@@ -8,6 +8,7 @@ import seqio
 from spade_jax.data._tensorflow import tf
 from spade_jax.data.config import DataConfig, DenoiserConfig, SourceConfig
 from spade_jax.data.digests import digest
+from spade_jax.data.mixtures import mixture_of, registered
 from spade_jax.data.sources import DocumentSource
 from spade_jax.data.span_corruption import count_tokens, span_corruption
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
@@ -46,10 +47,8 @@ def denoising_task(
         config.document_shuffle_buffer,
         config.shuffle_buffer,
     )
-    if name in seqio.TaskRegistry.names():
-        return seqio.TaskRegistry.get(name)
     feature = seqio.Feature(vocabulary.seqio, add_eos=True)
-    return seqio.TaskRegistry.add(
+    return registered(
         name,
         source=DocumentSource(source, config.document_shuffle_buffer, salt),
         preprocessors=denoising_preprocessors(denoiser, config.input_length, vocabulary),
@@ -141,7 +140,4 @@ def denoising_mixture(config: DataConfig) -> seqio.Mixture:
         / sum(denoiser.weight for denoiser in config.denoisers)
         for s, d in pairs
     ]
-    name = "denoise_mixture_" + digest([task.name for task in tasks], rates)
-    if name in seqio.MixtureRegistry.names():
-        return seqio.MixtureRegistry.get(name)
-    return seqio.MixtureRegistry.add(name, list(zip([task.name for task in tasks], rates)))
+    return mixture_of("denoise", tasks, rates)

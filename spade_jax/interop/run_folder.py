@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from spade_jax.config import MAX_LENGTH, ModelConfig, Range, require
+from spade_jax.config import MAX_LENGTH, ModelConfig, Range, TokenModelConfig, of_kind, require
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.files import check_folder, whole_folder
 from spade_jax.ops.attention.dropout import NUMBERS_VERSION
@@ -37,6 +37,7 @@ class Words:
 
 def check_vocabulary(vocabulary: Vocabulary, model: ModelConfig, name: Path | str) -> None:
     """Raises ConfigError for a vocabulary that has more tokens than the model."""
+    model = of_kind(model, TokenModelConfig)
     require(
         vocabulary.size <= model.vocab_size,
         "vocabulary",

@@ -6,11 +6,15 @@ from typing import Any
 
 from flax import nnx
 
-from spade_jax.config import ModelConfig
+from spade_jax.config import DecoderOnlyConfig, EncoderDecoderConfig
+from spade_jax.models.decoder_only import DecoderOnly
 from spade_jax.models.encoder_decoder import EncoderDecoder
 
 # The model (configuration, rngs) of each class of configurations.
-KINDS: dict[type, Callable[[Any, nnx.Rngs], nnx.Module]] = {ModelConfig: EncoderDecoder}
+KINDS: dict[type, Callable[[Any, nnx.Rngs], nnx.Module]] = {
+    EncoderDecoderConfig: EncoderDecoder,
+    DecoderOnlyConfig: DecoderOnly,
+}
 
 
 def builder(config: Any) -> Callable[[nnx.Rngs], nnx.Module]:

@@ -5,7 +5,7 @@ import contextlib
 from jax.sharding import Mesh
 
 from spade_jax import partition
-from spade_jax.config import ModelConfig, StackConfig
+from spade_jax.config import EncoderDecoderConfig, ModelConfig, StackConfig
 from spade_jax.mixers.attention.config import require_implementation
 from spade_jax.ops.attention.full import FULL_ATTENTION
 
@@ -24,11 +24,12 @@ def check_stack(
 
 
 def check_implementations(config: ModelConfig, mesh: partition.AnyMesh) -> None:
-    """Raises ConfigError where an implementation is named that is not there, or cannot do what an
-    encoder-decoder needs on the mesh's devices."""
+    """Raises ConfigError where an implementation is named that is not there, or cannot do what the
+    model needs on the mesh's devices."""
     known = partition.on_mesh(mesh) if isinstance(mesh, Mesh) else contextlib.nullcontext()
     with known:
         for mixer in config.without_unused_mixers().mixers.values():
             mixer.check_implementation(config)
-        # Of cross-attention.
-        require_implementation(FULL_ATTENTION, config, 2, None, causal=False)
+        if isinstance(config, EncoderDecoderConfig):
+            # Of cross-attention.
+            require_implementation(FULL_ATTENTION, config, 2, None, causal=False)

@@ -3,36 +3,22 @@
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import nnx
 
-from spade_jax import partition
-from spade_jax.config.model import ModelConfig
-from spade_jax.elements import normal
+from spade_jax.config.model import EncoderDecoderConfig
 from spade_jax.layers.cross_attention import Encoded
 from spade_jax.layers.stack import Stack, StackCache
-from spade_jax.ops.precision import matmul_precision
-from spade_jax.ops.token_scores import token_scores
-from spade_jax.places import place
+from spade_jax.models.tokens import TokenModel
 
 
-class EncoderDecoder(nnx.Module):
-    """A bidirectional encoder and a causal decoder over one vocabulary.
+class EncoderDecoder(TokenModel):
+    """A bidirectional encoder and a causal decoder over one vocabulary."""
 
-    There is no random state in the model: dropout draws from the key that a call brings.
-    Parameters are float32; activations are of `config.dtype`; logits are float32.
-    """
-
-    def __init__(self, config: ModelConfig, rngs: nnx.Rngs):
-        self.config = config
-        v, d = config.vocab_size, config.d_model
-        # Where tied logits are not scaled down, the embedding is.
-        std = d**-0.5 if config.tie_embeddings and not config.scale_logits else 1.0
-        self.embedding = normal(rngs, (v, d), std, ("vocab", "embed"))
+    def __init__(self, config: EncoderDecoderConfig, rngs: nnx.Rngs):
+        super().__init__(config, rngs)
         self.encoder = Stack(config, config.encoder, causal=False, cross_attention=False, rngs=rngs)
         self.decoder = Stack(config, config.decoder, causal=True, cross_attention=True, rngs=rngs)
-        tied = config.tie_embeddings
-        self.output = None if tied else normal(rngs, (v, d), d**-0.5, ("vocab", "embed"))
+        self.add_output(rngs)
 
     def __call__(
         self,
@@ -94,7 +80,7 @@ class EncoderDecoder(nnx.Module):
     ) -> jax.Array:
         """int [b, l] -> [b, l, d]."""
         x, _ = self.encoder(
-            self._embed(tokens),
+            self.embed(tokens),
             segment_ids=segment_ids,
             positions=positions,
             dropout_key=dropout_key,
@@ -114,16 +100,13 @@ class EncoderDecoder(nnx.Module):
     ) -> Any:
         """int [b, t], the encoder's output [b, l, d] -> logits or scores, as a call gives them."""
         y, _ = self.decoder(
-            self._embed(tokens),
+            self.embed(tokens),
             segment_ids=segment_ids,
             positions=positions,
             encoded=Encoded(encoded, encoded_segment_ids),
             dropout_key=dropout_key,
         )
-        if targets is None:
-            return self._logits(y)
-        with place("logits and loss"):
-            return token_scores(self._scaled(y), self._matrix(), targets)
+        return self.logits(y) if targets is None else self.scores(y, targets)
 
     def init_cache(
         self,
@@ -166,34 +149,7 @@ class EncoderDecoder(nnx.Module):
           float32 [n, t, v], and the cache with these tokens.
         """
         y, after = self.decoder(
-            self._embed(tokens), segment_ids=segment_ids, positions=positions, cache=cache
+            self.embed(tokens), segment_ids=segment_ids, positions=positions, cache=cache
         )
         assert after is not None
-        return self._logits(y), after
-
-    @place("logits and loss")
-    def _logits(self, y: jax.Array) -> jax.Array:
-        """The decoder's output [b, t, d] -> float32 [b, t, v]."""
-        logits = jnp.einsum(
-            "btd,vd->btv",
-            self._scaled(y),
-            self._matrix().astype(y.dtype),
-            precision=matmul_precision(y.dtype),
-            preferred_element_type=jnp.float32,
-        )
-        return partition.constrain(logits, "batch", "length", "vocab")
-
-    def _scaled(self, y: jax.Array) -> jax.Array:
-        if not self.config.scale_logits:
-            return y
-        return y * jnp.asarray(self.config.d_model**-0.5, y.dtype)
-
-    def _matrix(self) -> jax.Array:
-        """[v, d], by which the scaled output becomes logits."""
-        return (self.embedding if self.output is None else self.output)[...]
-
-    @place("embedding")
-    def _embed(self, tokens: jax.Array) -> jax.Array:
-        # Put together where it is used, as other parameters are, and not its rows for each token.
-        table = partition.gathered(self.embedding[...], "vocab", "embed")
-        return jnp.take(table, tokens, axis=0, mode="clip").astype(self.config.dtype)
+        return self.logits(y), after

@@ -1,12 +1,12 @@
 """How many floating-point operations a model takes, counted from its matmuls."""
 
-from spade_jax.config.model import ModelConfig, StackConfig
+from spade_jax.config.model import DecoderOnlyConfig, EncoderDecoderConfig, ModelConfig, StackConfig
 
 # Of d features each, what the matrix of a combination takes in.
 _AGGREGATED: dict[str | None, int] = {"concat": 2, "residual": 1}
 
 
-def forward_flops(config: ModelConfig, encoder_length: int, decoder_length: int) -> float:
+def forward_flops(config: EncoderDecoderConfig, encoder_length: int, decoder_length: int) -> float:
     """Of one sequence pair: two for each multiplication in a matmul, and nothing else.
 
     Of attention the pairs that are seen count; mixers count their own.
@@ -19,6 +19,16 @@ def forward_flops(config: ModelConfig, encoder_length: int, decoder_length: int)
     per_target = 2 * 2 * d * width + 2 * 2 * encoder_length * width
     cross = layers * (decoder_length * per_target + encoder_length * 2 * 2 * d * width)
     return encoder + decoder + cross + decoder_length * 2 * d * config.vocab_size
+
+
+def decoder_only_flops(config: DecoderOnlyConfig, length: int) -> float:
+    """As `forward_flops`, of one text.
+
+    An adaptive softmax counts as if each token were of the first band, which most are.
+    """
+    words = config.vocab_size if not config.cutoffs else config.cutoffs[0] + len(config.cutoffs)
+    layers = stack_flops(config, config.decoder, length, causal=True)
+    return layers + length * 2 * config.d_model * words
 
 
 def stack_flops(config: ModelConfig, stack: StackConfig, length: int, *, causal: bool) -> float:
@@ -35,7 +45,7 @@ def stack_flops(config: ModelConfig, stack: StackConfig, length: int, *, causal:
 
 
 def train_step_flops(
-    config: ModelConfig, batch_size: int, encoder_length: int, decoder_length: int
+    config: EncoderDecoderConfig, batch_size: int, encoder_length: int, decoder_length: int
 ) -> float:
     """Of one update: each matmul and the two of its backward pass; nothing twice for remat."""
     return 3 * batch_size * forward_flops(config, encoder_length, decoder_length)

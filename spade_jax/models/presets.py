@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from spade_jax.config.model import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config.model import AttentionConfig, EncoderDecoderConfig, StackConfig
 from spade_jax.config.schema import require_choice
 from spade_jax.mixers import S4, Full, Window
 
@@ -17,7 +17,7 @@ _SIZES = {
 
 def preset(
     size: str, flavour: str = "t5", *, vocab_size: int = 32128, **changes: Any
-) -> ModelConfig:
+) -> EncoderDecoderConfig:
     """A model of a named size ("tiny", "small", "base", "large") and flavour.
 
     "t5" is T5 v1.1: pre-RMSNorm, gated GELU, relative biases in both stacks, dropout after the
@@ -27,7 +27,8 @@ def preset(
     4 d_model wide.
 
     Args:
-      changes: any other fields of `ModelConfig`; mixers are added to, or replace, the size's own.
+      changes: any other fields of `EncoderDecoderConfig`; mixers are added to, or replace, the
+        size's own.
 
     Raises:
       ConfigError: an unknown size or flavour, or changes that contradict.
@@ -83,4 +84,4 @@ def preset(
             dropout_rate=0.1,
         )
     mixers = settings["mixers"] | dict(changes.pop("mixers", {}))
-    return ModelConfig(**{**settings, **changes, "mixers": mixers})
+    return EncoderDecoderConfig(**{**settings, **changes, "mixers": mixers})

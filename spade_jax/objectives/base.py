@@ -100,7 +100,7 @@ class Objective(Protocol):
             isinstance(config, self.model),
             "model",
             type(config).__name__,
-            f"must be a {self.model.__name__}, which is what {type(self).__name__} trains",
+            f"must be of {self.model.__name__}, which is what {type(self).__name__} trains",
         )
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from spade_jax import partition
-from spade_jax.config import ModelConfig
+from spade_jax.config import EncoderDecoderConfig
 from spade_jax.models.checks import check_implementations, check_stack
 from spade_jax.models.flops import train_step_flops
 from spade_jax.objectives.base import Objective
@@ -38,7 +38,7 @@ class Seq2Seq(Objective):
 
     batch: ClassVar[type[Seq2SeqBatch]] = Seq2SeqBatch
     sums: ClassVar[type[TokenSums]] = TokenSums
-    model: ClassVar[type[ModelConfig]] = ModelConfig
+    model: ClassVar[type[EncoderDecoderConfig]] = EncoderDecoderConfig
     parts: ClassVar[Mapping[str, Callable[..., jax.Array]]] = {"encoder": _encoder}
 
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
@@ -59,10 +59,12 @@ class Seq2Seq(Objective):
             return 0.0
         return float(self.token_bytes[batch.counted_targets].sum())
 
-    def flops(self, config: ModelConfig, rows: int, lengths: Sequence[int]) -> float:
+    def flops(self, config: EncoderDecoderConfig, rows: int, lengths: Sequence[int]) -> float:
         return train_step_flops(config, rows, *lengths)
 
-    def check(self, config: ModelConfig, lengths: Sequence[int], mesh: partition.AnyMesh) -> None:
+    def check(
+        self, config: EncoderDecoderConfig, lengths: Sequence[int], mesh: partition.AnyMesh
+    ) -> None:
         """As of `Objective`; targets are filled up, so that only inputs must be cut evenly."""
         super().check(config, lengths, mesh)
         check_implementations(config, mesh)

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from spade_jax.config import ModelConfig, require
-from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.runs.checkpoints import CheckpointError
 from spade_jax.runs.open import Run
 from spade_jax.training.step import Trainer, TrainState
@@ -108,14 +107,15 @@ def tell(start: Run, origin: Plan, console: Console) -> None:
     console.print(origin.table())
 
 
-def check_vocabulary(start: Run, vocabulary: Vocabulary, setting: str, value: str | None) -> None:
+def check_vocabulary(start: Run, digest: str, setting: str, value: str | None) -> None:
     """Raises ConfigError for another vocabulary than that of the run which it begins with.
 
     Args:
+      digest: of the vocabulary.
       setting: what named it, and value: how.
     """
     require(
-        start.vocabulary_digest == vocabulary.digest,
+        start.vocabulary_digest == digest,
         setting,
         value,
         f"is another vocabulary than that of {start.workdir}; must be the same, "

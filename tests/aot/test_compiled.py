@@ -111,7 +111,7 @@ def test_the_command(tmp_path, on_eight_devices):
     assert report["mesh"] == {"data": 1, "fsdp": 4, "tensor": 1, "sequence": 2}
     assert report == json.loads((tmp_path / "report.json").read_text())
     assert report["fits"] is None
-    assert (report["batch_size"], report["input_length"]) == (8, 64)
+    assert (report["batch_size"], report["lengths"][0]) == (8, 64)
     assert min(report["memory"][name] for name in ("arguments", "temporaries")) > 0
     over = {c["kind"]: c for c in report["collectives"] if c["axes"] == ["sequence"]}
     assert over["collective-permute"]["count"] > 0

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from benchmarks import decode
-from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, StackConfig
 from spade_jax.mixers import S4, Window
 
 END, OUTPUTS, BATCH = 1, 12, 4
-MINIATURE = ModelConfig(
+MINIATURE = EncoderDecoderConfig(
     vocab_size=20,
     d_model=32,
     d_ff=24,

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, StackConfig
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import make_generator
 from spade_jax.mixers import S4, Window
@@ -16,7 +16,7 @@ from spade_jax.training.config import MeshConfig
 from spade_jax.training.step import abstract_model
 
 assert jax.device_count() == 8
-config = ModelConfig(
+config = EncoderDecoderConfig(
     vocab_size=24,
     d_model=16,
     d_ff=24,

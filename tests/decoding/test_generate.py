@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from spade_jax.config import AttentionConfig, ConfigError, ModelConfig, StackConfig
+from spade_jax.config import (
+    AttentionConfig,
+    ConfigError,
+    EncoderDecoderConfig,
+    StackConfig,
+)
 from spade_jax.decoding.beam_search import length_penalty
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import bucket_length, generate, make_generator
@@ -14,7 +19,7 @@ from spade_jax.mixers import S4, Window
 from spade_jax.models.encoder_decoder import EncoderDecoder
 
 END, VOCAB = 1, 20
-CONFIG = ModelConfig(
+CONFIG = EncoderDecoderConfig(
     vocab_size=24,  # of which the last four mean nothing
     d_model=16,
     d_ff=24,

@@ -5,7 +5,7 @@ import json
 from rich.console import Console
 
 from finetune.evaluation import Evaluator
-from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, StackConfig
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.text_to_text.evaluation_sets import evaluation_sets
 from spade_jax.data.vocabulary import load_vocabulary
@@ -17,7 +17,7 @@ from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
 
-MODEL = ModelConfig(
+MODEL = EncoderDecoderConfig(
     vocab_size=360,
     d_model=16,
     d_ff=24,

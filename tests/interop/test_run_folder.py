@@ -9,13 +9,18 @@ from flax import nnx
 from safetensors.numpy import load_file
 
 import spade_jax
-from spade_jax.config import AttentionConfig, ConfigError, ModelConfig, StackConfig
+from spade_jax.config import (
+    AttentionConfig,
+    ConfigError,
+    EncoderDecoderConfig,
+    StackConfig,
+)
 from spade_jax.interop.run_folder import write_run
 from spade_jax.models.build import builder
 from spade_jax.runs import checkpoints
 from spade_jax.trees import paths
 
-MODEL = ModelConfig(
+MODEL = EncoderDecoderConfig(
     vocab_size=384,
     d_model=8,
     d_ff=8,

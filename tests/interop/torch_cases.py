@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, ModelConfig, StackConfig
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
@@ -58,7 +58,7 @@ def config(encoder: str, decoder: str, *, stacks: Any = ({}, {}), **changes: Any
         "decoder": StackConfig(decoder, **stacks[1]),
         "mixers": mixers,
     }
-    return ModelConfig(**(settings | changes))
+    return EncoderDecoderConfig(**(settings | changes))
 
 
 CASES = {

@@ -8,7 +8,7 @@ from authors import EMBEDDING, arguments, assign, below, shapes_of
 from flax import nnx
 from golden_data import OUTPUT_TOLERANCE, Golden, output_error
 
-from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, ModelConfig, StackConfig
 from spade_jax.config.pattern import LayerSpec
 from spade_jax.interop.authors import model_config, to_ours
 from spade_jax.layers.block import Block
@@ -79,7 +79,7 @@ def test_plain_layer_matches_the_authors(placement, shared_bias):
 def test_a_residual_layer_begins_as_its_local_mixer_and_learns_to_use_the_global_one():
     """To the bit; the matrix that is zero has a gradient, and then what it multiplies has one."""
     stack = StackConfig("s4+window:residual")
-    config = ModelConfig(
+    config = EncoderDecoderConfig(
         vocab_size=8,
         d_model=16,
         d_ff=24,

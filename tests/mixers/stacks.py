@@ -6,7 +6,7 @@ import moving_average  # noqa: F401  # For its name in patterns.
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, StackConfig
 from spade_jax.layers.stack import Stack
 from spade_jax.mixers import S4, Window
 
@@ -26,7 +26,7 @@ PATTERNS = (
 
 
 def model(pattern, **changes):
-    return ModelConfig(
+    return EncoderDecoderConfig(
         **{
             "vocab_size": 24,
             "d_model": WIDTH,

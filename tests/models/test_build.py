@@ -17,7 +17,7 @@ def test_a_configuration_makes_a_model_of_its_kind():
 
 
 def test_what_configures_no_model():
-    with pytest.raises(TypeError, match=r"^model = dict: must be one of ModelConfig"):
+    with pytest.raises(TypeError, match=r"^model = dict: must be one of EncoderDecoderConfig"):
         builder({})
 
 

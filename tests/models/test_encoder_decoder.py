@@ -9,14 +9,14 @@ import pytest
 from flax import nnx
 
 from spade_jax.aot import hlo
-from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, ModelConfig, StackConfig
 from spade_jax.mixers import S4, Window
 from spade_jax.mixers.base import Context
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.presets import preset
 
 VOCAB = 24
-CONFIG = ModelConfig(
+CONFIG = EncoderDecoderConfig(
     vocab_size=VOCAB,
     d_model=16,
     d_ff=24,

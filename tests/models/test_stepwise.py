@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from spade_jax.config import AttentionConfig, ModelConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, StackConfig
 from spade_jax.layers.stack import Stack
 from spade_jax.mixers import S4, Window
 from spade_jax.mixers.base import map_rows
@@ -16,7 +16,7 @@ from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.presets import preset
 
 VOCAB, BATCH, INPUTS, TARGETS = 24, 3, 17, 14
-CONFIG = ModelConfig(
+CONFIG = EncoderDecoderConfig(
     vocab_size=VOCAB,
     d_model=16,
     d_ff=24,

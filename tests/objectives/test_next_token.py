@@ -10,7 +10,12 @@ from rich.console import Console
 
 from benchmarks.train_step import measured
 from spade_jax.aot.compiled import compile_step
-from spade_jax.config import AttentionConfig, ConfigError, ModelConfig, StackConfig
+from spade_jax.config import (
+    AttentionConfig,
+    ConfigError,
+    EncoderDecoderConfig,
+    StackConfig,
+)
 from spade_jax.mixers import Window
 from spade_jax.models.build import builder
 from spade_jax.models.presets import preset
@@ -25,7 +30,7 @@ from spade_jax.training.step import make_trainer
 
 ROWS, LENGTH = 8, 12
 MODEL = TextConfig(
-    ModelConfig(
+    EncoderDecoderConfig(
         vocab_size=16,
         d_model=8,
         d_ff=16,
@@ -118,8 +123,10 @@ def test_it_is_compiled_and_measured():
 def test_a_model_of_another_kind_is_refused():
     mesh = make_mesh(MeshConfig())
     with pytest.raises(
-        ConfigError, match=r"^model = 'TextConfig': must be a ModelConfig, .*Seq2Seq"
+        ConfigError, match=r"^model = 'TextConfig': must be of EncoderDecoderConfig, .*Seq2Seq"
     ):
         Seq2Seq().check(MODEL, (LENGTH, 4), mesh)
-    with pytest.raises(ConfigError, match=r"^model = 'ModelConfig': must be a TextConfig"):
+    with pytest.raises(
+        ConfigError, match=r"^model = 'EncoderDecoderConfig': must be of TextConfig"
+    ):
         NextToken().check(preset("tiny"), (LENGTH,), mesh)

@@ -8,6 +8,8 @@ from typing import Any
 
 from spade_jax.config import (
     AttentionConfig,
+    DecoderOnlyConfig,
+    EncoderDecoderConfig,
     ModelConfig,
     StackConfig,
     require,
@@ -23,8 +25,7 @@ _MISSING: Any = object()
 def model_config(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> ModelConfig:
     """The model that their settings describe.
 
-    Of a language model, for which there is no model of ours yet, the decoder has the layers, and
-    the encoder says nothing. How execution goes is ours: the default, but for `detach`.
+    How execution goes is ours: the default, but for `detach`.
 
     Args:
       config: their settings; those that are not there have their defaults.
@@ -36,14 +37,14 @@ def model_config(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mode
     """
     kind = kind_of(shapes)
     if kind == "encoder-decoder":
-        model = encoder_decoder(config)
+        model: ModelConfig = encoder_decoder(config)
         counts = {
-            ("num_layers", r"encoder\.block\.(\d+)\..*"): model.encoder,
-            ("num_decoder_layers", r"decoder\.block\.(\d+)\..*"): model.decoder,
+            ("num_layers", r"encoder\.block\.(\d+)\..*"): model.stacks["encoder"],
+            ("num_decoder_layers", r"decoder\.block\.(\d+)\..*"): model.stacks["decoder"],
         }
     else:
         model = language_model(config, shapes)
-        counts = {("decoder_layers", r"decoder\.layers\.(\d+)\..*"): model.decoder}
+        counts = {("decoder_layers", r"decoder\.layers\.(\d+)\..*"): model.stacks["decoder"]}
     for (setting, pattern), stack in counts.items():
         expected, found = len(list(stack.layer_specs)), layers_in(shapes, pattern)
         require(
@@ -102,7 +103,7 @@ def _attention(config: Mapping[str, Any], heads: int) -> AttentionConfig:
     )
 
 
-def encoder_decoder(config: Mapping[str, Any]) -> ModelConfig:
+def encoder_decoder(config: Mapping[str, Any]) -> EncoderDecoderConfig:
     """Defaults are those of their `MSRLongT5Config`."""
     family = _get(config, "model_type", str, "msrlongt5")
     require(family == "msrlongt5", "model_type", family, 'must be "msrlongt5"')
@@ -135,7 +136,7 @@ def encoder_decoder(config: Mapping[str, Any]) -> ModelConfig:
     counts = {"num_layers": layers, "num_decoder_layers": decoder_layers}
     for setting, count in (counts | {"s4_every_n_layers": every}).items():
         require(count > 0, setting, count, "must be at least 1")
-    return ModelConfig(
+    return EncoderDecoderConfig(
         vocab_size=_get(config, "vocab_size", int, 32128),
         d_model=width,
         d_ff=_get(config, "d_ff", int, 2048),
@@ -165,7 +166,7 @@ def encoder_decoder(config: Mapping[str, Any]) -> ModelConfig:
     )
 
 
-def language_model(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> ModelConfig:
+def language_model(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> DecoderOnlyConfig:
     """Defaults are those of their `SpadeLanguageModelConfig`; what an architecture sets must be
     there."""
     kind = _choice(config, "attention_type", ("local",), "local")
@@ -199,14 +200,14 @@ def language_model(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> Mo
     final_norm = pre_norm and not _get(config, "no_decoder_final_norm", bool, False)
     relative = _get(config, "use_relative_attention", bool, False)
     tied = _get(config, "share_decoder_input_output_embed", bool, False)
-    return ModelConfig(
+    return DecoderOnlyConfig(
         vocab_size=_vocabulary(shapes),
         d_model=width,
         d_ff=_get(config, "decoder_ffn_embed_dim", int),
-        encoder=StackConfig("window", relative_bias="none"),
         decoder=StackConfig(
             every_so_many(layers, every, combine), relative_bias="shared" if relative else "none"
         ),
+        scale_embeddings=not _get(config, "no_scale_embedding", bool, False),
         attention=_attention(config, heads),
         mixers={
             "s4": _s4(config, width, 1, length, detach=False),

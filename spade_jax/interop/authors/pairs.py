@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from spade_jax.config import ModelConfig, RunError
+from spade_jax.config import DecoderOnlyConfig, EncoderDecoderConfig, ModelConfig, RunError, of_kind
 from spade_jax.config.pattern import LayerSpec
 
 Kind = Literal["encoder-decoder", "language-model"]
@@ -128,12 +128,13 @@ def table(kind: Kind, model: ModelConfig, *, pad_id: int = PAD_ID, adaptive: boo
       adaptive: whether a language model has an adaptive embedding, for which we have no module.
     """
     if kind == "encoder-decoder":
-        pairs = [*_encoder_decoder(model, pad_id)]
+        pairs = [*_encoder_decoder(of_kind(model, EncoderDecoderConfig), pad_id)]
         aliases = ("lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
         tied = dict.fromkeys(aliases, "shared.weight")
         buffers: tuple[str, ...] = ()
         seat = ""
     else:
+        model = of_kind(model, DecoderOnlyConfig)
         pairs = [*_language_model(model, pad_id, adaptive)]
         output, embedding = "decoder.output_projection.weight", "decoder.embed_tokens.weight"
         tied = {output: embedding} if model.tie_embeddings and not adaptive else {}
@@ -143,7 +144,7 @@ def table(kind: Kind, model: ModelConfig, *, pad_id: int = PAD_ID, adaptive: boo
     return Table(tuple(pairs), lengths, tied, buffers, seat)
 
 
-def _encoder_decoder(model: ModelConfig, pad_id: int) -> Iterator[Pair]:
+def _encoder_decoder(model: EncoderDecoderConfig, pad_id: int) -> Iterator[Pair]:
     yield Pair("shared.weight", "embedding", exchanged(pad_id))
     yield from _norm("encoder.first_layer_norm", "encoder/embedding_norm")
     for i, spec in enumerate(model.encoder.layer_specs):
@@ -165,7 +166,7 @@ def _encoder_decoder(model: ModelConfig, pad_id: int) -> Iterator[Pair]:
         yield from _feed_forward(model, f"{theirs}.2", ours)
 
 
-def _language_model(model: ModelConfig, pad_id: int, adaptive: bool) -> Iterator[Pair]:
+def _language_model(model: DecoderOnlyConfig, pad_id: int, adaptive: bool) -> Iterator[Pair]:
     if not adaptive:
         yield Pair("decoder.embed_tokens.weight", "embedding", exchanged(pad_id))
         if not model.tie_embeddings:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from flax import nnx
 from rich.table import Table as ScreenTable
 
-from spade_jax.config import ModelConfig, RunError
+from spade_jax.config import DecoderOnlyConfig, ModelConfig, RunError, of_kind
 from spade_jax.interop import names
 from spade_jax.interop.authors.pairs import PAD_ID, Kind, Pair, Shape, Table, table
 from spade_jax.layers.stack import Stack
@@ -122,6 +122,7 @@ def our_shapes(kind: Kind, model: ModelConfig) -> dict[str, Shape]:
     """Of our parameters, by layer."""
     if kind == "encoder-decoder":
         return {name: leaf.shape for name, leaf in names.shapes(model).items()}
+    model = of_kind(model, DecoderOnlyConfig)
     stack = nnx.eval_shape(
         lambda: Stack(model, model.decoder, causal=True, cross_attention=False, rngs=nnx.Rngs(0))
     )

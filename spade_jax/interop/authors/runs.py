@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from spade_jax.config import RunError, require
+from spade_jax.config import EncoderDecoderConfig, RunError, of_kind, require
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.files import check_folder
 from spade_jax.interop import names
@@ -58,7 +58,7 @@ def start(
             f"{checkpoint}: is a language model, of which there are no runs yet; must be an "
             "encoder-decoder"
         )
-    model = model_config(config, weights.shapes)
+    model = of_kind(model_config(config, weights.shapes), EncoderDecoderConfig)
     ids = {name: _id(config, name, default) for name, default in _IDS.items()}
     pad_id = ids["pad_token_id"]
     imported = to_ours(weights, model, allow_left=allow_left, pad_id=pad_id)

@@ -3,7 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
-from spade_jax.config import ConfigError, MixerConfig, ModelConfig, StackConfig, require, shown
+from spade_jax.config import (
+    ConfigError,
+    DecoderOnlyConfig,
+    EncoderDecoderConfig,
+    MixerConfig,
+    ModelConfig,
+    StackConfig,
+    of_kind,
+    require,
+    shown,
+)
 from spade_jax.interop.authors.config import encoder_decoder, language_model
 from spade_jax.interop.authors.pairs import BOS_ID, EOS_ID, PAD_ID, Kind
 from spade_jax.mixers import S4, Window
@@ -16,9 +26,10 @@ def authors_config(model: ModelConfig, kind: Kind) -> dict[str, Any]:
       ConfigError: the authors' code has no such model.
     """
     if kind == "encoder-decoder":
-        config = _their_encoder_decoder(model)
-        again = encoder_decoder(config)
+        config = _their_encoder_decoder(of_kind(model, EncoderDecoderConfig))
+        again: ModelConfig = encoder_decoder(config)
     else:
+        model = of_kind(model, DecoderOnlyConfig)
         config = _their_language_model(model)
         rows = (model.vocab_size,)
         shapes = {"decoder.embed_tokens.weight": rows, "decoder.output_projection.weight": rows}
@@ -32,12 +43,12 @@ def authors_config(model: ModelConfig, kind: Kind) -> dict[str, Any]:
 
 def kernel_length(model: ModelConfig, kind: Kind) -> int:
     """The longest kernel of the S4 of a model that `authors_config` takes."""
-    s4, _ = _mixers(model, model.encoder if kind == "encoder-decoder" else model.decoder)
+    s4, _ = _mixers(model, model.stacks["encoder" if kind == "encoder-decoder" else "decoder"])
     assert s4.max_kernel_length is not None
     return s4.max_kernel_length
 
 
-def _their_encoder_decoder(model: ModelConfig) -> dict[str, Any]:
+def _their_encoder_decoder(model: EncoderDecoderConfig) -> dict[str, Any]:
     s4, window = _mixers(model, model.encoder)
     return {
         "model_type": "msrlongt5",
@@ -75,7 +86,7 @@ def _their_encoder_decoder(model: ModelConfig) -> dict[str, Any]:
     }
 
 
-def _their_language_model(model: ModelConfig) -> dict[str, Any]:
+def _their_language_model(model: DecoderOnlyConfig) -> dict[str, Any]:
     s4, window = _mixers(model, model.decoder)
     specs = list(model.decoder.layer_specs)
     return {
@@ -93,6 +104,7 @@ def _their_language_model(model: ModelConfig) -> dict[str, Any]:
         "no_decoder_final_norm": not model.final_norm,
         "activation_fn": model.feed_forward,
         "dropout": model.dropout_rate,
+        "no_scale_embedding": not model.scale_embeddings,
         "share_decoder_input_output_embed": model.tie_embeddings,
         "use_relative_attention": model.decoder.relative_bias == "shared",
         "relative_attention_num_buckets": model.attention.num_buckets,
@@ -148,10 +160,10 @@ def _differences(
     for setting, value in of_model.items():
         if value != of_again[setting]:
             yield setting, value, of_again[setting]
-    of_kind = {mixer.kind: mixer for mixer in again.mixers.values()}
+    by_kind = {mixer.kind: mixer for mixer in again.mixers.values()}
     for name, mixer in model.without_unused_mixers().mixers.items():
-        if mixer.kind in of_kind:
-            right = _mixer_facts(of_kind[mixer.kind], again)
+        if mixer.kind in by_kind:
+            right = _mixer_facts(by_kind[mixer.kind], again)
             for setting, value in _mixer_facts(mixer, model).items():
                 if value != right[setting]:
                     yield f"mixers.{name}.{setting}", value, right[setting]
@@ -170,12 +182,10 @@ def _facts(model: ModelConfig, kind: Kind) -> dict[str, Any]:
     for name in ("num_heads", "num_buckets", "max_distance", "scale_queries"):
         facts[f"attention.{name}"] = getattr(model.attention, name)
     facts["attention.head_dim"] = model.head_dim
-    stacks = {"decoder": model.decoder}
-    if kind == "encoder-decoder":
-        stacks["encoder"] = model.encoder
-    else:
+    if kind == "language-model":
         facts["add_weight"] = model.add_weight
-    for name, stack in stacks.items():
+        facts["scale_embeddings"] = of_kind(model, DecoderOnlyConfig).scale_embeddings
+    for name, stack in model.stacks.items():
         for setting in ("relative_bias", "positions", "max_positions"):
             facts[f"{name}.{setting}"] = getattr(stack, setting)
         facts[f"{name}.layers"] = ", ".join(

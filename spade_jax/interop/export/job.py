@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import MAX_LENGTH, ModelConfig, RunError
+from spade_jax.config import MAX_LENGTH, EncoderDecoderConfig, RunError, of_kind
 from spade_jax.data.input_files import SHIPPED_TEXT
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
@@ -52,8 +52,8 @@ class Job:
     options: argparse.Namespace
 
     @property
-    def config(self) -> ModelConfig:
-        return self.run.model
+    def config(self) -> EncoderDecoderConfig:
+        return of_kind(self.run.model, EncoderDecoderConfig, f"the model of {self.run.workdir}")
 
     def write_parameters(self, folder: Path, **metadata: str) -> None:
         """By layer, as `write_tensors` writes them."""
@@ -123,7 +123,7 @@ def _beginning(line: str, most: int, vocabulary: Vocabulary) -> str:
 
 
 def compute(
-    config: ModelConfig, weights: Mapping[str, np.ndarray], asked: Mapping[str, Any]
+    config: EncoderDecoderConfig, weights: Mapping[str, np.ndarray], asked: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """The "logits" and "outputs", as of `Samples`, by a model with these parameters by layer."""
     graph, _ = nnx.split(nnx.eval_shape(lambda: builder(config)(nnx.Rngs(0))))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spade_jax.config import EncoderDecoderConfig, of_kind
 from spade_jax.interop.export.job import Job, Samples, compare, compute, recomputed_by
 from spade_jax.interop.names import by_group
 from spade_jax.interop.run_folder import fill_run
@@ -37,7 +38,7 @@ def recomputed(folder: str, given: str) -> dict[str, np.ndarray]:
     """Logits and outputs of samples by the run that a folder holds."""
     run = open_run(Path(folder), "folder")
     with np.load(given) as arrays:
-        return compute(run.model, Source(run), arrays)
+        return compute(of_kind(run.model, EncoderDecoderConfig), Source(run), arrays)
 
 
 def verify(job: Job, samples: Samples, folder: Path, given: Path) -> str:

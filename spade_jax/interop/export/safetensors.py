@@ -13,7 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from spade_jax.config import ConfigError, ModelConfig, RunError, from_dict
+from spade_jax.config import (
+    ConfigError,
+    EncoderDecoderConfig,
+    ModelConfig,
+    RunError,
+    from_dict,
+    of_kind,
+)
 from spade_jax.interop.export.job import Job, Samples, compare, compute, recomputed_by
 from spade_jax.interop.names import shapes as shapes_of
 from spade_jax.interop.tensor_files import TensorFileError, Tensors, read_tensors
@@ -104,7 +111,8 @@ def recomputed(folder: str, given: str) -> dict[str, np.ndarray]:
     """Logits and outputs of samples by the model that a folder holds."""
     exported = read(Path(folder))
     with np.load(given) as arrays:
-        return compute(exported.config, exported.tensors, arrays)
+        config = of_kind(exported.config, EncoderDecoderConfig)
+        return compute(config, exported.tensors, arrays)
 
 
 def verify(job: Job, samples: Samples, folder: Path, given: Path) -> str:

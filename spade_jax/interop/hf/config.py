@@ -16,7 +16,7 @@ from spade_jax.config import (
     AttentionConfig,
     ConfigError,
     DropoutRate,
-    ModelConfig,
+    EncoderDecoderConfig,
     Range,
     RunError,
     StackConfig,
@@ -141,7 +141,7 @@ class Choices:
         check_fields(self, "--")
 
 
-def model_config(t5: T5, choices: Choices, *, tied: bool) -> ModelConfig:
+def model_config(t5: T5, choices: Choices, *, tied: bool) -> EncoderDecoderConfig:
     """The model that begins as what a checkpoint is of.
 
     Args:
@@ -173,7 +173,7 @@ def model_config(t5: T5, choices: Choices, *, tied: bool) -> ModelConfig:
         encoder = f"s4+{local}:residual" + (f", {layers - 1}*{local}" if layers > 1 else "")
     bias: Literal["per_layer", "shared"] = "per_layer" if t5.model_type == "umt5" else "shared"
     radius = choices.radius or (t5.local_radius if t5.long else 127)
-    config = ModelConfig(
+    config = EncoderDecoderConfig(
         vocab_size=t5.vocab_size,
         d_model=t5.d_model,
         d_ff=t5.d_ff,

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import ModelConfig
+from spade_jax.config import EncoderDecoderConfig
 from spade_jax.files import check_folder
 from spade_jax.interop import names
 from spade_jax.interop.hf.config import T5, Choices, differences, model_config, read_config
@@ -66,7 +66,7 @@ def start(
     return [*_told(t5, model, len(taken), new, output), *differences(t5, choices), *_or(compared)]
 
 
-def _fresh(model: ModelConfig, new: list[str], seed: int) -> dict[str, np.ndarray]:
+def _fresh(model: EncoderDecoderConfig, new: list[str], seed: int) -> dict[str, np.ndarray]:
     """Initial values of some of a model's parameters, by layer; no others are computed."""
     create = builder(model)
 
@@ -78,7 +78,9 @@ def _fresh(model: ModelConfig, new: list[str], seed: int) -> dict[str, np.ndarra
     return {name: np.asarray(array) for name, array in jax.jit(initial)().items()}
 
 
-def _told(t5: T5, model: ModelConfig, taken: int, new: list[str], output: Path) -> list[str]:
+def _told(
+    t5: T5, model: EncoderDecoderConfig, taken: int, new: list[str], output: Path
+) -> list[str]:
     how = "tied to the embedding" if model.tie_embeddings else "from a matrix of their own"
     scaled = ", multiplied by d_model ** -0.5" if model.scale_logits else ""
     lines = [

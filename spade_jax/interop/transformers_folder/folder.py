@@ -8,7 +8,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from spade_jax.config import ModelConfig
+from spade_jax.config import EncoderDecoderConfig
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.interop.transformers_folder import tensors
 from spade_jax.interop.transformers_folder.card import model_card
@@ -31,7 +31,7 @@ SOURCES = (
 
 def write(
     folder: Path,
-    model: ModelConfig,
+    model: EncoderDecoderConfig,
     weights: Mapping[str, Any],
     vocabulary: Vocabulary,
     *,

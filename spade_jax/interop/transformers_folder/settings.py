@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from spade_jax.config import ConfigError, ModelConfig, StackConfig
+from spade_jax.config import ConfigError, EncoderDecoderConfig, StackConfig
 from spade_jax.data.vocabulary import PAD_ID, Vocabulary
 from spade_jax.mixers import S4, Full, Window
 from spade_jax.ops.attention.buckets import relative_position_buckets
@@ -16,7 +16,7 @@ COMBINATIONS = ("concat", "add", "stack", "residual")
 _S4 = ("init", "state_size", "num_copies", "discretization", "max_kernel_length", "detach")
 
 
-def check(config: ModelConfig) -> None:
+def check(config: EncoderDecoderConfig) -> None:
     """Raises ConfigError for a mixer or combination that the PyTorch model does not know."""
     for stack in ("encoder", "decoder"):
         for spec in getattr(config, stack).layer_specs:
@@ -33,7 +33,9 @@ def check(config: ModelConfig) -> None:
                 )
 
 
-def model_settings(config: ModelConfig, vocabulary: Vocabulary, dtype: str) -> dict[str, Any]:
+def model_settings(
+    config: EncoderDecoderConfig, vocabulary: Vocabulary, dtype: str
+) -> dict[str, Any]:
     """config.json; dtype: of the parameters that are no state space's."""
     attention = config.attention
     return {
@@ -78,7 +80,7 @@ def model_settings(config: ModelConfig, vocabulary: Vocabulary, dtype: str) -> d
 
 
 def generation_settings(
-    config: ModelConfig, vocabulary: Vocabulary, max_length: int
+    config: EncoderDecoderConfig, vocabulary: Vocabulary, max_length: int
 ) -> dict[str, Any]:
     """generation_config.json: greedy, of at most so many tokens, and as many as there are positions
     for. It has no length penalty: the library's is another function than ours."""
@@ -91,7 +93,7 @@ def generation_settings(
     }
 
 
-def _stack(config: ModelConfig, stack: StackConfig, *, causal: bool) -> dict[str, Any]:
+def _stack(config: EncoderDecoderConfig, stack: StackConfig, *, causal: bool) -> dict[str, Any]:
     return {
         "layers": [
             {
@@ -114,7 +116,7 @@ def _mixer(mixer: Any) -> dict[str, Any]:
     return {**settings, "kind": mixer.kind}
 
 
-def bucket_starts(config: ModelConfig, *, causal: bool) -> list[int]:
+def bucket_starts(config: EncoderDecoderConfig, *, causal: bool) -> list[int]:
     """The distance at which each bucket of relative positions begins, to one side.
 
     Written down, since a logarithm that is rounded in another way would move a border. A bucket

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from spade_jax.config import ModelConfig
+from spade_jax.config import EncoderDecoderConfig
 from spade_jax.interop.names import shapes as shapes_of
 from spade_jax.interop.source import is_state_space
 from spade_jax.interop.tensor_files import write_tensors
 
 
-def torch_name(name: str, config: ModelConfig) -> str:
+def torch_name(name: str, config: EncoderDecoderConfig) -> str:
     """Of a parameter by layer."""
     if name in ("embedding", "output"):
         return f"{name}.weight"
@@ -31,7 +31,7 @@ def torch_name(name: str, config: ModelConfig) -> str:
 
 def write(
     folder: Path,
-    config: ModelConfig,
+    config: EncoderDecoderConfig,
     weights: Mapping[str, Any],
     *,
     dtype: Any,

@@ -1,0 +1,63 @@
+"""What a run learns: all of the program that depends on the kind of its data."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from rich.console import Console
+
+from pretrain.config import PretrainConfig
+from pretrain.text import BlocksOfText, MaskedText
+from spade_jax.data.config import TextBlocksConfig
+from spade_jax.training.loop import BatchIterator
+from spade_jax.training.step import Trainer
+
+
+class Learning(Protocol):
+    """A kind of data, what is learned from it, and what there is to say at the end.
+
+    Attributes:
+      objective: an `objectives.base.Objective`.
+      vocabulary_digest: equal for equal vocabularies.
+    """
+
+    objective: Any
+    vocabulary_digest: str
+
+    def contents(self) -> Mapping[str, Mapping[str, str]]:
+        """For each setting what the data is read from, each with a digest of what it holds."""
+        ...
+
+    def train(self, batch_size: int, shard_index: int = 0, num_shards: int = 1) -> BatchIterator:
+        """Training batches without end, of so many rows of this host."""
+        ...
+
+    def validation(
+        self, batch_size: int, limit: int | None, shard_index: int = 0, num_shards: int = 1
+    ) -> Iterable[dict[str, np.ndarray]]:
+        """What is held out, at most so many batches, the same at every pass."""
+        ...
+
+    def baseline(self, held_out: Iterable[dict[str, np.ndarray]]) -> float:
+        """The validation loss of guessing without a look at the input."""
+        ...
+
+    def show(
+        self, trainer: Trainer, params: Any, batch: Mapping[str, np.ndarray], console: Console
+    ) -> None:
+        """What the model makes of what it has not seen, of a batch of that."""
+        ...
+
+    def result(self, evaluation: Mapping[str, float], baseline: float) -> str:
+        """What the model has learned, in a sentence."""
+        ...
+
+
+def learning_of(config: PretrainConfig) -> Learning:
+    """What a configuration's run learns.
+
+    Raises:
+      ConfigError: a vocabulary that does not fit the model.
+      DataError: what there is to read first, such as a vocabulary, cannot be read.
+    """
+    return BlocksOfText(config) if isinstance(config.data, TextBlocksConfig) else MaskedText(config)

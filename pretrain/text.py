@@ -1,0 +1,104 @@
+"""Learning from text: masked spans that are filled in, or blocks that are continued."""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from pretrain.config import PretrainConfig
+from pretrain.fill_in import print_passages
+from pretrain.objectives import objective_of
+from pretrain.write_on import print_continuations
+from spade_jax.config import TokenModelConfig, of_kind, require
+from spade_jax.data.config import TextBlocksConfig, TextConfig
+from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
+from spade_jax.data.unigram import unigram_cross_entropy
+from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.training.loop import BatchIterator
+from spade_jax.training.step import Trainer
+
+# Batches of training text whose unigram distribution is the baseline.
+UNIGRAM_BATCHES = 50
+
+
+class Text:
+    """What both have in common; see `pretrain.learning.Learning`."""
+
+    def __init__(self, config: PretrainConfig):
+        assert isinstance(config.data, TextConfig)
+        self._config, self._data = config, config.data
+        self._model = of_kind(config.own_model, TokenModelConfig)
+        self.vocabulary = load_vocabulary(self._data)
+        self.vocabulary_digest = self.vocabulary.digest
+        require(
+            self.vocabulary.size <= self._model.vocab_size,
+            "model.vocab_size",
+            self._model.vocab_size,
+            f"must be at least {self.vocabulary.size}, the size of data.vocabulary",
+        )
+        self.objective = objective_of(config, self.vocabulary.token_bytes)
+
+    def contents(self) -> Mapping[str, Mapping[str, str]]:
+        return digest_data(self._data)
+
+    def train(self, batch_size: int, shard_index: int = 0, num_shards: int = 1) -> BatchIterator:
+        return train_batches(self._data, batch_size, shard_index=shard_index, num_shards=num_shards)
+
+    def validation(
+        self, batch_size: int, limit: int | None, shard_index: int = 0, num_shards: int = 1
+    ) -> Iterable[dict[str, np.ndarray]]:
+        return validation_batches(
+            self._data, batch_size, shard_index=shard_index, num_shards=num_shards, limit=limit
+        )
+
+    def baseline(self, held_out: Iterable[dict[str, np.ndarray]]) -> float:
+        """That of the unigram distribution of the training text."""
+        train = self.train(self._config.train.batch_size)
+        batches = (next(train) for _ in range(UNIGRAM_BATCHES))
+        return unigram_cross_entropy(
+            map(self._targets, batches), map(self._targets, held_out), self.vocabulary.size
+        )
+
+    def _targets(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
+        return self.objective.batch.of(batch).counted_targets
+
+
+class MaskedText(Text):
+    """Span corruption."""
+
+    def show(
+        self, trainer: Trainer, params: Any, batch: Mapping[str, np.ndarray], console: Console
+    ) -> None:
+        count = self._config.samples
+        print_passages(trainer, params, batch, self.vocabulary, count, console)
+
+    def result(self, evaluation: Mapping[str, float], baseline: float) -> str:
+        loss = evaluation["loss"]
+        return (
+            f"validation loss {loss:.3f} nats per target token (perplexity {math.exp(loss):.2f}); "
+            f"the unigram distribution of the training text has {baseline:.3f} "
+            f"({math.exp(baseline):.2f})"
+        )
+
+
+class BlocksOfText(Text):
+    """Language modelling."""
+
+    def show(
+        self, trainer: Trainer, params: Any, batch: Mapping[str, np.ndarray], console: Console
+    ) -> None:
+        count = self._config.samples
+        print_continuations(trainer, params, batch, self.vocabulary, count, console)
+
+    def result(self, evaluation: Mapping[str, float], baseline: float) -> str:
+        assert isinstance(self._data, TextBlocksConfig)
+        loss = evaluation["loss"]
+        where = "across documents" if self._data.across_documents else "within documents"
+        return (
+            f"validation perplexity {math.exp(loss):.3f} per token ({loss:.4f} nats, "
+            f"{evaluation['bits_per_byte']:.4f} bits per byte) by non-overlapping blocks of "
+            f"{self._data.input_length} tokens {where}; the unigram distribution of the training "
+            f"text has {math.exp(baseline):.2f}"
+        )
