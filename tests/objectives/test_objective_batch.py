@@ -79,5 +79,6 @@ def test_data_knows_the_batches_alone_and_objectives_no_data():
     assert rooms <= {"config", "models", "ops", "partition", "places"}
     modules = {module for module in imports_of("data") if not module.startswith("config")}
     batches = {module for module in modules if module.startswith("objectives.")}
-    assert batches == {"objectives.classification_batch", "objectives.seq2seq_batch"}
+    kinds = ("causal_lm", "classification", "seq2seq")
+    assert batches == {f"objectives.{kind}_batch" for kind in kinds}
     assert modules - batches <= {"files", "parsing", "programs", "stored"}

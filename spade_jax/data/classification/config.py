@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from spade_jax.config import MAX_LENGTH, Range, Seed, check_fields, require
+from spade_jax.data.config import TrainingData
 from spade_jax.objectives.classification_batch import (
     ClassificationBatch,
     PairBatch,
@@ -15,23 +16,23 @@ from spade_jax.objectives.classification_batch import (
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
-Kind = Literal["table", "tfds", "cifar10", "image_folder", "pathfinder"]
+Source = Literal["table", "tfds", "cifar10", "image_folder", "pathfinder"]
 Encoding = Literal["bytes", "characters", "listops", "pixels", "intensities"]
 
 IMAGE_ENCODINGS = ("pixels", "intensities")
-_TEXT_KINDS = ("table", "tfds")
-_IMAGE_KINDS = ("tfds", "cifar10", "image_folder", "pathfinder")
+_TEXT_SOURCES = ("table", "tfds")
+_IMAGE_SOURCES = ("tfds", "cifar10", "image_folder", "pathfinder")
 
 # Of rows that are held out.
 Share = Annotated[float, Range(0, 1, below=True)]
 
 
 @dataclasses.dataclass(frozen=True)
-class ClassificationDataConfig:
+class ClassificationDataConfig(TrainingData, kind="classification"):
     """Examples, their classes, and how they become sequences of tokens or numbers.
 
     Attributes:
-      kind: "table" is rows of TSV, CSV, JSON lines or Parquet files; "tfds" a prepared TensorFlow
+      source: "table" is rows of TSV, CSV, JSON lines or Parquet files; "tfds" a prepared TensorFlow
         Datasets data set; "cifar10" the files of CIFAR-10 as published, of its Python or its
         binary version; "image_folder" PNG or JPEG files in a folder for each class; "pathfinder"
         a folder of the Long Range Arena's Pathfinder, such as `curv_contour_length_14`.
@@ -60,7 +61,9 @@ class ClassificationDataConfig:
       seed: of shuffling.
     """
 
-    kind: Kind = "table"
+    MODEL: ClassVar[str] = "classifier"
+
+    source: Source = "table"
     train: str | tuple[str, ...] = ""
     validation: str | tuple[str, ...] = ""
     test: str | tuple[str, ...] = ""
@@ -93,21 +96,21 @@ class ClassificationDataConfig:
             bool(self.patterns("train")),
             "data.train",
             self.train,
-            f'must name what to read for kind "{self.kind}"',
+            f'must name what to read for source "{self.source}"',
         )
         require(
-            (self.kind == "tfds") == bool(self.name),
+            (self.source == "tfds") == bool(self.name),
             "data.name",
             self.name,
-            'must be set for kind "tfds", such as "cifar10:3.0.2", and only then',
+            'must be set for source "tfds", such as "cifar10:3.0.2", and only then',
         )
         for setting in ("data_dir", "header"):
-            kind = "tfds" if setting == "data_dir" else "table"
+            source = "tfds" if setting == "data_dir" else "table"
             require(
-                self.kind == kind or not getattr(self, setting),
+                self.source == source or not getattr(self, setting),
                 f"data.{setting}",
                 getattr(self, setting),
-                f'is of kind "{kind}" only',
+                f'is of source "{source}" only',
             )
         require(
             len({*self.header}) == len(self.header),
@@ -124,12 +127,12 @@ class ClassificationDataConfig:
 
     def _check_encoding(self) -> None:
         images = self.encoding in IMAGE_ENCODINGS
-        kinds = _IMAGE_KINDS if images else _TEXT_KINDS
+        sources = _IMAGE_SOURCES if images else _TEXT_SOURCES
         require(
-            self.kind in kinds,
+            self.source in sources,
             "data.encoding",
             self.encoding,
-            f"is of kinds {', '.join(kinds)}, not of {self.kind}",
+            f"is of sources {', '.join(sources)}, not of {self.source}",
         )
         most = 1 if images else 2
         require(
@@ -182,6 +185,10 @@ class ClassificationDataConfig:
     @property
     def has_test(self) -> bool:
         return bool(self.patterns("test")) or self.test_share > 0
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        return (self.length,)
 
     @property
     def side(self) -> int:

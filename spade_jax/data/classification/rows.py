@@ -1,4 +1,4 @@
-"""Rows of all kinds: what is classified, and its class."""
+"""Rows of all sources: what is classified, and its class."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -54,13 +54,13 @@ def read_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Row]:
       DataError: something is not there or cannot be read, an image of another size, a text that is
         empty, or a label that is no class.
     """
-    return _READERS_BY_KIND[config.kind](config, split)
+    return _READERS_BY_SOURCE[config.source](config, split)
 
 
 def check_splits(config: ClassificationDataConfig) -> None:
     """Raises DataError where a file, folder or example of TFDS is not there, or in two splits."""
     splits = [split for split in SPLITS if config.patterns(split)]
-    if config.kind != "tfds":
+    if config.source != "tfds":
         check_disjoint(
             (f"data.{split}", getattr(config, split), _files(config, split)) for split in splits
         )
@@ -76,7 +76,7 @@ def check_splits(config: ClassificationDataConfig) -> None:
 
 
 def _files(config: ClassificationDataConfig, split: Split) -> list[str]:
-    if config.kind in ("image_folder", "pathfinder"):
+    if config.source in ("image_folder", "pathfinder"):
         return [folder.rstrip("/") for folder in config.patterns(split)]
     return glob_files(getattr(config, split), f"data.{split}")
 
@@ -168,7 +168,7 @@ def _image_rows(
                 yield Row(where, (image,), label)
 
 
-_READERS_BY_KIND = {
+_READERS_BY_SOURCE = {
     "table": _table_rows,
     "tfds": _tfds_rows,
     "cifar10": _cifar10_rows,

@@ -2,12 +2,13 @@
 
 import pytest
 
-from spade_jax.config import ConfigError
+from spade_jax.config import ConfigError, from_dict
 from spade_jax.data.classification.config import ClassificationDataConfig
+from spade_jax.data.config import TrainingData
 from spade_jax.objectives.classification_batch import PairBatch, ScalarBatch, TokenBatch
 
 TEXTS = {"train": "a.tsv", "validation": "b.tsv"}
-IMAGES = {**TEXTS, "kind": "cifar10", "encoding": "pixels", "length": 1024}
+IMAGES = {**TEXTS, "source": "cifar10", "encoding": "pixels", "length": 1024}
 
 
 def test_the_batch_is_what_is_encoded():
@@ -20,16 +21,25 @@ def test_the_batch_is_what_is_encoded():
     assert tokens.batch is TokenBatch
 
 
+def test_it_is_a_kind_of_training_data():
+    config = from_dict(TrainingData, {"kind": "classification", **TEXTS, "length": 9}, "data")
+    assert config == ClassificationDataConfig(**TEXTS, length=9)
+    assert config.lengths == (9,)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, r"data.train = '': must name what to read for kind \"table\""),
-        ({**TEXTS, "kind": "tabel"}, "data.kind = 'tabel': must be one of .* mean 'table'"),
-        ({**TEXTS, "name": "x"}, "data.name = 'x': must be set for kind \"tfds\""),
-        ({**TEXTS, "data_dir": "x"}, "data.data_dir = 'x': is of kind \"tfds\" only"),
+        ({}, r"data.train = '': must name what to read for source \"table\""),
+        ({**TEXTS, "source": "tabel"}, "data.source = 'tabel': must be one of .* mean 'table'"),
+        ({**TEXTS, "name": "x"}, "data.name = 'x': must be set for source \"tfds\""),
+        ({**TEXTS, "data_dir": "x"}, "data.data_dir = 'x': is of source \"tfds\" only"),
         ({**TEXTS, "header": ("a", "a")}, "data.header = .*: must name each column once"),
         ({**TEXTS, "labels": ("a",)}, "data.labels = .*: must be as many .* data.classes = 2"),
-        ({**TEXTS, "encoding": "pixels"}, "data.encoding = 'pixels': is of kinds .* not of table"),
+        (
+            {**TEXTS, "encoding": "pixels"},
+            "data.encoding = 'pixels': is of sources .* not of table",
+        ),
         ({**IMAGES, "encoding": "bytes"}, "data.encoding = 'bytes': .* not of cifar10"),
         ({**TEXTS, "inputs": ()}, r"data.inputs = \(\): must name one column, or two"),
         ({**IMAGES, "inputs": ("a", "b")}, "data.inputs = .*: must name one feature"),

@@ -66,7 +66,7 @@ def test_pixels_are_normalised_and_black_is_no_padding(tmp_path):
     images[0] = 0
     write_cifar10(tmp_path, images, [0, 1, 0, 1])
     config = ClassificationDataConfig(
-        kind="cifar10",
+        source="cifar10",
         train=f"{tmp_path}/data_batch_1",
         validation=f"{tmp_path}/data_batch_1.bin",
         encoding="pixels",

@@ -1,4 +1,4 @@
-"""Rows of all kinds, and what is said of those at fault."""
+"""Rows of all sources, and what is said of those at fault."""
 
 import dataclasses
 
@@ -24,8 +24,8 @@ def settings(path, **more) -> ClassificationDataConfig:
     return ClassificationDataConfig(**{"train": str(path), "validation_share": 0.5, **more})
 
 
-def pixels(path, kind, **more) -> ClassificationDataConfig:
-    return settings(path, kind=kind, encoding="pixels", length=1024, **more)
+def pixels(path, source, **more) -> ClassificationDataConfig:
+    return settings(path, source=source, encoding="pixels", length=1024, **more)
 
 
 def test_a_table_of_named_classes(tmp_path):
@@ -56,18 +56,18 @@ def test_listops_as_published(tmp_path):
     assert [row[1:] for row in read_rows(config, "train")] == [(("( ( ( [MAX 3 ) 4 ) ] )",), 4)]
 
 
-@pytest.mark.parametrize("kind", ["cifar10", "image_folder", "pathfinder"])
-def test_images_of_files(tmp_path, kind):
+@pytest.mark.parametrize("source", ["cifar10", "image_folder", "pathfinder"])
+def test_images_of_files(tmp_path, source):
     images = noise(6)
     path, labels = tmp_path, [0, 0, 0, 1, 1, 1]
-    if kind == "cifar10":
+    if source == "cifar10":
         write_cifar10(tmp_path, images, labels)
         path = tmp_path / "data_batch_1"
-    elif kind == "image_folder":
+    elif source == "image_folder":
         write_class_folders(tmp_path, images)
     else:
         write_pathfinder_folder(tmp_path, images, labels)
-    rows = list(read_rows(pixels(path, kind), "train"))
+    rows = list(read_rows(pixels(path, source), "train"))
     assert [row.label for row in rows] == labels
     assert np.abs(np.stack([row.inputs[0] for row in rows]) - luma(images)).max() <= 0.51
 
@@ -94,7 +94,7 @@ def prepared(tmp_path_factory):
             }
         ),
     )
-    return {"kind": "tfds", "name": "pictures:1.0.0", "data_dir": str(directory)}
+    return {"source": "tfds", "name": "pictures:1.0.0", "data_dir": str(directory)}
 
 
 def test_tfds(prepared):

@@ -33,7 +33,7 @@ def test_folders_are_the_same_for_any_number_of_processes_and_are_read(
     assert lines[4].split()[:3] == ["imgs/1", "sample_4.png", "4"]
     assert lines[4].split()[4:] == ["1.0", "14", "4", "2", "0.5", "1", "1"]
     config = ClassificationDataConfig(
-        kind="pathfinder",
+        source="pathfinder",
         train=str(root),
         validation_share=0.3,
         encoding="intensities",
