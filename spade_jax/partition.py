@@ -36,6 +36,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "ssm_features": ("tensor",),
     # Of parameters.
     "embed": ("fsdp",),
+    "band": (),
     "positions": (),
     "buckets": (),
     "norm": (),

@@ -43,6 +43,7 @@ finally:
         ("spade_jax.interop.from_safetensors", ["--checkpoint DIR", "--output DIR"]),
         ("spade_jax.interop.export", ["--checkpoint DIR", "transformers", "--shard_megabytes N"]),
         ("benchmarks.accelerator", ["--budget SECONDS", "--json FILE", "--small"]),
+        ("benchmarks.adaptive_softmax", ["--cutoffs"]),
         ("benchmarks.decode", ["--lengths"]),
         ("benchmarks.local_attention", ["--lengths"]),
         ("benchmarks.ssm", ["--lengths"]),

@@ -104,7 +104,9 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
       mixers: the stacks' mixers by the names that patterns use. A kind of mixer that a pattern
         names and this does not is there with its default settings.
       attention: what is common to all attention.
-      norm, norm_epsilon: "rms" has a scale only; "layer" subtracts the mean and has a bias.
+      norm, norm_epsilon: "rms" has a scale only; "layer" subtracts the mean and has a bias; "scale"
+        is "rms" with one number as scale; "batch" normalises each feature over all tokens of a
+        microbatch, and by running means of that where nothing is trained.
       norm_placement: before each block ("pre") or after its residual ("post").
       embedding_norm, final_norm: norms on the embeddings and after the last layer of each stack.
       final_dropout: dropout on what the final norms give, too, as in T5.
@@ -130,7 +132,7 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
     d_ff: Annotated[int, Range(1, 2**19)]
     mixers: Mapping[str, MixerConfig] = dataclasses.field(default_factory=Mixers)
     attention: AttentionConfig = AttentionConfig()
-    norm: Literal["rms", "layer"] = "rms"
+    norm: Literal["rms", "layer", "scale", "batch"] = "rms"
     norm_epsilon: Annotated[float, Range(0, 1, above=True)] = 1e-6
     norm_placement: Literal["pre", "post"] = "pre"
     embedding_norm: bool = False

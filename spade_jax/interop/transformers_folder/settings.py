@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from spade_jax.config import ConfigError, EncoderDecoderConfig, StackConfig
+from spade_jax.config import ConfigError, EncoderDecoderConfig, StackConfig, require
 from spade_jax.data.vocabulary import PAD_ID, Vocabulary
 from spade_jax.mixers import S4, Full, Window
 from spade_jax.ops.attention.buckets import relative_position_buckets
@@ -17,7 +17,13 @@ _S4 = ("init", "state_size", "num_copies", "discretization", "max_kernel_length"
 
 
 def check(config: EncoderDecoderConfig) -> None:
-    """Raises ConfigError for a mixer or combination that the PyTorch model does not know."""
+    """Raises ConfigError for a norm, mixer or combination that the PyTorch model does not know."""
+    require(
+        config.norm in ("rms", "layer"),
+        "model.norm",
+        config.norm,
+        "must be rms or layer in a folder for transformers",
+    )
     for stack in ("encoder", "decoder"):
         for spec in getattr(config, stack).layer_specs:
             for name in spec.mixers:
