@@ -38,10 +38,10 @@ def print_continuations(
         mesh=trainer.mesh,
     )
     rows = trainer.mesh.size * -(-count // trainer.mesh.size)
-    prompts = [row[:half].tolist() for row in np.resize(blocks.inputs, (rows, half))]
-    written = write(params, prompts, jax.random.key(0))
+    prompts = blocks.inputs[:count, :half].tolist()
+    written = write(params, prompts, jax.random.key(0), rows=rows)
     for number, (prompt, truth, answer) in enumerate(
-        zip(prompts[:count], blocks.targets[:, half - 1 : 2 * half - 1], written), start=1
+        zip(prompts, blocks.targets[:, half - 1 : 2 * half - 1], written), start=1
     ):
         console.print(f"\nHeld-out passage {number}")
         for title, tokens in (("begins", prompt), ("truth ", truth), ("model ", answer)):

@@ -43,6 +43,21 @@ def constant(shape: Sequence[int], value: float, axes: Sequence[str], **kind: An
     return parameter(jnp.full(shape, value, jnp.float32), axes, **kind)
 
 
+class Statistic(nnx.Param):
+    """A parameter that training calls of the model measure, and no gradient moves."""
+
+
+def train(model: nnx.Module) -> None:
+    """Has the model's calls be training calls: what normalises over a batch does so, and its
+    statistics change with each call."""
+    model.set_attributes(training=True, raise_if_not_found=False)
+
+
+def statistics(module: nnx.Module) -> dict[Any, Any]:
+    """All that is a `Statistic`, as nested dicts of arrays; empty for most models."""
+    return nnx.to_pure_dict(nnx.state(module, Statistic))
+
+
 @place("dropout")
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
     """Drops entries of x at random and scales up the others; as it is where `key` is None."""
@@ -85,22 +100,62 @@ class Linear(nnx.Module):
 
 
 class Norm(nnx.Module):
-    """ "rms": x / rms(x) * scale. "layer": (x - mean) / std * scale + bias. Float32 inside."""
+    """The norm that `config.norm` names, with eps = `config.norm_epsilon`; float32 inside.
+
+    rms:   x / rms(x) * scale
+    layer: (x - mean(x)) / std(x) * scale + bias
+    scale: as "rms", with one number as scale for all features
+    batch: (x - mean) / std * scale + bias, of each feature over all tokens of a batch, whichever
+           devices they are on; padding does not count. Only training does that, see `train`: it
+           keeps running means of both, by which everything else normalises.
+    """
 
     def __init__(self, config: ModelConfig):
-        self.epsilon, self.centred = config.norm_epsilon, config.norm == "layer"
+        self.kind, self.epsilon, self.training = config.norm, config.norm_epsilon, False
         shape, axes = (config.d_model,), ("norm",)
-        self.scale = constant(shape, 1.0, axes, decays=False)
-        self.bias = constant(shape, 0.0, axes, decays=False) if self.centred else None
+        has_bias, over_batch = self.kind in ("layer", "batch"), self.kind == "batch"
+        one = self.kind == "scale"
+        self.scale = constant(() if one else shape, 1.0, () if one else axes, decays=False)
+        self.bias = constant(shape, 0.0, axes, decays=False) if has_bias else None
+        self.mean = Statistic(jnp.zeros(shape), axes=axes) if over_batch else None
+        self.variance = Statistic(jnp.ones(shape), axes=axes) if over_batch else None
 
     @place("norms")
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """[b, l, d] -> [b, l, d]."""
+    def __call__(self, x: jax.Array, segment_ids: jax.Array | None = None) -> jax.Array:
+        """[b, l, d] -> [b, l, d].
+
+        Args:
+          segment_ids: int [b, l], 0 at padding; None: there is none.
+        """
         y = x.astype(jnp.float32)
-        if self.centred:
-            y = y - y.mean(axis=-1, keepdims=True)
-        y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.epsilon)
+        if self.kind == "batch":
+            mean, variance = self._moments(y, segment_ids)
+            y = (y - mean[None, None]) * jax.lax.rsqrt(variance + self.epsilon)[None, None]
+        else:
+            if self.kind == "layer":
+                y = y - y.mean(axis=-1, keepdims=True)
+            y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.epsilon)
         y = y * self.scale[None, None]
         if self.bias is not None:
             y = y + self.bias[None, None]
         return y.astype(x.dtype)
+
+    def _moments(self, x: jax.Array, segment_ids: jax.Array | None) -> tuple[jax.Array, jax.Array]:
+        """Mean and variance [d] of what a training call sees, else the running ones."""
+        assert self.mean is not None
+        assert self.variance is not None
+        if not self.training:
+            return self.mean[...], self.variance[...]
+        counted = jnp.ones(x.shape[:2], bool) if segment_ids is None else segment_ids != 0
+        weights = counted[..., None].astype(jnp.float32)
+        count = jnp.maximum(weights.sum(), 1.0)
+        mean = (weights * x).sum(axis=(0, 1)) / count
+        variance = (weights * jnp.square(x - mean[None, None])).sum(axis=(0, 1)) / count
+        unbiased = variance * count / jnp.maximum(count - 1, 1.0)
+        for running, new in ((self.mean, mean), (self.variance, unbiased)):
+            running[...] = jax.lax.stop_gradient((1 - _MOMENTUM) * running[...] + _MOMENTUM * new)
+        return mean, variance
+
+
+# How much of a running mean each training call replaces.
+_MOMENTUM = 0.1

@@ -13,9 +13,10 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from spade_jax.config import ModelConfig, Range, from_dict, require
+from spade_jax.config import DecoderOnlyConfig, ModelConfig, Range, from_dict, require
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.continuation import Continuation
 from spade_jax.decoding.generate import make_generator
 from spade_jax.decoding.texts import written
 from spade_jax.models.build import builder
@@ -32,7 +33,8 @@ class LoadedRun:
       workdir: the folder.
       step: of the checkpoint that the parameters are of.
       why: the step, and why it is this one, such as "step 120, the best by score".
-      model: a Flax NNX module: `model(encoder_tokens, decoder_tokens)` gives logits.
+      model: a Flax NNX module: `model(encoder_tokens, decoder_tokens)` gives logits, and
+        `model(tokens)` of a language model.
       vocabulary: from texts to tokens, and back.
       config: the model's configuration.
       settings: the run's whole configuration, as nested dicts and lists.
@@ -52,17 +54,19 @@ class LoadedRun:
         """Texts as the model reads them, inputs or targets: int32 [b, l], 0 after the end of each.
 
         White space around a text does not count, `<extra_id_0>` and so on are sentinels, and what
-        is beyond `input_length` is cut off.
+        is beyond `input_length` is cut off. A language model reads texts as they stand, each behind
+        the end of another one.
 
         Raises:
           DataError: a sentinel that the vocabulary lacks.
         """
-        return filled(self._ended(texts))
+        return filled(self._read(texts))
 
     def generate(
         self, texts: Sequence[str], *, batch_size: int = 8, seed: int = 0, **how: Any
     ) -> list[str]:
-        """What the model writes for each text, as `python -m spade_jax.decoding` does for lines.
+        """What the model writes for each text, as `python -m spade_jax.decoding` does for lines;
+        a language model: behind each.
 
         The first call compiles; so does one with other options, or longer texts.
 
@@ -77,16 +81,15 @@ class LoadedRun:
         """
         Range(1, MAX_BATCH).require("batch_size", batch_size)
         config = from_dict(DecodingConfig, how, "decoding")
-        inputs = self._ended(texts)
+        inputs = self._read(texts)
         graph, state = nnx.split(self.model)
-        write = _generator(
-            graph,
-            config,
-            self.vocabulary.eos_id,
-            self.vocabulary.size,
-            min(batch_size, len(inputs)),
-            self.input_length,
-        )
+        ids = (self.vocabulary.eos_id, self.vocabulary.size)
+        rows = min(batch_size, len(inputs))
+        write: Callable[..., np.ndarray]
+        if isinstance(self.config, DecoderOnlyConfig):
+            write = functools.partial(_continuation(graph, config, *ids), rows=rows)
+        else:
+            write = _generator(graph, config, *ids, rows, self.input_length)
         key = jax.random.key(seed) if config.temperature > 0 else None
         outputs = written(
             functools.partial(write, state),
@@ -97,8 +100,10 @@ class LoadedRun:
         )
         return [text for batch in outputs for text in batch]
 
-    def _ended(self, texts: Sequence[str]) -> list[list[int]]:
+    def _read(self, texts: Sequence[str]) -> list[list[int]]:
         require(not isinstance(texts, str), "texts", texts, "must be a list of texts")
+        if isinstance(self.config, DecoderOnlyConfig):
+            return [[self.vocabulary.eos_id, *self.vocabulary.encode(text)] for text in texts]
         tokens = map(self.vocabulary.tokens, texts)
         return [self.vocabulary.ended(sequence, self.input_length) for sequence in tokens]
 
@@ -167,6 +172,14 @@ def vocabulary_of(run: Run) -> Vocabulary:
         f"is not what {run.workdir} was trained with",
     )
     return vocabulary
+
+
+@functools.lru_cache(maxsize=16)
+def _continuation(
+    graph: nnx.GraphDef, config: DecodingConfig, end_id: int, vocab_size: int
+) -> Continuation:
+    model = functools.partial(nnx.merge, graph)
+    return Continuation(model, config, end_id=end_id, vocab_size=vocab_size)
 
 
 @functools.lru_cache(maxsize=16)

@@ -38,6 +38,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "embed": ("fsdp",),
     "head_dim": (),
     "query_and_key": (),
+    "band": (),
     "positions": (),
     "buckets": (),
     "norm": (),

@@ -5,10 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from spade_jax.elements import Norm
+from spade_jax.models.presets import preset
 from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
 from spade_jax.ops.token_scores import scores_of_logits
 
 VOCAB, WIDTH, LAYERS = 16, 8, 2
+NORMED = preset("tiny", vocab_size=VOCAB, d_model=VOCAB, norm="batch", norm_epsilon=1e-5)
 
 
 class StandIn(nnx.Module):
@@ -56,3 +59,14 @@ def batch(seed: int, size: int = 8, length: int = 6) -> dict[str, np.ndarray]:
     targets *= np.arange(length)[None] < rng.integers(1, length + 1, (size, 1))
     inputs = rng.integers(1, VOCAB, (size, 2 * length), dtype=np.int32)
     return Seq2SeqBatch.unpacked(inputs, targets).named()
+
+
+class Normed(nnx.Module):
+    """A stand-in whose logits are normalised over the batch."""
+
+    def __init__(self, rngs: nnx.Rngs):
+        self.inner, self.norm = StandIn(rngs), Norm(NORMED)
+
+    def __call__(self, *args, targets=None, **kwargs):
+        logits = self.norm(self.inner(*args, **kwargs), kwargs["decoder_segment_ids"])
+        return logits if targets is None else scores_of_logits(logits, targets)

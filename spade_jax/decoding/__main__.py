@@ -18,6 +18,10 @@ _DESCRIPTION = """\
 Reads a text file line by line and writes what a trained model makes of each line, one line each.
 A line becomes the tokens that fine-tuning makes of the same text: white space around it does not
 count, and `<extra_id_0>` and so on are sentinels, what a pre-trained model fills in.
+
+Of a language model a line is a prompt, as it stands, and the output what the model writes behind
+it. Neither time nor memory of a token grows with the length of the prompt or of the output, unless
+the model has full attention.
 """
 
 
@@ -43,9 +47,14 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--input_length",
         action=whole_number(1, MAX_LENGTH),
-        help="longer inputs are cut off; default: as trained",
+        help="longer inputs are cut off; default: as trained, and of a language model never",
     )
-    parser.add_argument("--batch_size", action=whole_number(1, MAX_BATCH), default=8)
+    parser.add_argument(
+        "--batch_size",
+        action=whole_number(1, MAX_BATCH),
+        help="lines that are run at once; default: 8, and 1 of a language model that writes to the "
+        "standard output, where text is to be seen as it comes",
+    )
     parser.add_argument(
         "--beams",
         action=as_in(DecodingConfig, "beams"),

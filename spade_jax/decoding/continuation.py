@@ -6,7 +6,6 @@ shortest one goes; from there on rows that have more of their prompt read it whe
 """
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -69,13 +68,24 @@ class Continuation:
         )
 
     def __call__(
-        self, params: Any, prompts: Sequence[Sequence[int]], key: jax.Array | None = None
+        self,
+        params: Any,
+        prompts: Sequence[Sequence[int]],
+        key: jax.Array | None = None,
+        *,
+        rows: int | None = None,
     ) -> np.ndarray:
-        """All of `stream`: int32 [n, max_length], 0 after the end of each row."""
+        """All of `stream`: int32 [n, max_length], 0 after the end of each row.
+
+        Args:
+          rows: how many are run; the last prompt again and again fills them up. None: n.
+        """
+        count = len(prompts)
+        prompts = [*prompts, *[prompts[-1]] * ((rows or count) - count)]
         tokens = np.zeros((len(prompts), self._config.max_length), np.int32)
         for row, place, piece in self.stream(params, prompts, key, stride=_STRIDE):
             tokens[row, place : place + len(piece)] = piece
-        return tokens
+        return tokens[:count]
 
     def stream(
         self,
@@ -123,7 +133,7 @@ class Continuation:
                 # Of this row's own tokens, those that this stride has.
                 before = lengths[row] - 1 - start
                 place = max(first, before)
-                piece = line[place - first : before + most - first]
+                piece = line[place - first : max(0, before + most - first)]
                 found = np.flatnonzero(piece == self._end_id)
                 piece = piece[: found[0] + 1] if len(found) else piece
                 if len(piece) and not ended[row]:
@@ -173,19 +183,3 @@ class Continuation:
 
     def _on_mesh(self) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext() if self._mesh is None else partition.on_mesh(self._mesh)
-
-
-@functools.lru_cache(maxsize=16)
-def continuation_of(
-    graph: Any, config: DecodingConfig, end_id: int, vocab_size: int, mesh: Mesh | None = None
-) -> Continuation:
-    """That of the model whose parameters go with this graph, compiled once."""
-    from flax import nnx
-
-    return Continuation(
-        functools.partial(nnx.merge, graph),
-        config,
-        end_id=end_id,
-        vocab_size=vocab_size,
-        mesh=mesh,
-    )

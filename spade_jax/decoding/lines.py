@@ -1,5 +1,6 @@
 """The lines that decoding reads and writes: alike of files and of the standard input."""
 
+import codecs
 import re
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
@@ -51,6 +52,42 @@ def line_tokens(line: Line, vocabulary: "Vocabulary") -> list[int] | None:
         return vocabulary.tokens(line.text)
     except DataError as error:
         raise DataError(f"{line.where}: {error}") from None
+
+
+class Stream:
+    """A text that comes token by token, to be what `Vocabulary.text` and `one_line` make of it."""
+
+    def __init__(self, vocabulary: "Vocabulary"):
+        self._vocabulary = vocabulary
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begun = False
+        # White space, which is none of the text unless more comes behind it.
+        self._held = ""
+
+    def add(self, tokens: Iterable[int], last: bool = False) -> str:
+        """What of the text is certain with these tokens and was not before."""
+        pieces = []
+        for token in map(int, tokens):
+            if token == self._vocabulary.eos_id:
+                break
+            sentinel = self._vocabulary.sentinel_index(token)
+            named = None if sentinel is None else f"<extra_id_{sentinel}>".encode()
+            pieces.append(named or self._vocabulary.piece(token))
+        text = self._held + self._decoder.decode(b"".join(pieces), last)
+        certain = text.rstrip()
+        self._held = text[len(certain) :]
+        if not self._begun:
+            certain = certain.lstrip()
+            self._begun = bool(certain)
+        return one_line(certain)
+
+
+def prompt_tokens(line: Line, vocabulary: "Vocabulary") -> list[int] | None:
+    """What a language model reads of a line: the end of a text before, and this one as it stands;
+    None of a blank one."""
+    if not line.text.strip():
+        return None
+    return [vocabulary.eos_id, *vocabulary.encode(line.text)]
 
 
 def one_line(text: str) -> str:

@@ -8,26 +8,29 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import jax
-import numpy as np
 from flax import nnx
-from jax.sharding import Mesh
 from rich.console import Console
 from rich.progress import Progress
 
 from spade_jax import hosts
-from spade_jax.config import require
+from spade_jax.config import DecoderOnlyConfig, require
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.continuation import Continuation
 from spade_jax.decoding.generate import make_generator
-from spade_jax.decoding.lines import Line, line_tokens, one_line
+from spade_jax.decoding.lines import Line, Stream, line_tokens, one_line, prompt_tokens
 from spade_jax.decoding.texts import written
 from spade_jax.files import open_output
 from spade_jax.loading import model_of, vocabulary_of
-from spade_jax.runs.open import Run, open_run
+from spade_jax.runs.open import open_run
 from spade_jax.training import sharding
 from spade_jax.training.config import MeshConfig
+
+# Of a batch, unless the command says otherwise.
+_ROWS = 8
 
 
 def decode(
@@ -48,29 +51,76 @@ def decode(
     if hosts.is_first():
         print(f"{options.checkpoint}: {run.why}", file=sys.stderr)
     vocabulary = vocabulary_of(run)
-    tokenized: Iterable[list[int] | None] = (line_tokens(line, vocabulary) for line in lines)
-    if total is not None:
-        tokenized = list(tokenized)  # What is wrong with one must not show half-way.
-    input_length = options.input_length or run.input_length
     mesh = sharding.make_mesh(MeshConfig())
+    language_model = isinstance(run.model, DecoderOnlyConfig)
+    # Text is to be seen as it comes.
+    streams = language_model and options.output is None and mesh.size == 1
+    batch_size = options.batch_size or (1 if streams else -(-_ROWS // mesh.size) * mesh.size)
     require(
-        options.batch_size % mesh.size == 0,
+        batch_size % mesh.size == 0,
         "--batch_size",
-        options.batch_size,
+        batch_size,
         f"must be a multiple of the {mesh.size} devices",
     )
-    write = _generator(run, config, vocabulary, options.batch_size, input_length, mesh)
-    inputs = _Inputs(tokenized, vocabulary, input_length)
-    outputs = written(
-        write,
-        inputs,
-        vocabulary,
-        batch_size=options.batch_size,
-        key=jax.random.key(options.seed) if options.temperature > 0 else None,
-    )
+    read = prompt_tokens if language_model else line_tokens
+    tokenized: Iterable[list[int] | None] = (read(line, vocabulary) for line in lines)
+    if total is not None:
+        tokenized = list(tokenized)  # What is wrong with one must not show half-way.
+    key = jax.random.key(options.seed) if options.temperature > 0 else None
+    graph, params = nnx.split(model_of(run, mesh))
+    if isinstance(run.model, DecoderOnlyConfig):
+        inputs = _Inputs(tokenized, options.input_length)
+        _check_positions(run.model, options)
+        model = functools.partial(nnx.merge, graph)
+        ids = {"end_id": vocabulary.eos_id, "vocab_size": vocabulary.size}
+        continuation = Continuation(model, config, **ids, mesh=mesh)
+        if streams and batch_size == 1:
+            _stream(continuation, params, inputs, vocabulary, key)
+            _tell_cut(inputs)
+            return
+        write = functools.partial(continuation, params, rows=batch_size)
+    else:
+        inputs = _Inputs(tokenized, options.input_length or run.input_length, vocabulary)
+        write = functools.partial(
+            make_generator(
+                lambda params: nnx.merge(graph, params),
+                config,
+                end_id=vocabulary.eos_id,
+                vocab_size=vocabulary.size,
+                batch_size=batch_size,
+                input_length=options.input_length or run.input_length,
+                mesh=mesh,
+            ),
+            params,
+        )
+    outputs = written(write, inputs, vocabulary, batch_size=batch_size, key=key)
     _write(outputs, options.output, total)
+    _tell_cut(inputs)
+
+
+def _check_positions(model: DecoderOnlyConfig, options: argparse.Namespace) -> None:
+    """Raises ConfigError for more tokens than a table of positions has."""
+    most = model.decoder.max_positions
+    if most is None:
+        return
+    require(
+        options.max_length < most,
+        "--max_length",
+        options.max_length,
+        f"must be below model.decoder.max_positions = {most}",
+    )
+    require(
+        options.input_length is not None and options.input_length + options.max_length <= most,
+        "--input_length",
+        options.input_length,
+        f"must be at most {most - options.max_length}, so that with --max_length it is at most "
+        f"model.decoder.max_positions = {most}",
+    )
+
+
+def _tell_cut(inputs: "_Inputs") -> None:
     if inputs.cut and hosts.is_first():
-        print(f"{inputs.cut} inputs were cut off at {input_length} tokens", file=sys.stderr)
+        print(f"{inputs.cut} inputs were cut off at {inputs.length} tokens", file=sys.stderr)
 
 
 def _agreed(options: argparse.Namespace, lines: Iterable[Line]) -> list[Line]:
@@ -100,45 +150,57 @@ def _agreed(options: argparse.Namespace, lines: Iterable[Line]) -> list[Line]:
     return lines
 
 
-def _generator(
-    run: Run,
-    config: DecodingConfig,
-    vocabulary: Vocabulary,
-    batch_size: int,
-    input_length: int,
-    mesh: Mesh,
-) -> Callable[..., np.ndarray]:
-    """`make_generator`, bound to the model of a run."""
-    graph, params = nnx.split(model_of(run, mesh))
-    write = make_generator(
-        lambda params: nnx.merge(graph, params),
-        config,
-        end_id=vocabulary.eos_id,
-        vocab_size=vocabulary.size,
-        batch_size=batch_size,
-        input_length=input_length,
-        mesh=mesh,
-    )
-    return functools.partial(write, params)
-
-
 class _Inputs:
-    """What the model reads of each line: at most so many tokens, the end included.
+    """What the model reads of each line.
+
+    Args:
+      length: the most tokens; None for all.
+      ends: of inputs that end: then what is kept of a longer one is its beginning, and else the
+        last tokens.
 
     Attributes:
       cut: how many of those read so far were longer.
     """
 
-    def __init__(self, tokenized: Iterable[list[int] | None], vocabulary: Vocabulary, length: int):
-        self._tokenized = tokenized
-        self._vocabulary = vocabulary
-        self._length = length
+    def __init__(
+        self,
+        tokenized: Iterable[list[int] | None],
+        length: int | None,
+        ends: Vocabulary | None = None,
+    ):
+        self._tokenized, self._ends = tokenized, ends
+        self.length = length
         self.cut = 0
 
     def __iter__(self) -> Iterator[list[int] | None]:
         for tokens in self._tokenized:
-            self.cut += tokens is not None and len(tokens) >= self._length
-            yield None if tokens is None else self._vocabulary.ended(tokens, self._length)
+            yield None if tokens is None else self._cut(tokens)
+
+    def _cut(self, tokens: list[int]) -> list[int]:
+        whole = len(tokens) + (self._ends is not None)
+        self.cut += self.length is not None and whole > self.length
+        if self._ends is not None:
+            assert self.length is not None
+            return self._ends.ended(tokens, self.length)
+        return tokens if self.length is None else tokens[-self.length :]
+
+
+def _stream(
+    continuation: Continuation,
+    params: Any,
+    inputs: Iterable[list[int] | None],
+    vocabulary: Vocabulary,
+    key: jax.Array | None,
+) -> None:
+    """Writes what a language model writes, as it comes."""
+    with _open_output(None, hosts.is_first()) as write_text:
+        for number, prompt in enumerate(inputs):
+            own = None if key is None else jax.random.fold_in(key, number)
+            text = Stream(vocabulary)
+            if prompt is not None:
+                for _, _, tokens in continuation.stream(params, [prompt], own):
+                    write_text(text.add(tokens))
+            write_text(text.add([], last=True) + "\n")
 
 
 def _write(outputs: Iterable[list[str]], file: str | None, total: int | None) -> None:

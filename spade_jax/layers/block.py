@@ -81,23 +81,24 @@ class Block(nnx.Module):
         """
         keys = split_key(dropout_key, 7)
         residual = {"residual": x} if self.gates_residual else {}
-        h, after = self._mix(self._before(self.mixer_norm, x), context, cache, keys, **residual)
-        x = self._after(self.mixer_norm, x, h, None if self.gates_residual else keys[1])
+        h = self._before(self.mixer_norm, x, context)
+        h, after = self._mix(h, context, cache, keys, **residual)
+        x = self._after(self.mixer_norm, x, h, context, None if self.gates_residual else keys[1])
         if self.cross_attention is not None:
             assert self.cross_norm is not None
             h = self.cross_attention(
-                self._before(self.cross_norm, x),
+                self._before(self.cross_norm, x, context),
                 context,
                 encoded=encoded,
                 cache=None if cache is None else cache["cross"],
                 dropout_key=keys[2],
             )
-            x = self._after(self.cross_norm, x, h, keys[3])
+            x = self._after(self.cross_norm, x, h, context, keys[3])
         if self.feed_forward is not None:
             assert self.feed_forward_norm is not None
-            h = self._before(self.feed_forward_norm, x)
+            h = self._before(self.feed_forward_norm, x, context)
             h = self.feed_forward(h, dropout_key=keys[4])
-            x = self._after(self.feed_forward_norm, x, h, keys[5])
+            x = self._after(self.feed_forward_norm, x, h, context, keys[5])
         return x, None if cache is None else cache | after
 
     def init_cache(
@@ -122,12 +123,14 @@ class Block(nnx.Module):
             return Linear(("mlp", "embed"), d, d, std=0.0, rngs=rngs)
         return None
 
-    def _before(self, norm: Norm, x: jax.Array) -> jax.Array:
-        return norm(x) if self.pre_norm else x
+    def _before(self, norm: Norm, x: jax.Array, context: Context) -> jax.Array:
+        return norm(x, context.segment_ids) if self.pre_norm else x
 
-    def _after(self, norm: Norm, x: jax.Array, h: jax.Array, key: jax.Array | None) -> jax.Array:
+    def _after(
+        self, norm: Norm, x: jax.Array, h: jax.Array, context: Context, key: jax.Array | None
+    ) -> jax.Array:
         x = x + dropout(h, self.dropout_rate, key)
-        return x if self.pre_norm else norm(x)
+        return x if self.pre_norm else norm(x, context.segment_ids)
 
     def _mix(
         self,
@@ -155,13 +158,13 @@ class Block(nnx.Module):
             return run("local", self.local_mixer, global_h, keys[0]), after
         local_h = run("local", self.local_mixer, h, keys[0])
         assert self.global_norm is not None
-        global_h = self.global_norm(global_h)
+        global_h = self.global_norm(global_h, context.segment_ids)
         if self.combine == "residual":
             assert self.aggregate is not None
             with place("aggregate"):
                 return local_h + self.aggregate(global_h), after
         assert self.local_norm is not None
-        local_h = self.local_norm(local_h)
+        local_h = self.local_norm(local_h, context.segment_ids)
         if self.aggregate is not None:
             with place("aggregate"):
                 return self.aggregate(jnp.concatenate([global_h, local_h], axis=-1)), after

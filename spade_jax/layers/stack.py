@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from flax import nnx
 from spade_jax import partition
 from spade_jax.config.model import ModelConfig, StackConfig
 from spade_jax.config.pattern import Group
-from spade_jax.elements import Norm, dropout, normal, split_key
+from spade_jax.elements import Norm, Statistic, dropout, normal, split_key
 from spade_jax.layers.block import Block, BlockCache
 from spade_jax.layers.cross_attention import Encoded
 from spade_jax.mixers.attention.relative_bias import RelativeBias
@@ -66,7 +66,7 @@ class Stack(nnx.Module):
         cross_attention: bool,
         rngs: nnx.Rngs,
     ):
-        self.config, self.groups = config, stack.groups
+        self.config, self.groups, self.training = config, stack.groups, False
         self.mixers = frozenset(name for spec in stack.layer_specs for name in spec.mixers)
         self.position_table = (
             None
@@ -141,7 +141,7 @@ class Stack(nnx.Module):
         if positions is None:
             positions = (start + jnp.arange(x.shape[1], dtype=jnp.int32))[None]
         if self.embedding_norm is not None:
-            x = self.embedding_norm(x)
+            x = self.embedding_norm(x, segment_ids)
         x = partition.constrain(dropout(x, config.dropout_rate, keys[0]), *_AXES)
         biases = self._biases(x.shape[1]) if cache is None else cache.common.shared[1]
         context = Context(segment_ids, positions, start, biases)
@@ -155,7 +155,7 @@ class Stack(nnx.Module):
                 layers.append(after)
             cache = StackCache(Cache(None, (start + x.shape[1], biases)), layers)
         if self.final_norm is not None:
-            x = self.final_norm(x)
+            x = self.final_norm(x, segment_ids)
         if config.final_dropout:
             x = dropout(x, config.dropout_rate, keys[-1])
         return x, cache
@@ -188,27 +188,28 @@ class Stack(nnx.Module):
         """The layers over a whole sequence, groups scanned."""
         config = self.config
         for i, (group, key) in enumerate(zip(self.groups, keys)):
-            graph, state = nnx.split(getattr(self, f"layers_{i}"))
+            layers = getattr(self, f"layers_{i}")
+            graph, state = nnx.split(layers)
 
             def step(x, inputs, graph=graph):
                 layer_state, key = inputs
-                blocks = _blocks(nnx.merge(graph, layer_state))
+                layers = nnx.merge(graph, layer_state)
+                blocks = _blocks(layers)
                 own_keys = [key] if len(blocks) == 1 else split_key(key, len(blocks))
                 for block, own_key in zip(blocks, own_keys):
                     x, _ = block(x, context, encoded=encoded, dropout_key=own_key)
-                return partition.constrain(x, *_AXES), None
+                return partition.constrain(x, *_AXES), nnx.state(layers, Statistic)
 
             if config.remat != "none":
                 step = jax.checkpoint(step, policy=_POLICIES[config.remat], prevent_cse=False)
             if group.repeat == 1:
-                x, _ = step(x, (state, key))
-                continue
-            group_keys = None if key is None else jax.random.split(key, group.repeat)
-            if self._scans(group.repeat):
-                x, _ = jax.lax.scan(step, x, (state, group_keys))
+                x, measured = step(x, (state, key))
             else:
-                for j in range(group.repeat):
-                    x, _ = step(x, jax.tree.map(lambda a, j=j: a[j], (state, group_keys)))
+                group_keys = None if key is None else jax.random.split(key, group.repeat)
+                run = jax.lax.scan if self._scans(group.repeat) else _loop
+                x, measured = run(step, x, (state, group_keys))
+            if self.training:
+                nnx.update(layers, measured)
         return x
 
     def _scans(self, repeat: int) -> bool:
@@ -252,6 +253,15 @@ class Stack(nnx.Module):
                 f"sequence length = {length}: must be at most max_positions = "
                 f"{self.position_table.shape[0]}"
             )
+
+
+def _loop(step: Any, x: jax.Array, inputs: Any) -> tuple[jax.Array, Any]:
+    """As `lax.scan`, one step after the other."""
+    results = []
+    for j in range(len(jax.tree.leaves(inputs)[0])):
+        x, result = step(x, jax.tree.map(lambda a, j=j: a[j], inputs))
+        results.append(result)
+    return x, jax.tree.map(lambda *each: jnp.stack(each), *results)
 
 
 # Layers that a CPU runs one by one.

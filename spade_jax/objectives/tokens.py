@@ -58,6 +58,7 @@ def token_losses(scores: TokenScores, config: LossConfig) -> tuple[jax.Array, ja
     loss_bt = scores.log_z - scores.target
     smoothing = config.label_smoothing
     if smoothing > 0:
+        assert scores.total is not None
         others = scores.vocabulary_size - 1
         other_losses_bt = others * scores.log_z - (scores.total - scores.target)
         entropy = -((1 - smoothing) * np.log1p(-smoothing) + smoothing * np.log(smoothing / others))

@@ -18,7 +18,7 @@ from spade_jax.ops.products import product
 
 # Logits that a device holds at a time: 256 MiB, where the matmul is large and its sums into the
 # matrix's gradient are few.
-_LOGITS = 2**26
+LOGITS = 2**26
 
 
 class TokenScores(NamedTuple):
@@ -27,14 +27,14 @@ class TokenScores(NamedTuple):
     Attributes:
       log_z: float32, the logarithm of the sum of exp(logits).
       target: float32, the logit of the target.
-      total: float32, the sum of the logits.
+      total: float32, the sum of the logits; None where only some of them are computed.
       best: bool, whether the target is the first of the largest logits.
       vocabulary_size: v.
     """
 
     log_z: Array
     target: Array
-    total: Array
+    total: Array | None
     best: Array
     vocabulary_size: int
 
@@ -82,7 +82,7 @@ def _on_shard(
     """`token_scores` of a device's tokens; `vocabulary` is the axis that cuts the matrix."""
     rows, length, width = states_btd.shape
     tokens = rows * length
-    parts = math.ceil(tokens * matrix_vd.shape[0] / _LOGITS)
+    parts = math.ceil(tokens * matrix_vd.shape[0] / LOGITS)
     each = -(-tokens // parts)
     beyond = parts * each - tokens
     states = jnp.pad(states_btd.reshape(tokens, width), ((0, beyond), (0, 0)))

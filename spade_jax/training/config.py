@@ -26,34 +26,51 @@ class OptimizerConfig:
     the model, the model's decay where it decays.
 
     Attributes:
-      name: "adamw", or "adafactor" with factored second moments and steps relative to the
-        root mean square of each parameter.
+      name: "adamw"; "adafactor" with factored second moments and steps relative to the root mean
+        square of each parameter; or "nag", gradient descent with Nesterov's momentum.
       learning_rate: the peak, reached after the warm-up.
       schedule: what follows it: "constant", "linear" or "cosine" down to `final_fraction` of the
         peak at the last step, or "inverse_sqrt", (warmup_steps / step) ** 0.5. "rsqrt_decay" is
         T5's, which falls as "inverse_sqrt" does, but begins at the peak and holds it until then.
-      warmup_steps: steps of linear growth from zero; of "rsqrt_decay", at the peak.
-      final_fraction: where "linear" and "cosine" end, as a fraction of the peak.
+        "cosine_restarts" falls to `final_fraction` within each period, and begins again.
+      warmup_steps: steps of growth from `initial_fraction` of the peak; of "rsqrt_decay", at the
+        peak.
+      warmup_power: step u of w of the warm-up has grown by (u / w) ** warmup_power.
+      initial_fraction: where the warm-up begins, as a fraction of the peak.
+      final_fraction: where "linear", "cosine" and each period of "cosine_restarts" end, as a
+        fraction of the peak.
+      period: steps of the first period of "cosine_restarts".
+      period_growth, period_shrink: of what is next, as a multiple of a period's length, and of its
+        rates.
       betas, eps: decay rates of AdamW's two moments, and what it adds to their root.
+      momentum: of "nag"; v = momentum * v + gradient, and the step is momentum * v + gradient.
       decay_exponent: Adafactor's second moment at step t decays by 1 - t ** -decay_exponent.
       weight_decay: decoupled: a step also takes rate * weight_decay * parameter away.
       clip_norm: gradients of a larger global norm are scaled down to it; None never clips.
       learning_rates: the peak rate of the matched parameters, which follows the schedule's shape;
         0 freezes them: no gradient is computed and no optimiser slots are held.
       weight_decays: the weight decay of the matched parameters. Parameters say themselves whether
-        they decay: norms, biases and the SSM's A, B, D and dt do not, unless a pattern says so.
-        Decay pulls A, B and dt away from what they stand for.
+        they decay: norms, biases and the SSM's A, B, D and dt do not, unless a pattern says so, as
+        `((".*", 0.01),)` does of all. Decay pulls A, B and dt away from what they stand for.
       group_rates: the peak rate of groups of parameters, such as `(("ssm", 1e-3),)` for a state
         space's A, B and dt; where `learning_rates` says None.
     """
 
-    name: Literal["adamw", "adafactor"] = "adamw"
+    name: Literal["adamw", "adafactor", "nag"] = "adamw"
     learning_rate: Annotated[float, Range(0, MAX_RATE, above=True)] = 1e-3
-    schedule: Literal["constant", "linear", "cosine", "inverse_sqrt", "rsqrt_decay"] = "cosine"
+    schedule: Literal[
+        "constant", "linear", "cosine", "cosine_restarts", "inverse_sqrt", "rsqrt_decay"
+    ] = "cosine"
     warmup_steps: Annotated[int, Range(0, MAX_COUNT)] = 1000
+    warmup_power: Annotated[float, Range(0, 100, above=True)] = 1.0
+    initial_fraction: Annotated[float, Range(0, 1)] = 0.0
     final_fraction: Annotated[float, Range(0, 1)] = 0.1
+    period: Annotated[int, Range(1, MAX_COUNT)] | None = None
+    period_growth: Annotated[int, Range(1, 1000)] = 1
+    period_shrink: Annotated[float, Range(0, 1, above=True)] = 1.0
     betas: tuple[Beta, Beta] = (0.9, 0.98)
     eps: Annotated[float, Range(0, 1, above=True)] = 1e-8
+    momentum: Beta = 0.99
     decay_exponent: Annotated[float, Range(0, 10, above=True)] = 0.8
     weight_decay: Annotated[float, Range(0, 1000)] = 0.01
     clip_norm: Annotated[float, Range(0, 1e12, "to never clip", above=True)] | None = 1.0
@@ -68,6 +85,12 @@ class OptimizerConfig:
             "optimizer.warmup_steps",
             self.warmup_steps,
             f'must be at least 1 for schedule "{self.schedule}", which falls from there',
+        )
+        require(
+            (self.period is not None) == (self.schedule == "cosine_restarts"),
+            "optimizer.period",
+            self.period,
+            'must be set for schedule "cosine_restarts", and only then',
         )
         for name in ("learning_rates", "weight_decays"):
             for pattern, _ in getattr(self, name):

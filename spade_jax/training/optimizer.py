@@ -1,16 +1,16 @@
-"""The optimiser: AdamW or Adafactor, a schedule, and rates that differ between parameters."""
+"""The optimiser: AdamW, Adafactor or NAG, and rates that differ between parameters."""
 
 import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import optax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from spade_jax.config import ConfigError, require
 from spade_jax.training.config import OptimizerConfig, RateTable
+from spade_jax.training.schedule import schedule_shape
 from spade_jax.trees import Tree, paths
 
 
@@ -22,11 +22,13 @@ class ParameterKind(NamedTuple):
       group: of learning rates.
       stacked: whether it has a leading axis of layers, which are optimised as each layer's own
         would be.
+      statistic: whether it is measured, and not learned.
     """
 
     decays: bool = True
     group: str = "main"
     stacked: bool = False
+    statistic: bool = False
 
 
 def look_up(table: RateTable, defaults: Mapping[str, float], setting: str) -> dict[str, float]:
@@ -56,40 +58,6 @@ def look_up(table: RateTable, defaults: Mapping[str, float], setting: str) -> di
     return rates
 
 
-def schedule_shape(config: OptimizerConfig, steps: int) -> optax.Schedule:
-    """The learning rate as a fraction of its peak, by updates done before this one.
-
-    Raises:
-      ConfigError: a warm-up that is longer than a run whose schedule falls until its last step.
-    """
-    warmup = config.warmup_steps
-    falls = config.schedule in ("linear", "cosine")
-    require(
-        not falls or warmup < steps,
-        "optimizer.warmup_steps",
-        warmup,
-        f"must be below train.steps = {steps}",
-    )
-    if config.schedule == "rsqrt_decay":
-        return lambda count: jnp.sqrt(warmup / jnp.maximum(count, warmup))
-    # Update number u, counted from 1, is update u of the warm-up; the last one reaches the end.
-    rest = max(1, steps - max(warmup, 1))
-    after: optax.Schedule
-    if config.schedule == "linear":
-        after = optax.linear_schedule(1.0, config.final_fraction, rest)
-    elif config.schedule == "cosine":
-        after = optax.cosine_decay_schedule(1.0, rest, config.final_fraction)
-    elif config.schedule == "inverse_sqrt":
-        after = lambda count: jnp.sqrt(warmup / (warmup + count))  # noqa: E731
-    else:
-        after = optax.constant_schedule(1.0)
-    if warmup < 2:
-        return after
-    return optax.join_schedules(
-        [optax.linear_schedule(1 / warmup, 1.0, warmup - 1), after], [warmup - 1]
-    )
-
-
 class Optimizer(NamedTuple):
     """What the train step needs of an optimiser.
 
@@ -113,9 +81,12 @@ class Optimizer(NamedTuple):
         )
 
 
-def join(trainable: Tree, frozen: Tree) -> Tree:
-    """What `Optimizer.split` took apart."""
-    return unflatten_dict(flatten_dict(trainable) | flatten_dict(frozen))
+def join(*trees: Tree) -> Tree:
+    """What `Optimizer.split` took apart; of a parameter in several trees, the last one's."""
+    flat: dict[Any, Any] = {}
+    for tree in trees:
+        flat |= flatten_dict(tree)
+    return unflatten_dict(flat)
 
 
 def make_optimizer(
@@ -141,6 +112,8 @@ def make_optimizer(
         f"must name groups of parameters: {', '.join(sorted({k.group for k in kinds.values()}))}",
     )
     for name in paths(parameters):
+        if kinds[name].statistic:
+            continue
         own_rates[name] = groups.get(kinds[name].group, config.learning_rate)
         own_decays[name] = config.weight_decay if kinds[name].decays else 0.0
     peaks = look_up(config.learning_rates, own_rates, "optimizer.learning_rates")
@@ -155,6 +128,10 @@ def make_optimizer(
     shape = schedule_shape(config, steps)
     if config.name == "adamw":
         direction = optax.scale_by_adam(*config.betas, eps=config.eps)
+    elif config.name == "nag":
+        # Its step is not scaled by rates yet: a velocity of steps would have to be, whenever the
+        # rate changes.
+        direction = optax.trace(config.momentum, nesterov=True)
     else:
         direction = optax.chain(
             optax.scale_by_factored_rms(decay_rate=config.decay_exponent),

@@ -12,6 +12,7 @@ from flax.traverse_util import unflatten_dict
 from jax.sharding import Mesh, NamedSharding
 
 from spade_jax import partition
+from spade_jax.elements import Statistic, statistics, train
 from spade_jax.objectives.base import Objective, Sums, batch_digest
 from spade_jax.places import place
 from spade_jax.training import sharding
@@ -27,7 +28,8 @@ class TrainState(NamedTuple):
 
     Attributes:
       step: updates done, int32.
-      params: nested dicts of float32 arrays, as `nnx.to_pure_dict` gives them.
+      params: nested dicts of float32 arrays, as `nnx.to_pure_dict` gives them; running statistics
+        are among them.
       opt_state: optimiser slots of the trainable parameters.
     """
 
@@ -104,6 +106,7 @@ def abstract_model(create: Callable[[nnx.Rngs], nnx.Module], mesh: Mesh) -> Abst
             decays=metadata.get("decays", True),
             group=metadata.get("group", "main"),
             stacked=len(variable.shape) > len(variable.axes),
+            statistic=isinstance(variable, Statistic),
         )
     return AbstractModel(graph, unflatten_dict(shapes), kinds)
 
@@ -193,18 +196,25 @@ def _train_step(
         trainable, frozen = optimizer.split(state.params)
         key = jax.random.fold_in(jax.random.key(config.seed), state.step + 1)
 
-        def minimised(trainable: Tree, part: Arrays, key: jax.Array) -> tuple[jax.Array, Sums]:
-            model = nnx.merge(graphdef, join(trainable, frozen))
+        def minimised(
+            trainable: Tree, measured: Tree, part: Arrays, key: jax.Array
+        ) -> tuple[jax.Array, tuple[Sums, Tree]]:
+            model = nnx.merge(graphdef, join(trainable, frozen, measured))
+            train(model)
             with partition.on_mesh(mesh), place("rest of the model"):
                 sums = objective(model, objective.batch.of(part), key)
-            return sums.minimised, sums
+            return sums.minimised, (sums, statistics(model))
 
         gradient = jax.grad(minimised, has_aux=True)
 
-        def accumulate(total: Tree, part: tuple[jax.Array, Arrays]) -> tuple[Tree, None]:
-            index, microbatch = part
-            sums = gradient(trainable, microbatch, jax.random.fold_in(key, index))
-            return jax.tree.map(jnp.add, total, sums), None
+        def accumulate(
+            carry: tuple[Tree, Tree], part: tuple[jax.Array, Arrays]
+        ) -> tuple[tuple[Tree, Tree], None]:
+            (total, measured), (index, microbatch) = carry, part
+            grads, (sums, measured) = gradient(
+                trainable, measured, microbatch, jax.random.fold_in(key, index)
+            )
+            return (jax.tree.map(jnp.add, total, (grads, sums)), measured), None
 
         def in_parts(array: jax.Array) -> jax.Array:
             # Each part takes rows from every device: no row moves between devices.
@@ -213,19 +223,23 @@ def _train_step(
                 parts, NamedSharding(mesh, partition.partition_spec((None, "batch")))
             )
 
+        measured = statistics(nnx.merge(graphdef, state.params))
         if config.microbatches == 1:
-            grads, sums = gradient(trainable, batch, jax.random.fold_in(key, 0))
+            grads, (sums, measured) = gradient(
+                trainable, measured, batch, jax.random.fold_in(key, 0)
+            )
         else:
-            (grads, sums), _ = place("microbatches")(jax.lax.scan)(
+            nothing = (jax.tree.map(jnp.zeros_like, trainable), objective.sums.zeros())
+            ((grads, sums), measured), _ = place("microbatches")(jax.lax.scan)(
                 accumulate,
-                (jax.tree.map(jnp.zeros_like, trainable), objective.sums.zeros()),
+                (nothing, measured),
                 (jnp.arange(config.microbatches), jax.tree.map(in_parts, dict(batch))),
             )
         divisor = jnp.maximum(sums.divisor, 1).astype(jnp.float32)
         with place("optimiser"):
             grads = jax.tree.map(lambda g: g / divisor, grads)
             updates, opt_state = optimizer.transformation.update(grads, state.opt_state, trainable)
-            params = join(optax.apply_updates(trainable, updates), frozen)
+            params = join(optax.apply_updates(trainable, updates), frozen, measured)
         with place("norms of gradients"):
             norms = {"grad_norm": optax.tree.norm(grads), "update_norm": optax.tree.norm(updates)}
         metrics = sums.means() | norms

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from authors import assign
@@ -10,6 +11,7 @@ from flax import nnx
 from golden_data import Golden
 
 from spade_jax.config import AttentionConfig, EncoderDecoderConfig, StackConfig
+from spade_jax.elements import Statistic, train
 from spade_jax.layers.block import Block
 from spade_jax.mixers import EMA, Mega
 from spade_jax.mixers.base import Context
@@ -23,6 +25,12 @@ AVERAGE = {
     "omega": "omega",
 }
 NORMS = {"layernorm": "layer", "rmsnorm": "rms", "scalenorm": "scale", "batchnorm": "batch"}
+NORM = {
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "variance": "running_var",
+}
 # A layer and its parts alone name their widths differently.
 _WIDTHS = {"d_model": "embed_dim", "query_dim": "zdim", "value_dim": "hdim", "state_size": "ndim"}
 _OF_LAYERS = {
@@ -86,6 +94,17 @@ class MegaLayer:
         block = Block(config, stack, spec, causal=self.causal, cross_attention=False, rngs=rngs)
         return assign(block, self.ours("param/"))
 
+    def statistics(self) -> dict[str, np.ndarray]:
+        """What a training call leaves of batch norms, by our names."""
+        after, top = self.golden.group("after/"), "mega_layer."
+        places = {"mixer_norm": f"{top}norm.norm", "feed_forward_norm": "nffn.norm.norm"}
+        return {
+            f"{ours}/{part}": after[f"{theirs}.{NORM[part]}"]
+            for ours, theirs in places.items()
+            for part in ("mean", "variance")
+            if f"{theirs}.{NORM[part]}" in after
+        }
+
     def ours(self, prefix: str) -> dict[str, np.ndarray]:
         """Our arrays by name: parameters ("param/") or their gradients ("grad/")."""
         theirs = self.golden.group(prefix)
@@ -98,9 +117,11 @@ class MegaLayer:
             found[f"{ours}/bias"] = theirs[f"{name}.bias"][rows]
 
         def norm(ours: str, name: str) -> None:
-            for part, array in (("scale", "weight"), ("bias", "bias"), ("scale", "scalar")):
+            for part, array in NORM.items():
                 if f"{name}.{array}" in theirs:
                     found[f"{ours}/{part}"] = theirs[f"{name}.{array}"]
+            if f"{name}.scalar" in theirs:
+                found[f"{ours}/scale"] = theirs[f"{name}.scalar"][0]
 
         first = 0
         for name, width in zip(
@@ -152,21 +173,29 @@ def context(segment_ids: Any, start: Any = 0) -> Context:
     )
 
 
-def loss_and_gradients(module: nnx.Module, golden: Golden) -> tuple[Any, dict[str, Any]]:
-    """y, and the gradients of its product with theirs by every parameter and by "x"."""
+def loss_and_gradients(
+    module: nnx.Module, golden: Golden
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """y of a training call, the gradients of its product with theirs by every parameter and by "x",
+    and the statistics that it leaves."""
     own = context(tokens(golden))
+    train(module)
+    graph, state = nnx.split(module)
 
-    @nnx.jit
-    def run(module, x):
-        def loss(module, x):
-            y, _ = module(x, own)
-            return jnp.sum(y * golden["in/grad_y"]), y
+    def loss(state, x):
+        module = nnx.merge(graph, state)
+        y, _ = module(x, own)
+        return jnp.sum(y * golden["in/grad_y"]), (y, nnx.state(module, Statistic))
 
-        return nnx.value_and_grad(loss, argnums=(0, 1), has_aux=True)(module, x)
+    run = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+    (_, (y, statistics)), (gradients, of_x) = run(state, jnp.asarray(golden["in/x"]))
+    left = by_name(statistics)
+    moved = {name: g for name, g in by_name(gradients).items() if name not in left}
+    return y, moved | {"x": of_x}, left
 
-    (_, y), (gradients, of_x) = run(module, jnp.asarray(golden["in/x"]))
-    by_name = {"/".join(map(str, path)): g[...] for path, g in nnx.to_flat_state(gradients)}
-    return y, by_name | {"x": of_x}
+
+def by_name(state: Any) -> dict[str, Any]:
+    return {"/".join(map(str, path)): value[...] for path, value in nnx.to_flat_state(state)}
 
 
 def in_pieces(module: nnx.Module, x: Any, pieces: tuple[int, ...]) -> Any:

@@ -40,7 +40,7 @@ def from_all_logits(states, matrix, targets):
 
 @pytest.mark.parametrize("logits", [10**6, 7 * VOCAB, VOCAB])
 def test_parts_are_the_whole(logits, monkeypatch):
-    monkeypatch.setattr(token_scores, "_LOGITS", logits)
+    monkeypatch.setattr(token_scores, "LOGITS", logits)
     (dx, dw), scores = scores_and_gradients(token_scores.token_scores, *inputs())
     (dx_all, dw_all), expected = scores_and_gradients(from_all_logits, *inputs())
     for one, other in zip(scores[:3], expected[:3]):
@@ -60,7 +60,7 @@ def test_the_best_is_the_first_of_the_largest():
 
 
 def test_no_more_logits_are_in_memory_than_a_part(monkeypatch):
-    monkeypatch.setattr(token_scores, "_LOGITS", 5 * VOCAB)
+    monkeypatch.setattr(token_scores, "LOGITS", 5 * VOCAB)
     states, matrix, targets = inputs()
 
     def loss(states, matrix):

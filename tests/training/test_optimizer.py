@@ -1,5 +1,4 @@
 import dataclasses
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -7,20 +6,16 @@ import numpy as np
 import optax
 import pytest
 
-from pretrain.config import PretrainConfig
 from spade_jax.config import ConfigError
-from spade_jax.config.file import read_config
 from spade_jax.training.config import OptimizerConfig
 from spade_jax.training.optimizer import (
     ParameterKind,
     join,
     look_up,
     make_optimizer,
-    schedule_shape,
 )
 from spade_jax.trees import paths
 
-CONFIGS = Path(__file__).parents[2] / "configs" / "pretrain"
 PARAMS = {
     "layers": {0: {"norm": jnp.ones(3), "w": jnp.full((3, 3), 2.0)}},
     "global_mixer": {"a_ssm": jnp.full(3, -1.0)},
@@ -54,46 +49,6 @@ def test_every_parameter_must_be_matched():
 def test_every_pattern_must_match():
     with pytest.raises(ConfigError, match=r"'.\*ssm_b': matches no parameter"):
         look_up(((".*ssm_b", 0.1), (".*", None)), DEFAULTS, "optimizer.learning_rates")
-
-
-@pytest.mark.parametrize(
-    ("schedule", "expected"),
-    [
-        ("constant", [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]),
-        ("linear", [0.25, 0.5, 0.75, 1, 0.775, 0.55, 0.325, 0.1]),
-        (
-            "cosine",
-            [0.25, 0.5, 0.75, 1, *(0.1 + 0.45 * (1 + np.cos(np.pi * np.arange(1, 5) / 4)))],
-        ),
-        ("inverse_sqrt", [0.25, 0.5, 0.75, 1, *np.sqrt(4 / np.arange(5, 9))]),
-        # T5 counts the updates before: 1 / sqrt(max(updates done, warmup_steps)) over its peak.
-        ("rsqrt_decay", [1, 1, 1, 1, 1, *np.sqrt(4 / np.arange(5, 8))]),
-    ],
-)
-def test_schedule_by_update(schedule, expected):
-    config = OptimizerConfig(schedule=schedule, warmup_steps=4, final_fraction=0.1)
-    shape = schedule_shape(config, steps=8)
-    np.testing.assert_allclose([shape(u) for u in range(8)], expected, rtol=1e-6)
-
-
-@pytest.mark.parametrize("size", ["base", "large"])
-def test_t5_s_rates(size):
-    config = read_config(str(CONFIGS / f"{size}.py"), {}, PretrainConfig, "pretrain")
-    shape = schedule_shape(config.optimizer, config.train.steps)
-    rates = [config.optimizer.learning_rate * shape(u - 1) for u in (1, 10_000, 100_000)]
-    np.testing.assert_allclose(rates, [0.01, 0.01, 0.1**2.5], rtol=1e-5)
-
-
-@pytest.mark.parametrize("warmup", [0, 1])
-def test_no_warmup_begins_at_the_peak_and_ends_at_the_final_fraction(warmup):
-    config = OptimizerConfig(schedule="linear", warmup_steps=warmup, final_fraction=0.0)
-    shape = schedule_shape(config, steps=5)
-    np.testing.assert_allclose([shape(u) for u in range(5)], [1, 0.75, 0.5, 0.25, 0], atol=1e-7)
-
-
-def test_warmup_longer_than_the_run_is_rejected():
-    with pytest.raises(ConfigError, match=r"optimizer.warmup_steps = 8: must be below .* 8"):
-        schedule_shape(OptimizerConfig(schedule="cosine", warmup_steps=8), steps=8)
 
 
 def updates_of(config, steps=10, count=1):
@@ -153,7 +108,7 @@ def test_groups_have_rates_of_their_own_and_patterns_come_first():
         updates_of(dataclasses.replace(config, group_rates=(("s4", 0.001),)))
 
 
-@pytest.mark.parametrize("name", ["adamw", "adafactor"])
+@pytest.mark.parametrize("name", ["adamw", "adafactor", "nag"])
 def test_frozen_parameters_have_no_slots(name):
     common = {"name": name, "warmup_steps": 1}
     updates, frozen, state = updates_of(OptimizerConfig(**common))
@@ -163,7 +118,7 @@ def test_frozen_parameters_have_no_slots(name):
     updates, frozen, state = updates_of(OptimizerConfig(**common, learning_rates=table))
     assert set(updates) == {"layers/0/norm", "layers/0/w"}
     assert set(frozen) == {"global_mixer/a_ssm"}
-    assert all_slots - len(jax.tree.leaves(state)) == {"adamw": 2, "adafactor": 3}[name]
+    assert all_slots - len(jax.tree.leaves(state)) == {"adamw": 2, "adafactor": 3, "nag": 1}[name]
 
 
 def test_freezing_everything_is_rejected():
@@ -184,6 +139,77 @@ def test_clipping_scales_to_the_norm():
     # 15 equal entries of a gradient of norm 1e-3; with eps = 1, Adam's step is g / (g + 1).
     g = 1e-3 / np.sqrt(15)
     np.testing.assert_allclose(updates["global_mixer/a_ssm"], np.full(3, -g / (g + 1)), rtol=1e-4)
+
+
+def test_nag_is_nesterov_s_momentum_with_its_velocity_in_steps():
+    """Velocities of earlier rates are scaled to the present one, and all parameters decay alike."""
+    momentum, peak, decay = 0.9, 0.5, 0.1
+    config = OptimizerConfig(
+        name="nag",
+        learning_rate=peak,
+        schedule="linear",
+        warmup_steps=2,
+        final_fraction=0.0,
+        momentum=momentum,
+        weight_decays=((".*", decay),),
+        clip_norm=None,
+    )
+    transformation = make_optimizer(config, 5, PARAMS, KINDS).transformation
+    parameters, state = PARAMS, transformation.init(PARAMS)
+    rng = np.random.default_rng(0)
+    names = paths(PARAMS)
+    expected = {name: np.asarray(value, np.float64) for name, value in names.items()}
+    velocity, last = dict.fromkeys(names, 0.0), peak
+    for fraction in (0.5, 1.0, 2 / 3, 1 / 3):
+        grads = jax.tree.map(lambda p: jnp.float32(rng.normal(size=p.shape)), PARAMS)
+        updates, state = transformation.update(grads, state, parameters)
+        parameters = optax.apply_updates(parameters, updates)
+        rate = peak * fraction
+        for name, gradient in paths(grads).items():
+            ahead = momentum * rate / last * velocity[name]
+            expected[name] = expected[name] * (1 - rate * decay)
+            expected[name] += momentum * ahead - (1 + momentum) * rate * np.asarray(gradient)
+            velocity[name] = ahead - rate * np.asarray(gradient)
+        last = rate
+        for name, value in paths(parameters).items():
+            np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5)
+
+
+def test_the_recipe_of_state_spaces():
+    """Their dynamics have a rate of their own and no decay; all else decays by its own rate."""
+    config = OptimizerConfig(
+        learning_rate=0.01,
+        schedule="constant",
+        warmup_steps=0,
+        betas=(0.9, 0.999),
+        weight_decay=0.05,
+        clip_norm=None,
+        group_rates=(("ssm", 1e-3),),
+    )
+    updates, _, _ = updates_of(config)
+    np.testing.assert_allclose(updates["global_mixer/a_ssm"], np.full(3, -1e-3), rtol=1e-5)
+    decayed = np.full((3, 3), -0.01 * (1 + 0.05 * 2))
+    np.testing.assert_allclose(updates["layers/0/w"], decayed, rtol=1e-5)
+
+
+def test_adamw_may_decay_all_parameters():
+    config = OptimizerConfig(
+        learning_rate=0.1,
+        schedule="constant",
+        warmup_steps=0,
+        clip_norm=None,
+        weight_decays=((".*", 0.01),),
+    )
+    updates, _, _ = updates_of(config)
+    for name, value in (("layers/0/w", 2.0), ("layers/0/norm", 1.0), ("global_mixer/a_ssm", -1.0)):
+        np.testing.assert_allclose(updates[name], -0.1 * (1 + 0.01 * value), rtol=1e-5)
+
+
+def test_statistics_are_in_no_table_and_stay():
+    kinds = KINDS | {"layers/0/norm": ParameterKind(statistic=True)}
+    config = OptimizerConfig(learning_rates=(("(layers/0/w|global.*)", 1.0),))
+    optimizer = make_optimizer(config, 10_000, PARAMS, kinds)
+    assert optimizer.trainable == {"layers/0/w", "global_mixer/a_ssm"}
 
 
 def test_adafactor_steps_relative_to_the_parameter():

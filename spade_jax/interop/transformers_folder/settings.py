@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from spade_jax.config import ConfigError, EncoderDecoderConfig, StackConfig
-from spade_jax.config.schema import require
+from spade_jax.config import ConfigError, EncoderDecoderConfig, StackConfig, require
 from spade_jax.data.vocabulary import PAD_ID, Vocabulary
 from spade_jax.mixers import S4, Full, Window
 from spade_jax.ops.attention.buckets import relative_position_buckets
 
-# Of feed-forward blocks, and combinations of two mixers, those that the PyTorch model knows.
+# Of norms, feed-forward blocks, and combinations of two mixers, those that the PyTorch model knows.
+NORMS = ("rms", "layer")
 FEED_FORWARD = ("gated-gelu", "gelu", "relu")
 COMBINATIONS = ("concat", "add", "stack", "residual")
 # Of state spaces; the others say how they are computed or how they begin.
@@ -19,14 +19,16 @@ _S4 = ("init", "state_size", "num_copies", "discretization", "max_kernel_length"
 
 
 def check(config: EncoderDecoderConfig) -> None:
-    """Raises ConfigError for what the PyTorch model does not know: a mixer, its output, a
+    """Raises ConfigError for what the PyTorch model does not know: a norm, a mixer, its output, a
     combination, or a feed-forward block."""
-    require(
-        config.feed_forward in FEED_FORWARD,
-        "model.feed_forward",
-        config.feed_forward,
-        f"must be one of {', '.join(FEED_FORWARD)} in a folder for transformers",
-    )
+    for setting, known in (("norm", NORMS), ("feed_forward", FEED_FORWARD)):
+        value = getattr(config, setting)
+        require(
+            value in known,
+            f"model.{setting}",
+            value,
+            f"must be {' or '.join(known)} in a folder for transformers",
+        )
     for stack in ("encoder", "decoder"):
         for spec in getattr(config, stack).layer_specs:
             for name in spec.mixers:
