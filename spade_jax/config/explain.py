@@ -53,7 +53,11 @@ def settings(config_class: type, prefix: str = "") -> list[Setting]:
     Raises:
       TypeError: one has no sentence, or a number no range.
     """
-    variants = _variants(config_class)
+    return _of_kinds(_variants(config_class), prefix)
+
+
+def _of_kinds(variants: Mapping[str, type], prefix: str) -> list[Setting]:
+    """The settings of dataclasses of which there is one, by kind."""
     found: dict[Setting, list[str]] = {}
     for kind, variant in variants.items():
         for setting in _own(variant, prefix):
@@ -104,7 +108,7 @@ def _variants(config_class: type) -> dict[str, type]:
     """The dataclasses that one stands for, by kind."""
     if issubclass(config_class, Kinds) and not config_class.kind:
         return dict(config_class.KINDS)
-    return {"": config_class}
+    return {getattr(config_class, "kind", ""): config_class}
 
 
 def _own(config_class: type, prefix: str) -> Iterator[Setting]:
@@ -122,8 +126,11 @@ def _own(config_class: type, prefix: str) -> Iterator[Setting]:
         if field.name not in words:
             raise TypeError(f"{config_class.__name__}.{field.name}: has no sentence in Attributes")
         yield Setting(name, _words_of(hint), _default(field), words[field.name])
+        inside: dict[str, dict[str, type]] = {}
         for inner, place in _inside(hint):
-            yield from settings(inner, f"{name}.{place}")
+            inside.setdefault(place, {}).update(_variants(inner))
+        for place, variants in inside.items():
+            yield from _of_kinds(variants, f"{name}.{place}")
 
 
 def _inside(hint: Any) -> Iterator[tuple[type, str]]:
@@ -168,7 +175,7 @@ def _words_of(hint: Any) -> str:
         none = [limits.none for limits in _ranges(hint) if limits.none]
         if len(rest) < len(options):
             rest.append(f"None {none[0]}" if none else "None")
-        return ", or ".join(rest)
+        return ", or ".join(dict.fromkeys(rest))
     if origin is tuple:
         if len(options) == 2 and options[1] is ...:
             return f"tuple of {_words_of(options[0])}"

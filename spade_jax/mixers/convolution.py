@@ -11,10 +11,10 @@ from spade_jax.config.schema import Range, require, require_choice
 
 @dataclasses.dataclass(frozen=True)
 class ConvolutionConfig(MixerConfig):
-    """How the sequence is run.
+    """A mixer that is a convolution.
 
     Attributes:
-      convolution: "chunked", "fft" or the plain "reference" recurrence.
+      convolution: how the sequence is run: "chunked", "fft" or the plain "reference" recurrence.
       chunk_length: t, tokens per block of the chunked convolution. A sequence of at most as many
         is one block, which needs no states.
       max_kernel_length: taps after which the kernel is cut off; None never cuts it.

@@ -139,6 +139,7 @@ def test_average_may_be_a_state_space():
             {"query_dim": 7, "bias": "rotary"},
             r'mega.query_dim = 7: must be even with bias "rotary"',
         ),
+        ({"average": Mega()}, r"mega.average = Mega\(.*: must be a mixer of kind ema or s4"),
         ({"chunk_size": 1}, r"mega.chunk_size = 1: must be at least 2, or None for all"),
         ({"weights": "laplac"}, r"mega.weights = 'laplac': .*did you mean 'laplace'"),
         ({"hidden_dropout_rate": 1.0}, r"mega.hidden_dropout_rate = 1.0: must be below 1"),
