@@ -20,7 +20,6 @@ import ml_collections
 from spade_jax.config import explain
 from spade_jax.config.schema import (
     ConfigError,
-    did_you_mean,
     from_dict,
     nearest,
     shorten,
@@ -76,19 +75,17 @@ def read_config(file: str, overrides: Mapping[str, Any], config_class: type[T], 
 
 
 def _check_names(config_class: type, names: Iterable[str]) -> None:
-    """Raises ConfigError for a name that is nothing like its neighbours', but another setting's, or
-    what that is called elsewhere. What is left, `from_dict` answers."""
+    """Raises ConfigError for a name that is a setting's in another branch, or what one is called
+    elsewhere. What is left, `from_dict` answers."""
     known = [setting.name for setting in explain.settings(config_class)]
     for name in names:
-        parent, _, last = name.rpartition(".")
+        last = name.rpartition(".")[2]
         generic = re.sub(r"\.\d+(?=\.|$)", ".0", name)
-        beside = {k.rpartition(".")[2] for k in known if k.rpartition(".")[0] == parent}
         if generic in known or "mixers" in name:
             continue
         own = [k for k in known if "NAME" not in k]
         meant = [k for k in own if k.rpartition(".")[2] == last]
-        if not meant and not did_you_mean(last, beside):
-            meant = [k for k in own if k == ELSEWHERE.get(last)]
+        meant = meant or [k for k in own if k == ELSEWHERE.get(last)]
         if meant:
             # Those of the same branch, if there are any.
             near = [k for k in meant if k.split(".")[0] == name.split(".")[0]] or meant
