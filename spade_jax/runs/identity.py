@@ -173,11 +173,9 @@ def check_same_data(
 
 def looks_at_no_end(settings: Mapping[str, Any]) -> bool:
     """Whether no update depends on how many there are."""
-    return _flat(settings).get("optimizer.schedule") in (
-        "constant",
-        "inverse_sqrt",
-        "rsqrt_decay",
-    )
+    flat = _flat(settings)
+    endless = flat.get("optimizer.schedule") in ("constant", "inverse_sqrt", "rsqrt_decay")
+    return endless and flat.get("optimizer.warmup_share") is None
 
 
 def _compared(config: Any) -> dict[str, Any]:
