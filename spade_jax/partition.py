@@ -37,6 +37,8 @@ RULES: dict[str, tuple[str, ...]] = {
     # Of parameters.
     "embed": ("fsdp",),
     "band": (),
+    "head_dim": (),
+    "query_and_key": (),
     "positions": (),
     "buckets": (),
     "norm": (),

@@ -6,28 +6,41 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from spade_jax.ops.attention.chunk_numbers import ChunkPlace, first_place, number_chunks
 from spade_jax.ops.attention.softmax import softmax_attention, visible_keys
 from spade_jax.ops.attention.window import window_attention
 
 
 class AttentionCache(NamedTuple):
     """A ring of slots, of which token i has slot i % slots: full attention needs as many as there
-    will be tokens, window attention only its radius + 1.
+    will be tokens, window attention only its radius + 1, and chunk attention a chunk's size.
 
     Keys come before the heads' size and after the heads, as the matmuls read them.
     """
 
     key_bhjk: Array
     value_bhjk: Array
-    segment_ids_bj: Array  # int32; 0 where there is padding, or no token yet
+    # int32; 0 where there is padding, or no token yet. Of chunk attention the chunks' numbers.
+    segment_ids_bj: Array
+    place: ChunkPlace | None  # of chunk attention
 
 
 def empty_cache(
-    rows: int, heads: int, slots: int, head_dim: int, dtype: jax.typing.DTypeLike
+    rows: int,
+    heads: int,
+    slots: int,
+    head_dim: int,
+    dtype: jax.typing.DTypeLike,
+    value_dim: int | None = None,
+    chunks: bool = False,
 ) -> AttentionCache:
-    """The cache of `rows` sequences before their first token."""
-    empty = jnp.zeros((rows, heads, slots, head_dim), dtype)
-    return AttentionCache(empty, empty, jnp.zeros((rows, slots), jnp.int32))
+    """The cache of `rows` sequences before their first token; values are as wide as keys, or of
+    `value_dim`. chunks: it is for chunk attention."""
+    keys, values = (
+        jnp.zeros((rows, heads, slots, width), dtype) for width in (head_dim, value_dim or head_dim)
+    )
+    place = first_place(rows) if chunks else None
+    return AttentionCache(keys, values, jnp.zeros((rows, slots), jnp.int32), place)
 
 
 def cached_attention(
@@ -37,9 +50,11 @@ def cached_attention(
     cache: AttentionCache,
     index: Array,
     *,
-    radius: int | None,
+    radius: int | None = None,
+    chunk_size: int | None = None,
     segment_ids_bl: Array,
     bias: Array | None,
+    weights: str = "softmax",
     implementation: str | None = None,
 ) -> tuple[Array, AttentionCache]:
     """What causal attention gives for tokens `index`, `index` + 1, …, and the cache with them.
@@ -51,16 +66,22 @@ def cached_attention(
       query_blhk: [b, l, h, k], already scaled; key_blhk, value_blhk likewise.
       cache: of the tokens before.
       index: int32 scalar, how many those are.
-      radius: of window attention; None is full attention, for which index + l must be at most the
-        cache's slots.
+      radius: of window attention.
+      chunk_size: of chunk attention. With neither it is full attention, for which index + l must be
+        at most the cache's slots.
       segment_ids_bl: int [b, l]; 0 is padding, which sees nothing and is never seen.
-      bias: float32 [h, 2 * reach + 1], as of `window_attention` (where reach is the radius) and
-        `full_attention`.
+      bias: float32 [h, 2 * reach + 1], as of `window_attention` (where reach is the radius),
+        `chunk_attention` (one less than the size) and `full_attention`.
+      weights: likewise.
       implementation: of window attention, which pieces of a prompt go through.
 
     Returns:
       [b, l, h, k], zero at padding; the new cache.
     """
+    if chunk_size is not None:
+        # Chunks are segments that fit into a window.
+        segment_ids_bl, _, place = number_chunks(segment_ids_bl, chunk_size, cache.place)
+        cache, radius = cache._replace(place=place), chunk_size - 1
     if query_blhk.shape[1] > 1 and radius is not None:
         return _window_piece(
             query_blhk,
@@ -71,6 +92,7 @@ def cached_attention(
             radius=radius,
             segment_ids_bl=segment_ids_bl,
             bias=bias,
+            weights=weights,
             implementation=implementation,
         )
     length, slots = query_blhk.shape[1], cache.key_bhjk.shape[2]
@@ -83,6 +105,7 @@ def cached_attention(
         put(cache.key_bhjk, key_blhk.swapaxes(1, 2), 2),
         put(cache.value_bhjk, value_blhk.swapaxes(1, 2), 2),
         put(cache.segment_ids_bj, segment_ids_bl.astype(jnp.int32), 1),
+        cache.place,
     )
     positions = index + jnp.arange(length, dtype=jnp.int32)
     places_back_lj = (positions[:, None] - jnp.arange(slots, dtype=jnp.int32)[None]) % slots
@@ -97,6 +120,7 @@ def cached_attention(
         cache.value_bhjk,
         visible=visible,
         bias=None if bias is None else _behind(bias, places_back_lj)[None],
+        weights=weights,
     )
     return attended_bhlk.swapaxes(1, 2), cache
 
@@ -117,6 +141,7 @@ def _window_piece(
     radius: int,
     segment_ids_bl: Array,
     bias: Array | None,
+    weights: str,
     implementation: str | None,
 ) -> tuple[Array, AttentionCache]:
     """Window attention over the slots, in the order of their tokens, and the piece behind them."""
@@ -138,6 +163,7 @@ def _window_piece(
         causal=True,
         segment_ids=segment_ids,
         bias=bias,
+        weights=weights,
         implementation=implementation,
     )
     following = (index + query_blhk.shape[1]) % slots
@@ -147,5 +173,5 @@ def _window_piece(
         last = jax.lax.slice_in_dim(extended, extended.shape[axis] - slots, None, axis=axis)
         return jnp.roll(last, following, axis)
 
-    cache = AttentionCache(after(keys, 2), after(values, 2), after(segment_ids, 1))
+    cache = AttentionCache(after(keys, 2), after(values, 2), after(segment_ids, 1), cache.place)
     return attended[:, slots:], cache

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.ad_checkpoint import checkpoint_name
 
+from spade_jax.ops.attention.weights import weights_alone
 from spade_jax.ops.precision import matmul_precision
 
 # The name of what attention gives, its log-sums included where the backward pass needs them: by it
@@ -28,6 +29,7 @@ def softmax_attention(
     *,
     visible: Array | None,
     bias: Array | None,
+    weights: str = "softmax",
     dropout_rate: float = 0.0,
     kept: Array | None = None,
 ) -> tuple[Array, Array]:
@@ -41,6 +43,7 @@ def softmax_attention(
       key, value: [..., j, k].
       visible: bool, broadcastable to [..., q, j]; None: every key is visible.
       bias: float32, broadcastable to [..., q, j], added to the scores.
+      weights: one of `weights.WEIGHTS`; others than "softmax" stand in its place, and have no sums.
       dropout_rate: which share of the probabilities is dropped, the others growing in proportion.
       kept: bool, broadcastable to [..., q, j], which are not; None: all are there.
 
@@ -50,11 +53,15 @@ def softmax_attention(
       none.
     """
     scores = _scores(query, key)
-    if bias is not None:
-        scores = scores + bias.astype(jnp.float32)
-    if visible is not None:
-        scores = jnp.where(visible, scores, -jnp.inf)
-    probabilities, log_sum = _softmax(scores)
+    if weights != "softmax":
+        probabilities = weights_alone(scores, visible=visible, bias=bias, weights=weights)
+        log_sum = jnp.zeros(scores.shape[:-1], scores.dtype)
+    else:
+        if bias is not None:
+            scores = scores + bias.astype(jnp.float32)
+        if visible is not None:
+            scores = jnp.where(visible, scores, -jnp.inf)
+        probabilities, log_sum = _softmax(scores)
     if kept is not None:
         probabilities = jnp.where(kept, probabilities / (1.0 - dropout_rate), 0.0)
     attended = jnp.einsum(
