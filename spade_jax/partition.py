@@ -37,6 +37,7 @@ RULES: dict[str, tuple[str, ...]] = {
     # Of parameters.
     "embed": ("fsdp",),
     "band": (),
+    "classes": (),
     "head_dim": (),
     "query_and_key": (),
     "positions": (),
