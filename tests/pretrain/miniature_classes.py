@@ -17,7 +17,7 @@ def get_config():
                 d_model=16,
                 d_ff=32,
                 head_width=16,
-                encoder=StackConfig("s4+window:concat, window"),
+                encoder=StackConfig("s4+window:concat"),
                 mixers={"s4": S4(state_size=4, chunk_length=16), "window": Window(7)},
                 attention=AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
                 dropout_rate=0.1,
