@@ -36,7 +36,11 @@ class PretrainConfig:
       dropout_rate, dtype: of the model; None leaves them as they are.
       data: what it learns from, and so the objective: text whose masked spans an encoder-decoder
         fills in, blocks of text that a decoder continues, or examples that a classifier classifies.
-      train: its `best_metric` is "accuracy" of a classifier, where none is set.
+      train: how long, in what portions, and what is measured and saved on the way; of a classifier
+        `best_metric` is "accuracy" where none is set.
+      optimizer: how parameters follow the gradient.
+      loss: what is minimised.
+      mesh: how devices share the work.
       samples: held-out passages that the finished model fills in, continues or classifies, on the
         screen.
     """

@@ -36,10 +36,10 @@ RULES: dict[str, tuple[str, ...]] = {
     "ssm_features": ("tensor",),
     # Of parameters.
     "embed": ("fsdp",),
-    "band": (),
-    "classes": (),
     "head_dim": (),
     "query_and_key": (),
+    "band": (),
+    "classes": (),
     "positions": (),
     "buckets": (),
     "norm": (),

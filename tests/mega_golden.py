@@ -3,17 +3,18 @@
 import dataclasses
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from authors import assign
 from flax import nnx
 from golden_data import Golden
 
-from spade_jax.config import AttentionConfig, ClassifierConfig, EncoderDecoderConfig, StackConfig
+from spade_jax.config import AttentionConfig, EncoderDecoderConfig, StackConfig
+from spade_jax.elements import Statistic, train
 from spade_jax.layers.block import Block
 from spade_jax.mixers import EMA, Mega
 from spade_jax.mixers.base import Context
-from spade_jax.models.build import builder
 
 # Theirs by ours: the code swaps the paper's alpha and delta, and calls eta gamma.
 AVERAGE = {
@@ -24,6 +25,12 @@ AVERAGE = {
     "omega": "omega",
 }
 NORMS = {"layernorm": "layer", "rmsnorm": "rms", "scalenorm": "scale", "batchnorm": "batch"}
+NORM = {
+    "scale": "weight",
+    "bias": "bias",
+    "mean": "running_mean",
+    "variance": "running_var",
+}
 # A layer and its parts alone name their widths differently.
 _WIDTHS = {"d_model": "embed_dim", "query_dim": "zdim", "value_dim": "hdim", "state_size": "ndim"}
 _OF_LAYERS = {
@@ -36,18 +43,16 @@ _OF_LAYERS = {
 
 @dataclasses.dataclass
 class MegaLayer:
-    """A golden file of attention, of a whole layer or of an encoder of several, and our layer with
-    its parameters."""
+    """A golden file of attention or of a whole layer, and our layer with its parameters."""
 
     name: str
 
     def __post_init__(self) -> None:
         self.golden = Golden(self.name)
-        # Encoders name no bias: it is the simple one.
-        self.config = config = {"rel_pos_bias": "simple", **self.golden.config}
-        self.has_feed_forward = "embedding_dim" in config
+        self.config = config = self.golden.config
+        self.whole = "embedding_dim" in config
         self.causal = bool(config.get("causal"))
-        theirs = _OF_LAYERS if self.has_feed_forward else _WIDTHS
+        theirs = _OF_LAYERS if self.whole else _WIDTHS
         self.widths = {ours: config[name] for ours, name in theirs.items()}
 
     def mega(self) -> Mega:
@@ -69,7 +74,7 @@ class MegaLayer:
 
     def block(self) -> Block:
         """With their parameters."""
-        stack = StackConfig("mega" if self.has_feed_forward else "mega:no_ff", relative_bias="none")
+        stack = StackConfig("mega" if self.whole else "mega:no_ff", relative_bias="none")
         config = EncoderDecoderConfig(
             vocab_size=8,
             d_model=self.widths["d_model"],
@@ -89,16 +94,34 @@ class MegaLayer:
         block = Block(config, stack, spec, causal=self.causal, cross_attention=False, rngs=rngs)
         return assign(block, self.ours("param/"))
 
+    def statistics(self, prefix: str = "after/") -> dict[str, np.ndarray]:
+        """What a training call leaves of batch norms, by our names."""
+        after, top = self.golden.group(prefix), "mega_layer."
+        places = {"mixer_norm": f"{top}norm.norm", "feed_forward_norm": "nffn.norm.norm"}
+        return {
+            f"{ours}/{part}": after[f"{theirs}.{NORM[part]}"]
+            for ours, theirs in places.items()
+            for part in ("mean", "variance")
+            if f"{theirs}.{NORM[part]}" in after
+        }
+
     def ours(self, prefix: str) -> dict[str, np.ndarray]:
         """Our arrays by name: parameters ("param/") or their gradients ("grad/")."""
         theirs = self.golden.group(prefix)
-        top = "mega_layer." if self.has_feed_forward else ""
+        top = "mega_layer." if self.whole else ""
         d, z, v = (self.widths[name] for name in ("d_model", "query_dim", "value_dim"))
         found: dict[str, Any] = {}
 
         def linear(ours: str, name: str, rows: slice = slice(None)) -> None:
             found[f"{ours}/kernel"] = theirs[f"{name}.weight"][rows].T
             found[f"{ours}/bias"] = theirs[f"{name}.bias"][rows]
+
+        def norm(ours: str, name: str) -> None:
+            for part, array in NORM.items():
+                if f"{name}.{array}" in theirs:
+                    found[f"{ours}/{part}"] = theirs[f"{name}.{array}"]
+            if f"{name}.scalar" in theirs:
+                found[f"{ours}/scale"] = theirs[f"{name}.scalar"][0]
 
         first = 0
         for name, width in zip(
@@ -117,83 +140,12 @@ class MegaLayer:
         else:
             for name in ("alpha", "beta"):
                 found[f"local_mixer/bias/{name}"] = theirs[f"{top}rel_pos_bias.{name}"][0]
-        found |= _norm("mixer_norm", f"{top}norm.norm", theirs)
-        if self.has_feed_forward:
-            found |= _norm("feed_forward_norm", "nffn.norm.norm", theirs)
+        norm("mixer_norm", f"{top}norm.norm")
+        if self.whole:
+            norm("feed_forward_norm", "nffn.norm.norm")
             linear("feed_forward/expand", "nffn.fc1")
             linear("feed_forward/contract", "nffn.fc2")
         return found
-
-
-class MegaEncoder(MegaLayer):
-    """A golden file of an encoder, and our classifier with its parameters."""
-
-    def classifier(self) -> Any:
-        """Its head is one map, of ones."""
-        config = self.config
-        model = ClassifierConfig(
-            d_model=self.widths["d_model"],
-            d_ff=config["ffn_hidden_dim"],
-            vocab_size=None if config["embedding_type"] == "linear" else config["vocab"],
-            classes=2,
-            encoder=StackConfig(f"{config['layers']}*mega", relative_bias="none"),
-            mixers={"mega": self.mega()},
-            attention=AttentionConfig(num_heads=1),
-            norm=NORMS[config["norm_type"]],
-            norm_epsilon=1e-5,
-            norm_placement="pre" if config["prenorm"] else "post",
-            final_norm=config["prenorm"],
-            feed_forward="silu",
-            feed_forward_bias=True,
-        )
-        head = {"head/first/kernel": np.ones((model.d_model, 2)), "head/first/bias": np.zeros(2)}
-        return assign(builder(model)(nnx.Rngs(0)), self.whole("param/") | head)
-
-    def whole(self, prefix: str) -> dict[str, np.ndarray]:
-        """Our arrays by name: parameters ("param/") or their gradients ("grad/")."""
-        layers = [self.ours(f"{prefix}layers.{i}.") for i in range(self.config["layers"])]
-        found = {
-            f"encoder/layers_0/{name}": np.stack([layer[name] for layer in layers])
-            for name in layers[0]
-        }
-        theirs = self.golden.group(prefix)
-        for ours, name in (
-            ("embedding", "embed_tokens.embed.weight"),
-            ("embedding/weight", "embed_tokens.weight"),
-            ("embedding/bias", "embed_tokens.bias"),
-        ):
-            if name in theirs:
-                found[ours] = theirs[name]
-        return found | _norm("encoder/final_norm", "final_norm.norm", theirs)
-
-    def statistics(self) -> dict[str, np.ndarray]:
-        """Our running statistics by name, after a call that trains."""
-        theirs = self.golden.group("after/")
-        found = _norm("encoder/final_norm", "final_norm.norm", theirs)
-        for ours, name in (("mixer_norm", "mega_layer"), ("feed_forward_norm", "nffn")):
-            layers = [
-                _norm(ours, f"layers.{i}.{name}.norm.norm", theirs)
-                for i in range(self.config["layers"])
-            ]
-            for part in layers[0]:
-                found[f"encoder/layers_0/{part}"] = np.stack([layer[part] for layer in layers])
-        return found
-
-
-def _norm(ours: str, name: str, theirs: Any) -> dict[str, np.ndarray]:
-    parts = (
-        ("scale", "weight"),
-        ("bias", "bias"),
-        ("scale", "scalar"),
-        ("mean", "running_mean"),
-        ("variance", "running_var"),
-    )
-    # One number is an array of one there.
-    return {
-        f"{ours}/{part}": theirs[f"{name}.{array}"].reshape(() if array == "scalar" else -1)
-        for part, array in parts
-        if f"{name}.{array}" in theirs
-    }
 
 
 def average(golden: Golden, prefix: str, top: str = "") -> dict[str, np.ndarray]:
@@ -221,21 +173,29 @@ def context(segment_ids: Any, start: Any = 0) -> Context:
     )
 
 
-def loss_and_gradients(module: nnx.Module, golden: Golden) -> tuple[Any, dict[str, Any]]:
-    """y, and the gradients of its product with theirs by every parameter and by "x"."""
+def loss_and_gradients(
+    module: nnx.Module, golden: Golden
+) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    """y of a training call, the gradients of its product with theirs by every parameter and by "x",
+    and the statistics that it leaves."""
     own = context(tokens(golden))
+    train(module)
+    graph, state = nnx.split(module)
 
-    @nnx.jit
-    def run(module, x):
-        def loss(module, x):
-            y, _ = module(x, own)
-            return jnp.sum(y * golden["in/grad_y"]), y
+    def loss(state, x):
+        module = nnx.merge(graph, state)
+        y, _ = module(x, own)
+        return jnp.sum(y * golden["in/grad_y"]), (y, nnx.state(module, Statistic))
 
-        return nnx.value_and_grad(loss, argnums=(0, 1), has_aux=True)(module, x)
+    run = jax.jit(jax.value_and_grad(loss, (0, 1), has_aux=True))
+    (_, (y, statistics)), (gradients, of_x) = run(state, jnp.asarray(golden["in/x"]))
+    left = by_name(statistics)
+    moved = {name: g for name, g in by_name(gradients).items() if name not in left}
+    return y, moved | {"x": of_x}, left
 
-    (_, y), (gradients, of_x) = run(module, jnp.asarray(golden["in/x"]))
-    by_name = {"/".join(map(str, path)): g[...] for path, g in nnx.to_flat_state(gradients)}
-    return y, by_name | {"x": of_x}
+
+def by_name(state: Any) -> dict[str, Any]:
+    return {"/".join(map(str, path)): value[...] for path, value in nnx.to_flat_state(state)}
 
 
 def in_pieces(module: nnx.Module, x: Any, pieces: tuple[int, ...]) -> Any:

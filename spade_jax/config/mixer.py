@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from spade_jax.config.schema import Kinds, check_fields
 
@@ -48,6 +48,10 @@ class MixerConfig(Kinds, family="a kind of mixer"):
     def check_implementation(self, model: "ModelConfig") -> None:
         """Raises ConfigError where an implementation is named that its operation lacks, or that
         cannot take it on the platform at hand (`partition.platform`)."""
+
+    def run_by(self, implementation: str) -> Self:
+        """The same, computed by the implementation of this name in what is the mixer's own."""
+        return self
 
     def relative_reach(self, model: "ModelConfig", length: int) -> int | None:
         """How many places to either side the mixer needs the stack's relative biases for; None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from spade_jax.config.mixer import MixerConfig
 from spade_jax.config.model import MAX_LENGTH, ModelConfig
@@ -11,10 +11,10 @@ from spade_jax.config.schema import Range, require, require_choice
 
 @dataclasses.dataclass(frozen=True)
 class ConvolutionConfig(MixerConfig):
-    """How the sequence is run.
+    """A mixer that is a convolution.
 
     Attributes:
-      convolution: "chunked", "fft" or the plain "reference" recurrence.
+      convolution: how the sequence is run: "chunked", "fft" or the plain "reference" recurrence.
       chunk_length: t, tokens per block of the chunked convolution. A sequence of at most as many
         is one block, which needs no states.
       max_kernel_length: taps after which the kernel is cut off; None never cuts it.
@@ -73,6 +73,11 @@ class ConvolutionConfig(MixerConfig):
                 self.implementation,
                 f'must be None with convolution "{self.convolution}", which has one only',
             )
+
+    def run_by(self, implementation: str) -> Self:
+        if self.convolution != "chunked":
+            return self
+        return dataclasses.replace(self, implementation=implementation)
 
     def convolution_flops(self, length: int, *, state: int, carry: int, directions: int) -> int:
         """Of the chunked convolution, per token and feature: taps, of both directions at once, and

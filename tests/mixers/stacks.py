@@ -11,29 +11,23 @@ from spade_jax.layers.stack import Stack
 from spade_jax.mixers import EMA, S4, Chunk, Mega, Window
 
 WIDTH = 16
+_CUT = EMA(state_size=4, convolution="reference", max_kernel_length=6)
 PATTERNS = (
     "2*window",
     "full",
     "s4",
     "s4d",
     "moving_average",
-    "ema",
     "mega",
     "s4+window:concat, 2*narrow",
     "s4+window:residual, narrow",
     "chunk",
+    "ema",
     "full_mega",
     "moving_average+full:add",
     "s4+moving_average:stack",
     "2*(2*moving_average:no_ff, window)",
 )
-
-
-_SMALL = {
-    "query_dim": 6,
-    "value_dim": 20,
-    "average": EMA(state_size=4, convolution="reference", max_kernel_length=6),
-}
 
 
 def model(pattern, **changes):
@@ -51,8 +45,8 @@ def model(pattern, **changes):
                 "narrow": Window(2),
                 "chunk": Chunk(8),
                 "ema": EMA(state_size=4, chunk_length=4),
-                "mega": Mega(**_SMALL, chunk_size=8, weights="laplace"),
-                "full_mega": Mega(**_SMALL, chunk_size=None, bias="rotary"),
+                "mega": Mega(6, 20, 8, "laplace", average=EMA(state_size=4, chunk_length=8)),
+                "full_mega": Mega(6, 20, None, bias="rotary", average=_CUT),
             },
             "attention": AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
         }

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from spade_jax.config.mixer import MixerConfig
 from spade_jax.config.model import MAX_LENGTH, ModelConfig, StackConfig
@@ -14,6 +14,7 @@ from spade_jax.mixers.attention.config import (
     require_whole_chunks,
 )
 from spade_jax.mixers.ema.config import EMA
+from spade_jax.mixers.s4.config import S4
 
 _Rate = Annotated[float, Range(0, 1, "for model.dropout_rate", below=True)] | None
 
@@ -34,7 +35,7 @@ class Mega(MixerConfig, kind="mega"):
       bias: "simple" is learned for each relative position, "rotary" is made of two learned vectors.
       max_distance: how far the simple bias tells places apart without chunks; those further away
         have that of the last.
-      average: what goes before attention, a mixer: MEGA's moving average, or a state space.
+      average: what goes before attention: MEGA's moving average, or a state space.
       attention_dropout_rate: on attention's weights.
       hidden_dropout_rate: on values.
       implementation: what computes attention; None is the best on the platform.
@@ -48,13 +49,19 @@ class Mega(MixerConfig, kind="mega"):
     weights: Literal["softmax", "laplace", "relu2"] = "softmax"
     bias: Literal["simple", "rotary", "none"] = "simple"
     max_distance: Annotated[int, Range(1, MAX_LENGTH)] = 2048
-    average: MixerConfig = dataclasses.field(default_factory=EMA)
+    average: EMA | S4 = dataclasses.field(default_factory=EMA)
     attention_dropout_rate: _Rate = None
     hidden_dropout_rate: _Rate = None
     implementation: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        require(
+            isinstance(self.average, EMA | S4),
+            "model.mixers.mega.average",
+            self.average,
+            "must be a mixer of kind ema or s4",
+        )
         require(
             self.bias != "rotary" or self.query_dim % 2 == 0,
             "model.mixers.mega.query_dim",
@@ -104,6 +111,10 @@ class Mega(MixerConfig, kind="mega"):
             require_implementation(
                 WINDOW_ATTENTION, model, 1, reach, asked, causal=False, radius=radius, **settings
             )
+
+    def run_by(self, implementation: str) -> Self:
+        average = self.average.run_by(implementation)
+        return dataclasses.replace(self, implementation=implementation, average=average)
 
     def dropout_rate_of_weights(self, model: ModelConfig) -> float:
         own = self.attention_dropout_rate

@@ -87,13 +87,14 @@ def test_chunks_are_those_of_the_definition(causal, weights):
 
 def test_numbers_go_on_from_piece_to_piece():
     segment_ids = np.concatenate([PADDED, PACKED]).astype(np.int32)
-    numbers, start, after = number_chunks(segment_ids, SIZE)
+    number = jax.jit(number_chunks, static_argnums=1)
+    numbers, start, after = number(segment_ids, SIZE)
     np.testing.assert_array_equal(numbers, chunk_numbers(segment_ids))
     np.testing.assert_array_equal(start[3, :7], 0)
     np.testing.assert_array_equal(start[3, 11:], 11)
     place, parts = None, []
     for piece in np.split(segment_ids, (1, 4, 15), axis=1):
-        part, _, place = number_chunks(piece, SIZE, place)
+        part, _, place = number(piece, SIZE, place)
         parts.append(part)
     np.testing.assert_array_equal(np.concatenate(parts, axis=1), numbers)
     jax.tree.map(np.testing.assert_array_equal, place, after)
