@@ -7,16 +7,16 @@ from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
+from rich.console import Console
 
 from pretrain.config import PretrainConfig
-from pretrain.learning import Learning, learning_of
+from pretrain.learning import Learning, learning_of, with_data_settings
 from spade_jax import hosts
-from spade_jax.data.config import TextConfig
 from spade_jax.models.build import builder
 from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.runs.identity import MAY_CHANGE, check_same_data, check_same_run
 from spade_jax.runs.lock import only_run
-from spade_jax.runs.open import Run, open_run, run_of
+from spade_jax.runs.open import Run, choose, open_run, run_of
 from spade_jax.runs.workdir import prepare
 from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training import loop
@@ -69,9 +69,8 @@ def _pretrain(
     config = _resolve(config, checkpoints, start)
     settings = dataclasses.asdict(config)
     learning = learning_of(config)
-    if start is not None and isinstance(config.data, TextConfig):
-        name = config.data.vocabulary
-        check_vocabulary(start, learning.vocabulary_digest, "data.vocabulary", name)
+    if start is not None:
+        check_vocabulary(start, learning.vocabulary_digest, *learning.vocabulary_setting)
     trainer = _make_trainer(config, learning, mesh)
     if print_sharding:
         console.print(sharding_table(trainer.state_shapes.params))
@@ -96,6 +95,8 @@ def _pretrain(
     data, held_out = _read_data(config, trainer, learning, contents)
     if start is not None and origin is not None:
         tell(start, origin, console)
+    for sentence in learning.describe():
+        console.print(sentence)
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     console.print(
         f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
@@ -116,23 +117,48 @@ def _pretrain(
         )
     finally:
         checkpoints.close()
-    if outcome.was_finished or not outcome.finished:
+    if not outcome.finished:
         return 0
-    if config.samples:
-        learning.show(trainer, outcome.state.params, next(iter(held_out)), console)
-    assert outcome.evaluation is not None  # A run that finishes here ends with one.
-    assert data.baseline is not None
-    console.print(learning.result(outcome.evaluation, data.baseline))
-    console.print(f"loss curve: {workdir / 'loss.png'}")
+    if not outcome.was_finished:
+        if config.samples:
+            learning.show(trainer, outcome.state.params, next(iter(held_out)), console)
+        assert outcome.evaluation is not None  # A run that finishes here ends with one.
+        assert data.baseline is not None
+        console.print(learning.result(outcome.evaluation, data.baseline))
+        console.print(f"loss curve: {workdir / 'loss.png'}")
+    _test(config, trainer, learning, checkpoints, outcome, console)
     return 0
 
 
+def _test(
+    config: PretrainConfig,
+    trainer: Trainer,
+    learning: Learning,
+    checkpoints: Checkpoints,
+    outcome: loop.Outcome,
+    console: Console,
+) -> None:
+    """Says what the best parameters and the last ones are worth on a test set, if there is one."""
+    last = learning.tested(trainer, outcome.state.params)
+    if last is None:
+        return
+    best = choose(checkpoints, outcome.scores, config.train, at_hand=outcome.step)
+    if best.step != outcome.step:
+        params = checkpoints.restore_params(trainer.state_shapes.params, best.step)
+        console.print(f"{best.why}: {learning.tested(trainer, params)}")
+        console.print(f"step {outcome.step}, the last: {last}")
+    else:
+        console.print(f"{best.why}, and the last: {last}")
+
+
 def _resolve(config: PretrainConfig, checkpoints: Checkpoints, start: Run | None) -> PretrainConfig:
-    """The configuration with its model: a run that goes on has its own."""
-    if config.model is None and start is None:
-        start = run_of(checkpoints)
-    model = resolve_model(config.model, start, config.dropout_rate, config.dtype)
-    return dataclasses.replace(config, model=model)
+    """The configuration with its model and all of its data's settings: a run that goes on has its
+    own."""
+    before = start
+    if before is None and checkpoints.newest is not None:
+        before = run_of(checkpoints)
+    model = resolve_model(config.model, before, config.dropout_rate, config.dtype)
+    return with_data_settings(dataclasses.replace(config, model=model), before)
 
 
 def _make_trainer(config: PretrainConfig, learning: Learning, mesh: Mesh) -> Trainer:

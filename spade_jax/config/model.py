@@ -284,6 +284,55 @@ class DecoderOnlyConfig(TokenModelConfig, kind="decoder_only"):
             )
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifierConfig(ModelConfig, kind="classifier"):
+    """A classifier of sequences, or of pairs of them: `models.classifier`.
+
+    Attributes:
+      encoder: its stack.
+      causal: tokens see none behind them.
+      classes: how many there are.
+      vocab_size: of tokens; None: inputs are numbers, such as pixels.
+      embedding_std: of the initial embedding of tokens; None is d_model ** -0.5.
+      pooling: the mean of a sequence's outputs, the first or the last of them stands for it.
+      pair: a row is one sequence (None), or two, a and b, each encoded by itself. Their features
+        are [b; a] ("concat", as MEGA has them) or [a; b; a * b; a - b] ("nli", as S4 has them).
+      head_width: inside a head of two maps with a GELU between; None: one map makes classes of
+        features.
+    """
+
+    STACKS: ClassVar[tuple[str, ...]] = ("encoder",)
+
+    encoder: StackConfig
+    classes: Annotated[int, Range(2, 2**20)]
+    vocab_size: Annotated[int, Range(2, MAX_VOCABULARY, "for inputs that are numbers")] | None
+    causal: bool = False
+    embedding_std: Annotated[float, Range(0, 1000, above=True)] | None = None
+    pooling: Literal["mean", "first", "last"] = "mean"
+    pair: Literal["concat", "nli"] | None = None
+    head_width: Annotated[int, Range(1, 2**19, "for a single map")] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.vocab_size is not None or self.embedding_std is None,
+            "model.embedding_std",
+            self.embedding_std,
+            "must be None where model.vocab_size is None: numbers have no embedding",
+        )
+        require(
+            not (self.causal and self.pooling == "first"),
+            "model.pooling",
+            self.pooling,
+            'must be "mean" or "last" with model.causal, for a first token sees no other',
+        )
+
+    @property
+    def features(self) -> int:
+        """What the head takes in."""
+        return self.d_model * {None: 1, "concat": 2, "nli": 4}[self.pair]
+
+
 M = TypeVar("M", bound=ModelConfig)
 
 

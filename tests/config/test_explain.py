@@ -44,7 +44,7 @@ def test_what_a_setting_says():
     assert found["model.d_ff"].default == ""
     assert found["model.dropout_rate"].type == "float from 0 below 1"
     assert found["model.mixers.NAME.radius"].kinds == ("window",)
-    assert found["model.encoder.layers"].kinds == ("encoder_decoder",)
+    assert found["model.encoder.layers"].kinds == ("encoder_decoder", "classifier")
     assert found["train.patience"].type.endswith("or None to never stop")
     assert found["data.sources.0.kind"].default == "'sotu'"
     assert "must be set" in as_text([found["train.steps"]])
