@@ -6,8 +6,8 @@ tokens:
     python -m pretrain --config=configs/pretrain/large.py --workdir=runs/large
 
 For accelerators: at 40% of their peak 2,829 chip hours of v5e or 1,214 of v5p for the whole run
-(`python -m pretrain.compile --config=… --topology=… --days`). It has not been run to its end yet, so
-no score stands here.
+(`python -m pretrain.compile --config=… --topology=… --days`). It has not been run to its end yet,
+so no score stands here.
 """
 
 import ml_collections
