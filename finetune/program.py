@@ -308,7 +308,9 @@ def _lengths(config: FinetuneConfig) -> tuple[int, int]:
 
 def _resolve(config: FinetuneConfig, start: Run | None) -> FinetuneConfig:
     """The configuration with what it takes from the checkpoint filled in."""
-    model = resolve_model(config.model, start, config.dropout_rate, config.dtype)
+    model = of_kind(
+        resolve_model(config.model, start, config.dropout_rate, config.dtype), EncoderDecoderConfig
+    )
     return dataclasses.replace(config, model=model, task=resolve_vocabulary(config.task, start))
 
 

@@ -49,7 +49,19 @@ def our_ids(tokens: np.ndarray) -> np.ndarray:
 
 def arguments(config: Mapping[str, Any]) -> dict[str, Any]:
     """The fairseq arguments of a golden file of the language model, or of one of its layers."""
-    return {
+    adaptive = config.get("adaptive")
+    bands = (
+        {
+            "adaptive_input": True,
+            "tie_adaptive_weights": True,
+            "tie_adaptive_proj": True,
+            **{f"adaptive_{part}_cutoff": adaptive["cutoff"] for part in ("input", "softmax")},
+            **{f"adaptive_{part}_factor": adaptive["factor"] for part in ("input", "softmax")},
+        }
+        if adaptive
+        else {}
+    )
+    return bands | {
         "no_token_positional_embeddings": True,
         "use_relative_attention": True,
         "share_decoder_input_output_embed": True,

@@ -1,5 +1,6 @@
 """What a model is, and how every setting is checked: frozen dataclasses that know no framework."""
 
+from spade_jax.config.adaptive import AdaptiveConfig
 from spade_jax.config.mixer import MixerConfig
 from spade_jax.config.model import (
     MAX_LENGTH,
@@ -35,6 +36,7 @@ __all__ = [
     "MAX_COUNT",
     "MAX_LENGTH",
     "MAX_VOCABULARY",
+    "AdaptiveConfig",
     "AttentionConfig",
     "ConfigError",
     "Count",

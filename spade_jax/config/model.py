@@ -4,10 +4,10 @@ A configuration is rejected here, by name and value, before anything is compiled
 """
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping
 from typing import Annotated, ClassVar, Literal, Self, TypeVar, cast
 
+from spade_jax.config.adaptive import AdaptiveConfig
 from spade_jax.config.mixer import MixerConfig, Mixers
 from spade_jax.config.pattern import Group, LayerSpec, parse_pattern
 from spade_jax.config.schema import ConfigError, Kinds, Range, check_fields, nearest, require
@@ -256,10 +256,8 @@ class DecoderOnlyConfig(TokenModelConfig, kind="decoder_only"):
     Attributes:
       decoder: its stack, which is causal.
       scale_embeddings: multiply embeddings by d_model ** 0.5.
-      cutoffs: where the bands of an adaptive input and softmax (arXiv 1809.10853) end, ascending
-        and below `vocab_size`, such as (20000, 60000); band i is `cutoff_factor` ** i times
-        narrower than d_model. Empty: one matrix for all tokens.
-      cutoff_factor: by which each band is narrower than the one before.
+      adaptive: a vocabulary in bands, for the input and the softmax alike; None: one matrix for
+        all tokens.
     """
 
     STACKS: ClassVar[tuple[str, ...]] = ("decoder",)
@@ -267,33 +265,18 @@ class DecoderOnlyConfig(TokenModelConfig, kind="decoder_only"):
     decoder: StackConfig
     scale_logits: bool = False
     scale_embeddings: bool = False
-    cutoffs: tuple[Annotated[int, Range(1, MAX_VOCABULARY)], ...] = ()
-    cutoff_factor: Annotated[int, Range(1, 64)] = 4
+    adaptive: AdaptiveConfig | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.cutoffs:
-            return
-        require(
-            all(a < b for a, b in itertools.pairwise((*self.cutoffs, self.vocab_size))),
-            "model.cutoffs",
-            self.cutoffs,
-            f"must ascend, and end below model.vocab_size = {self.vocab_size}",
-        )
-        narrowest = self.cutoff_factor ** len(self.cutoffs)
-        require(
-            self.d_model % narrowest == 0,
-            "model.cutoff_factor",
-            self.cutoff_factor,
-            f"must divide model.d_model = {self.d_model} {len(self.cutoffs)} times over, once for "
-            "each of model.cutoffs",
-        )
-        require(
-            self.tie_embeddings and not self.scale_logits,
-            "model.tie_embeddings, scale_logits",
-            (self.tie_embeddings, self.scale_logits),
-            "must be True and False with model.cutoffs",
-        )
+        if self.adaptive is not None:
+            self.adaptive.check_model(self.vocab_size, self.d_model)
+            require(
+                self.tie_embeddings and not self.scale_logits,
+                "model.tie_embeddings, scale_logits",
+                (self.tie_embeddings, self.scale_logits),
+                "must be True and False with model.adaptive",
+            )
 
 
 M = TypeVar("M", bound=ModelConfig)

@@ -5,7 +5,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import seqio
 import tensorflow_datasets as tfds
@@ -17,6 +17,14 @@ from spade_jax.data.config import DataError, SourceConfig, Split
 
 _VERSION = re.compile(r"[0-9]+(\.[0-9]+)*")
 _FEATURES = "features.json"
+
+
+class SplitRange(NamedTuple):
+    """Examples of a whole split, by its name: from `start` up to `stop`."""
+
+    split: str
+    start: int
+    stop: int
 
 
 def find_builder(name: str, data_dir: str | None, settings: str) -> tfds.core.DatasetBuilder:
@@ -147,12 +155,11 @@ def check_splits(config: SourceConfig) -> None:
     builder = load_builder(config)
     train = _ranges(builder, config, "train")
     validation = _ranges(builder, config, "validation") if config.patterns("validation") else []
-    for (name, start, stop), (other, from_, to) in itertools.product(train, validation):
-        if name == other and max(start, from_) < min(stop, to):
-            raise DataError(
-                f"data.sources.validation = {config.validation!r}: overlaps data.sources.train = "
-                f"{config.train!r}; a document must be in one split only"
-            )
+    if overlap(train, validation):
+        raise DataError(
+            f"data.sources.validation = {config.validation!r}: overlaps data.sources.train = "
+            f"{config.train!r}; a document must be in one split only"
+        )
 
 
 def count_examples(config: SourceConfig, split: Split) -> int:
@@ -167,18 +174,42 @@ def _spec(config: SourceConfig, split: Split) -> str:
 
 def _ranges(
     builder: tfds.core.DatasetBuilder, config: SourceConfig, split: Split
-) -> list[tuple[str, int, int]]:
-    """What a split or slice stands for: names of whole splits, each with a range of examples."""
-    sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+) -> list[SplitRange]:
+    value = getattr(config, split)
+    return split_ranges(
+        builder, _spec(config, split), f"data.sources.{split} = {value!r}", str(config.name)
+    )
+
+
+def split_ranges(
+    builder: tfds.core.DatasetBuilder, spec: str, setting: str, name: str
+) -> list[SplitRange]:
+    """What a split or slice stands for.
+
+    Args:
+      setting: and its value, for the message.
+      name: of the data set.
+
+    Raises:
+      DataError: there is no such split.
+    """
+    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     try:
-        instruction = tfds.core.ReadInstruction.from_spec(_spec(config, split))
-        ranges = instruction.to_absolute(builder.info.splits)
+        ranges = tfds.core.ReadInstruction.from_spec(spec).to_absolute(builder.info.splits)
     except Exception:  # tfds has no kind of its own for a split that is not there.
-        known = ", ".join(f"{name} ({size} examples)" for name, size in sizes.items())
+        known = ", ".join(f"{split} ({size} examples)" for split, size in sizes.items())
         raise DataError(
-            f"data.sources.{split} = {getattr(config, split)!r}: no such split of {config.name}; "
-            f"must be one, or a slice of one, of {known}"
+            f"{setting}: no such split of {name}; must be one, or a slice of one, of {known}"
         ) from None
     return [
-        (r.splitname, r.from_ or 0, sizes[r.splitname] if r.to is None else r.to) for r in ranges
+        SplitRange(r.splitname, r.from_ or 0, sizes[r.splitname] if r.to is None else r.to)
+        for r in ranges
     ]
+
+
+def overlap(ones: list[SplitRange], others: list[SplitRange]) -> bool:
+    """Whether an example is in both."""
+    return any(
+        one.split == other.split and max(one.start, other.start) < min(one.stop, other.stop)
+        for one, other in itertools.product(ones, others)
+    )

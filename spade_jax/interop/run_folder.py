@@ -11,6 +11,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from spade_jax.config import MAX_LENGTH, ModelConfig, Range, TokenModelConfig, of_kind, require
+from spade_jax.data.config import TrainingData
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.files import check_folder, whole_folder
 from spade_jax.ops.attention.dropout import NUMBERS_VERSION
@@ -96,10 +97,13 @@ def fill_run(
     if name != "bytes":
         name = Path(vocabulary).name
         shutil.copyfile(vocabulary, folder / name)
+    # What models of this kind learn from.
+    kind = next(kind for kind, data in TrainingData.KINDS.items() if model.kind == data.MODEL)
+    data = {"vocabulary": name, "extra_ids": extra_ids, "input_length": input_length}
     settings = {
         "train": dataclasses.asdict(TrainConfig(steps=1, batch_size=8)),
         "model": dataclasses.asdict(model),
-        "data": {"vocabulary": name, "extra_ids": extra_ids, "input_length": input_length},
+        "data": {"kind": kind, **data},
     }
     _save(folder, params, settings, words.digest)
     if kept:

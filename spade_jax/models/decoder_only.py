@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spade_jax.config.model import DecoderOnlyConfig
+from spade_jax.elements import split_key
 from spade_jax.layers.stack import Stack, StackCache
 from spade_jax.models.tokens import TokenModel
 
@@ -17,7 +18,7 @@ class DecoderOnly(TokenModel):
     config: DecoderOnlyConfig
 
     def __init__(self, config: DecoderOnlyConfig, rngs: nnx.Rngs):
-        super().__init__(config, rngs)
+        super().__init__(config, rngs, config.adaptive)
         self.decoder = Stack(config, config.decoder, causal=True, cross_attention=False, rngs=rngs)
         self.add_output(rngs)
 
@@ -44,13 +45,14 @@ class DecoderOnly(TokenModel):
           float32 [b, l, v]; with targets their `TokenScores`, for which the logits are never all in
           memory.
         """
+        key, own_key = split_key(dropout_key, 2) if self.config.adaptive else (dropout_key, None)
         y, _ = self.decoder(
             self._embedded(tokens),
             segment_ids=segment_ids,
             positions=positions,
-            dropout_key=dropout_key,
+            dropout_key=key,
         )
-        return self.logits(y) if targets is None else self.scores(y, targets)
+        return self.logits(y) if targets is None else self.scores(y, targets, own_key)
 
     def init_cache(self, rows: int, length: int) -> StackCache:
         """The cache of `rows` texts before their first token: what `extend` begins with.

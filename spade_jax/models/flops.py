@@ -26,7 +26,9 @@ def decoder_only_flops(config: DecoderOnlyConfig, length: int) -> float:
 
     An adaptive softmax counts as if each token were of the first band, which most are.
     """
-    words = config.vocab_size if not config.cutoffs else config.cutoffs[0] + len(config.cutoffs)
+    words = config.vocab_size
+    if config.adaptive is not None:
+        words = config.adaptive.cutoffs[0] + len(config.adaptive.cutoffs)
     layers = stack_flops(config, config.decoder, length, causal=True)
     return layers + length * 2 * config.d_model * words
 

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spade_jax import partition
+from spade_jax.config.adaptive import AdaptiveConfig
 from spade_jax.config.model import TokenModelConfig
 from spade_jax.elements import normal
+from spade_jax.layers.adaptive_vocabulary import AdaptiveVocabulary
 from spade_jax.ops.precision import matmul_precision
 from spade_jax.ops.token_scores import TokenScores, token_scores
 from spade_jax.places import place
@@ -19,8 +21,16 @@ class TokenModel(nnx.Module):
     Parameters are float32; activations are of `config.dtype`; logits are float32.
     """
 
-    def __init__(self, config: TokenModelConfig, rngs: nnx.Rngs):
+    def __init__(
+        self, config: TokenModelConfig, rngs: nnx.Rngs, adaptive: AdaptiveConfig | None = None
+    ):
+        """adaptive: of a vocabulary in bands."""
         self.config = config
+        self.embedding: nnx.Param | AdaptiveVocabulary
+        if adaptive is not None:
+            v, d = config.vocab_size, config.d_model
+            self.embedding = AdaptiveVocabulary(adaptive, v, d, rngs)
+            return
         # Where tied logits are not scaled down, the embedding is.
         d = config.d_model
         std = d**-0.5 if config.tie_embeddings and not config.scale_logits else 1.0
@@ -35,13 +45,18 @@ class TokenModel(nnx.Module):
     @place("embedding")
     def embed(self, tokens: jax.Array) -> jax.Array:
         """int [b, l] -> [b, l, d]."""
+        if isinstance(self.embedding, AdaptiveVocabulary):
+            return self.embedding.embed(tokens, self.config.dtype)
         # Put together where it is used, as other parameters are, and not its rows for each token.
         table = partition.gathered(self.embedding[...], "vocab", "embed")
         return jnp.take(table, tokens, axis=0, mode="clip").astype(self.config.dtype)
 
     @place("logits and loss")
     def logits(self, y: jax.Array) -> jax.Array:
-        """What the layers give, [b, t, d] -> float32 [b, t, v]."""
+        """What the layers give, [b, t, d] -> float32 [b, t, v]; of a vocabulary in bands these are
+        log-probabilities."""
+        if isinstance(self.embedding, AdaptiveVocabulary):
+            return self.embedding.log_probabilities(y)
         logits = jnp.einsum(
             "btd,vd->btv",
             self._scaled(y),
@@ -51,8 +66,12 @@ class TokenModel(nnx.Module):
         )
         return partition.constrain(logits, "batch", "length", "vocab")
 
-    def scores(self, y: jax.Array, targets: jax.Array) -> TokenScores:
+    def scores(
+        self, y: jax.Array, targets: jax.Array, dropout_key: jax.Array | None = None
+    ) -> TokenScores:
         """What the loss needs of the logits of targets [b, t], which are never all in memory."""
+        if isinstance(self.embedding, AdaptiveVocabulary):
+            return self.embedding.scores(y, targets, dropout_key)
         with place("logits and loss"):
             return token_scores(self._scaled(y), self._matrix(), targets)
 
@@ -63,4 +82,6 @@ class TokenModel(nnx.Module):
 
     def _matrix(self) -> jax.Array:
         """[v, d], by which the scaled output becomes logits."""
-        return (self.embedding if self.output is None else self.output)[...]
+        matrix = self.embedding if self.output is None else self.output
+        assert isinstance(matrix, nnx.Param)
+        return matrix[...]

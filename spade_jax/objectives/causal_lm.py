@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from spade_jax import partition
-from spade_jax.config import DecoderOnlyConfig
+from spade_jax.config import DecoderOnlyConfig, require
 from spade_jax.models.checks import check_implementations, check_stack
 from spade_jax.models.flops import decoder_only_flops
 from spade_jax.objectives.base import Objective
@@ -57,6 +57,12 @@ class CausalLM(Objective):
     ) -> None:
         """As of `Objective`; sequences are filled up to what the mesh can cut evenly."""
         super().check(config, lengths, mesh)
+        require(
+            config.adaptive is None or self.loss.label_smoothing == 0,
+            "loss.label_smoothing",
+            self.loss.label_smoothing,
+            "must be 0 with model.adaptive, which computes the logits of few tokens",
+        )
         check_implementations(config, mesh)
         length = lengths[0] + -lengths[0] % partition.shards("length", mesh)
         check_stack(config, config.decoder, length, mesh, causal=True)

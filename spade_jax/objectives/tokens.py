@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from spade_jax.config import require
 from spade_jax.objectives.config import LossConfig
 from spade_jax.ops.token_scores import TokenScores
 from spade_jax.places import place
@@ -55,19 +54,10 @@ def token_losses(scores: TokenScores, config: LossConfig) -> tuple[jax.Array, ja
 
     With label smoothing s the target has probability 1 - s, each other token s / (v - 1); the
     entropy of that distribution is taken off, so that a perfect prediction costs 0, as in T5.
-
-    Raises:
-      ConfigError: label smoothing of scores that have no total.
     """
     loss_bt = scores.log_z - scores.target
     smoothing = config.label_smoothing
     if smoothing > 0:
-        require(
-            scores.total is not None,
-            "loss.label_smoothing",
-            smoothing,
-            "must be 0 with an adaptive softmax, which computes the logits of few tokens",
-        )
         assert scores.total is not None
         others = scores.vocabulary_size - 1
         other_losses_bt = others * scores.log_z - (scores.total - scores.target)

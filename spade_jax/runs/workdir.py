@@ -121,13 +121,13 @@ def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="step", ylabel="loss (nats per target token)", title="Loss")
+    axes = figure.add_subplot(xlabel="step", ylabel="loss (nats)", title="Loss")
     for kind, label, style in (("train", "training", "-"), ("eval", "validation", "o-")):
         points = [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
         if points:
             axes.plot(*zip(*points), style, label=label, markersize=4)
     if baseline is not None:
-        axes.axhline(baseline, linestyle="--", color="gray", label="unigram baseline")
+        axes.axhline(baseline, linestyle="--", color="gray", label="baseline")
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()

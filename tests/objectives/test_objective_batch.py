@@ -58,7 +58,8 @@ def test_one_sequence_is_changed_alone():
 
 def test_definitions_need_no_framework():
     code = (
-        "import sys, spade_jax.objectives.config, spade_jax.objectives.seq2seq_batch; "
+        "import sys, spade_jax.objectives.config, spade_jax.objectives.seq2seq_batch, "
+        "spade_jax.objectives.classification_batch; "
         "print({'jax', 'flax', 'tensorflow', 'seqio'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -78,5 +79,6 @@ def test_data_knows_the_batches_alone_and_objectives_no_data():
     assert rooms <= {"config", "models", "ops", "partition", "places"}
     modules = {module for module in imports_of("data") if not module.startswith("config")}
     batches = {module for module in modules if module.startswith("objectives.")}
-    assert batches == {"objectives.seq2seq_batch"}
+    kinds = ("causal_lm", "classification", "seq2seq")
+    assert batches == {f"objectives.{kind}_batch" for kind in kinds}
     assert modules - batches <= {"files", "parsing", "programs", "stored"}

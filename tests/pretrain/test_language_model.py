@@ -13,6 +13,8 @@ import spade_jax
 from pretrain.__main__ import main as pretrain
 from pretrain.perplexity import main as perplexity
 from spade_jax.decoding.__main__ import main as decode
+from spade_jax.interop.export.__main__ import main as export
+from spade_jax.interop.from_safetensors import main as from_safetensors
 
 CONFIG = f"--config={Path(__file__).parent / 'miniature_lm.py'}"
 TEXT = "We meet again.\n\nThe river  and the treaty; peace."
@@ -104,6 +106,23 @@ def test_prompts_are_lines(workdir, tmp_path, capsys):
     assert "3 inputs were cut off at 3 tokens" not in capsys.readouterr().out
 
 
+def test_it_comes_back_from_safetensors(workdir, tmp_path, capsys):
+    out, again = tmp_path / "out", tmp_path / "again"
+    arguments = ["--format=safetensors", "--no-verify"]
+    assert export([f"--checkpoint={workdir}", f"--output={out}", *arguments]) == 0
+    assert from_safetensors([f"--checkpoint={out}", f"--output={again}"]) == 0
+    runs = [spade_jax.load(folder) for folder in (workdir, again)]
+    text = runs[0].tokens([TEXT])
+    np.testing.assert_array_equal(runs[0].model(text), runs[1].model(text))
+    path = tmp_path / "text.txt"
+    path.write_text(TEXT)
+    capsys.readouterr()
+    for folder in (workdir, again):
+        assert perplexity([f"--checkpoint={folder}", f"--input={path}"]) == 0
+    first, second = capsys.readouterr().out.split("protocol")[1:]
+    assert first == second
+
+
 @pytest.mark.parametrize(
     ("program", "arguments", "message"),
     [
@@ -126,8 +145,8 @@ def test_prompts_are_lines(workdir, tmp_path, capsys):
         ),
         (
             pretrain,
-            [CONFIG, "--config.model.cutoffs=(20,10)"],
-            "model.cutoffs = (20, 10): must ascend, and end below model.vocab_size = 264",
+            [CONFIG, "--config.model.adaptive={'cutoffs':(20,10)}"],
+            "model.adaptive.cutoffs = (20, 10): must be ascending, and at least one",
         ),
         (
             pretrain,

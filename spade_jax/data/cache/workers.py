@@ -2,14 +2,12 @@
 
 import concurrent.futures
 import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING
 
 from spade_jax.data.config import DataError
+from spade_jax.data.processes import follow_parent
 from spade_jax.programs import quiet_imports
 
 if TYPE_CHECKING:
@@ -44,16 +42,7 @@ def run_in_processes(shards: "list[Shard]", workers: int) -> "Iterator[list[Segm
 
 
 def _start_worker() -> None:
-    """A worker ends with the process that started it, however that ends, and not by Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    follow_parent()
     with quiet_imports():
         import spade_jax.data.cache.build  # noqa: F401
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from spade_jax.config import (
+    AdaptiveConfig,
     AttentionConfig,
     DecoderOnlyConfig,
     EncoderDecoderConfig,
@@ -221,9 +222,33 @@ def language_model(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> De
         feed_forward_bias=True,
         add_weight=_get(config, "s4_weight", float, 0.5),
         tie_embeddings=tied or "decoder.output_projection.weight" not in shapes,
+        adaptive=_adaptive(config) if _get(config, "adaptive_input", bool, False) else None,
         scale_logits=False,
         dropout_rate=_get(config, "dropout", float, 0.1),
     )
+
+
+def _adaptive(config: Mapping[str, Any]) -> AdaptiveConfig:
+    """A vocabulary in bands, which input and softmax share."""
+    cutoffs = _get(config, "adaptive_input_cutoff", str)
+    factor = _get(config, "adaptive_input_factor", float, 4.0)
+    for setting, right in (
+        ("adaptive_softmax_cutoff", cutoffs),
+        ("adaptive_softmax_factor", factor),
+        ("tie_adaptive_weights", True),
+        ("tie_adaptive_proj", True),
+    ):
+        value = config.get(setting)
+        require(value == right, setting, value, f"must be {right!r}, for both are ours")
+    parts = cutoffs.split(",")
+    require(
+        all(part.strip().isdigit() for part in parts) and factor == int(factor),
+        "adaptive_input_cutoff, adaptive_input_factor",
+        (cutoffs, factor),
+        "must be whole numbers",
+    )
+    dropout = _get(config, "adaptive_softmax_dropout", float, 0.0)
+    return AdaptiveConfig(tuple(map(int, parts)), int(factor), dropout)
 
 
 def every_so_many(layers: int, every: int, combine: str) -> str:

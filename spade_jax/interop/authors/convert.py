@@ -16,8 +16,9 @@ from spade_jax.interop.authors.pairs import (
     READOUT,
     Kind,
     kind_of,
+    table,
 )
-from spade_jax.interop.authors.report import Report, compare, our_shapes, table_of
+from spade_jax.interop.authors.report import Report, compare, our_shapes
 from spade_jax.interop.authors.their_config import authors_config, kernel_length
 
 # Beside arrays under the authors' names, `kept` has under these what no array of theirs says.
@@ -68,16 +69,16 @@ def to_ours(
     shapes = getattr(weights, "shapes", None) or {n: a.shape for n, a in weights.items()}
     report = compare(shapes, kind, model, pad_id=pad_id)
     report.check(allow_left)
-    table = table_of(shapes, kind, model, pad_id=pad_id)
+    known = table(kind, model, pad_id=pad_id)
     params, kept = {}, {_PAD: np.asarray(pad_id)}
-    for pair in table.pairs:
+    for pair in known.pairs:
         array = weights[pair.theirs]
         if array.dtype != np.float32:
             kept[_DTYPE + pair.theirs] = np.zeros(0, array.dtype)
         params[pair.ours] = np.ascontiguousarray(pair.how.there(array), np.float32)
         if pair.how is POSITIONS:
             kept[pair.theirs] = np.array(array[:EXTRA_POSITIONS])
-    for alias, name in table.tied.items():
+    for alias, name in known.tied.items():
         if alias in shapes:
             if not np.array_equal(weights[alias], weights[name]):
                 raise RunError(
@@ -86,12 +87,12 @@ def to_ours(
                 )
             kept[_TIED + alias] = np.zeros(0, np.float32)
     for name in (*report.kept, *report.left):
-        if name not in table.tied:
+        if name not in known.tied:
             kept[name] = np.array(weights[name])
     notes = [f"Their token {pad_id}, padding, is our 0, and their 0 is our {pad_id}."]
-    for pair in table.pairs:
+    for pair in known.pairs:
         if pair.how is READOUT:
-            notes.append(_untilded(pair.theirs, pair.ours, table.lengths[pair.ours], params, kept))
+            notes.append(_untilded(pair.theirs, pair.ours, known.lengths[pair.ours], params, kept))
     return Imported(params, kept, dataclasses.replace(report, notes=tuple(notes)))
 
 
@@ -121,20 +122,20 @@ def to_theirs(
     authors_config(model, kind)
     longest = kernel_length(model, kind)
     pad_id = int(np.asarray(kept.get(_PAD, PAD_ID)).item())
-    table = table_of(kept, kind, model, pad_id=pad_id)
-    _require_params(params, kind, model, [pair.ours for pair in table.pairs])
+    known = table(kind, model, pad_id=pad_id)
+    _require_params(params, kind, model, [pair.ours for pair in known.pairs])
     found: dict[str, np.ndarray] = {}
-    for pair in table.pairs:
+    for pair in known.pairs:
         array = pair.how.back(np.asarray(params[pair.ours]))
         if pair.how is POSITIONS and pair.theirs in kept:
             array[:EXTRA_POSITIONS] = kept[pair.theirs]
         if pair.how is READOUT:
             array, length = _tilded(pair.theirs, pair.ours, params, kept, longest, raw_c)
-            of_length = kept.get(table.lengths[pair.ours], np.zeros((), np.int64))
-            found[table.lengths[pair.ours]] = np.asarray(length, of_length.dtype)
+            of_length = kept.get(known.lengths[pair.ours], np.zeros((), np.int64))
+            found[known.lengths[pair.ours]] = np.asarray(length, of_length.dtype)
         dtype = kept.get(_DTYPE + pair.theirs, array).dtype
         found[pair.theirs] = np.ascontiguousarray(array, dtype)
-    for alias, name in table.tied.items():
+    for alias, name in known.tied.items():
         if _TIED + alias in kept:
             found[alias] = found[name]
     return found | {n: a for n, a in kept.items() if n not in found and "/" not in n}
@@ -143,7 +144,7 @@ def to_theirs(
 def _require_params(
     params: Mapping[str, Any], kind: Kind, model: ModelConfig, wanted: Sequence[str]
 ) -> None:
-    shapes = our_shapes(kind, model)
+    shapes = our_shapes(model)
     missing = sorted(set(wanted) - params.keys())
     if missing:
         raise RunError(

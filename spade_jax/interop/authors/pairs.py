@@ -20,6 +20,8 @@ Shape = tuple[int, ...]
 BOS_ID, PAD_ID, EOS_ID = 0, 1, 2
 # Rows of their position table before that of the first token.
 EXTRA_POSITIONS = PAD_ID + 1
+# Of a language model whose vocabulary is in bands.
+_BANDS, _SOFTMAX = "decoder.embed_tokens.embeddings", "decoder.adaptive_softmax"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,14 +92,12 @@ class Table:
       lengths: their L by the name of our C, of each S4.
       tied: names that may be there, and must then equal another one.
       buffers: names that may be there and mean nothing to us.
-      seat: patterns of names of what we have no module for.
     """
 
     pairs: tuple[Pair, ...]
     lengths: dict[str, str]
     tied: dict[str, str]
     buffers: tuple[str, ...] = ()
-    seat: str = ""
 
 
 def kind_of(names: Iterable[str]) -> Kind:
@@ -120,28 +120,45 @@ def kind_of(names: Iterable[str]) -> Kind:
     )
 
 
-def table(kind: Kind, model: ModelConfig, *, pad_id: int = PAD_ID, adaptive: bool = False) -> Table:
+def table(kind: Kind, model: ModelConfig, *, pad_id: int = PAD_ID) -> Table:
     """All that a state dict of this model holds.
 
     Args:
       pad_id: their id of padding.
-      adaptive: whether a language model has an adaptive embedding, for which we have no module.
     """
     if kind == "encoder-decoder":
         pairs = [*_encoder_decoder(of_kind(model, EncoderDecoderConfig), pad_id)]
         aliases = ("lm_head.weight", "encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
         tied = dict.fromkeys(aliases, "shared.weight")
         buffers: tuple[str, ...] = ()
-        seat = ""
     else:
         model = of_kind(model, DecoderOnlyConfig)
-        pairs = [*_language_model(model, pad_id, adaptive)]
-        output, embedding = "decoder.output_projection.weight", "decoder.embed_tokens.weight"
-        tied = {output: embedding} if model.tie_embeddings and not adaptive else {}
+        pairs = [*_language_model(model, pad_id)]
+        tied = _tied(model)
         buffers = ("decoder.version",)
-        seat = r"decoder\.(embed_tokens\.embeddings|adaptive_softmax)\..*" if adaptive else ""
     lengths = {pair.ours: re.sub(r"C$", "L", pair.theirs) for pair in pairs if pair.how is READOUT}
-    return Table(tuple(pairs), lengths, tied, buffers, seat)
+    return Table(tuple(pairs), lengths, tied, buffers)
+
+
+def _tied(model: DecoderOnlyConfig) -> dict[str, str]:
+    """Names of a language model that are others once more."""
+    if model.adaptive is None:
+        output, embedding = "decoder.output_projection.weight", "decoder.embed_tokens.weight"
+        return {output: embedding} if model.tie_embeddings else {}
+    tied = {f"{_SOFTMAX}.head.word_proj.weight": f"{_BANDS}.0.0.weight"}
+    for i in range(len(model.adaptive.cutoffs)):
+        tied[f"{_SOFTMAX}.tail.{i}.0.weight"] = f"{_BANDS}.{i + 1}.1.weight"
+        tied[f"{_SOFTMAX}.tail.{i}.2.weight"] = f"{_BANDS}.{i + 1}.0.weight"
+    return tied
+
+
+def _bands(count: int, pad_id: int) -> Iterator[Pair]:
+    """An adaptive vocabulary; padding is of the first band."""
+    for i in range(count):
+        how = exchanged(pad_id) if i == 0 else SAME
+        yield Pair(f"{_BANDS}.{i}.0.weight", f"embedding/band_{i}/embedding", how)
+        yield Pair(f"{_BANDS}.{i}.1.weight", f"embedding/band_{i}/projection", TRANSPOSED)
+    yield Pair(f"{_SOFTMAX}.head.class_proj.weight", "embedding/tails")
 
 
 def _encoder_decoder(model: EncoderDecoderConfig, pad_id: int) -> Iterator[Pair]:
@@ -166,8 +183,10 @@ def _encoder_decoder(model: EncoderDecoderConfig, pad_id: int) -> Iterator[Pair]
         yield from _feed_forward(model, f"{theirs}.2", ours)
 
 
-def _language_model(model: DecoderOnlyConfig, pad_id: int, adaptive: bool) -> Iterator[Pair]:
-    if not adaptive:
+def _language_model(model: DecoderOnlyConfig, pad_id: int) -> Iterator[Pair]:
+    if model.adaptive is not None:
+        yield from _bands(1 + len(model.adaptive.cutoffs), pad_id)
+    else:
         yield Pair("decoder.embed_tokens.weight", "embedding", exchanged(pad_id))
         if not model.tie_embeddings:
             yield Pair("decoder.output_projection.weight", "output", exchanged(pad_id))

@@ -4,14 +4,11 @@ import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from flax import nnx
 from rich.table import Table as ScreenTable
 
-from spade_jax.config import DecoderOnlyConfig, ModelConfig, RunError, of_kind
+from spade_jax.config import ModelConfig, RunError
 from spade_jax.interop import names
-from spade_jax.interop.authors.pairs import PAD_ID, Kind, Pair, Shape, Table, table
-from spade_jax.layers.stack import Stack
-from spade_jax.trees import paths
+from spade_jax.interop.authors.pairs import PAD_ID, Kind, Pair, Shape, table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,14 +68,12 @@ def compare(
     Raises:
       RunError: an array has another shape than the model says.
     """
-    known = table_of(shapes, kind, model, pad_id=pad_id)
+    known = table(kind, model, pad_id=pad_id)
     expected = check_shapes(shapes, kind, model)
     pairs = {pair.theirs: pair for pair in known.pairs}
-    seat = {name for name in shapes if known.seat and re.fullmatch(known.seat, name)}
     kept = {name: "the form of C" for name in known.lengths.values() if name in shapes}
     kept |= {n: f"the same as {same}" for n, same in known.tied.items() if n in shapes}
     kept |= {name: "no parameter" for name in known.buffers if name in shapes}
-    kept |= dict.fromkeys(sorted(seat), "of an adaptive vocabulary, which we have no module for")
     return Report(
         mapped=tuple((p, expected[p.theirs]) for p in known.pairs if p.theirs in shapes),
         kept=kept,
@@ -87,26 +82,16 @@ def compare(
     )
 
 
-def table_of(
-    shapes: Iterable[str], kind: Kind, model: ModelConfig, *, pad_id: int = PAD_ID
-) -> Table:
-    """The table for a state dict with these names."""
-    adaptive = "decoder.embed_tokens.embeddings.0.0.weight" in set(shapes)
-    return table(kind, model, pad_id=pad_id, adaptive=adaptive)
-
-
 def check_shapes(shapes: Mapping[str, Shape], kind: Kind, model: ModelConfig) -> dict[str, Shape]:
     """The shapes that a state dict of this model has.
 
     Raises:
       RunError: an array has another one.
     """
-    known = table_of(shapes, kind, model)
-    ours = our_shapes(kind, model)
+    known = table(kind, model)
+    ours = our_shapes(model)
     expected = {pair.theirs: pair.how.shape(ours[pair.ours]) for pair in known.pairs}
     expected |= dict.fromkeys(known.lengths.values(), ())
-    if known.seat:
-        expected |= _adaptive(shapes, model)
     also = {name: expected[same] for name, same in known.tied.items() if name in shapes}
     for name, shape in (expected | also).items():
         found = shapes.get(name)
@@ -118,45 +103,12 @@ def check_shapes(shapes: Mapping[str, Shape], kind: Kind, model: ModelConfig) ->
     return expected
 
 
-def our_shapes(kind: Kind, model: ModelConfig) -> dict[str, Shape]:
+def our_shapes(model: ModelConfig) -> dict[str, Shape]:
     """Of our parameters, by layer."""
-    if kind == "encoder-decoder":
-        return {name: leaf.shape for name, leaf in names.shapes(model).items()}
-    model = of_kind(model, DecoderOnlyConfig)
-    stack = nnx.eval_shape(
-        lambda: Stack(model, model.decoder, causal=True, cross_attention=False, rngs=nnx.Rngs(0))
-    )
-    leaves = paths({"decoder": nnx.to_pure_dict(nnx.state(stack, nnx.Param))})
-    found = {
-        name: leaves[origin.name].shape[0 if origin.row is None else 1 :]
-        for name, origin in names.origins(leaves, model).items()
-    }
-    matrix = (model.vocab_size, model.d_model)
-    return found | {"embedding": matrix, "output": matrix}
+    return {name: leaf.shape for name, leaf in names.shapes(model).items()}
 
 
 def layers_in(shapes: Iterable[str], pattern: str) -> int:
     """The first number that no name of this pattern has."""
     found = {int(match[1]) for name in shapes if (match := re.fullmatch(pattern, name))}
     return next(i for i in range(len(found) + 1) if i not in found)
-
-
-def _adaptive(shapes: Mapping[str, Shape], model: ModelConfig) -> dict[str, Shape]:
-    """The shapes of an adaptive embedding and softmax, by the widths that its bands have."""
-    embeddings, softmax = "decoder.embed_tokens.embeddings", "decoder.adaptive_softmax"
-    d = model.d_model
-    bands = layers_in(shapes, embeddings.replace(".", r"\.") + r"\.(\d+)\.0\.weight")
-    expected: dict[str, Shape] = {}
-    for i in range(bands):
-        rows, width = shapes[f"{embeddings}.{i}.0.weight"]
-        expected[f"{embeddings}.{i}.0.weight"] = (rows, width)
-        expected[f"{embeddings}.{i}.1.weight"] = (d, width)
-        if f"{softmax}.head.class_proj.weight" not in shapes:
-            continue
-        if i == 0:
-            expected[f"{softmax}.head.word_proj.weight"] = (rows, d)
-            expected[f"{softmax}.head.class_proj.weight"] = (bands - 1, d)
-        else:
-            expected[f"{softmax}.tail.{i - 1}.0.weight"] = (d, width)
-            expected[f"{softmax}.tail.{i - 1}.2.weight"] = (rows, width)
-    return expected

@@ -55,8 +55,8 @@ def start(
     config, weights, kind = read_checkpoint(checkpoint)
     if kind != "encoder-decoder":
         raise RunError(
-            f"{checkpoint}: is a language model, of which there are no runs yet; must be an "
-            "encoder-decoder"
+            f"{checkpoint}: is a language model, whose words are of fairseq's dictionary; must be "
+            "an encoder-decoder (in Python, spade_jax.interop.authors reads both)"
         )
     model = of_kind(model_config(config, weights.shapes), EncoderDecoderConfig)
     ids = {name: _id(config, name, default) for name, default in _IDS.items()}

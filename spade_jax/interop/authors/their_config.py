@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from spade_jax.config import (
+    AdaptiveConfig,
     ConfigError,
     DecoderOnlyConfig,
     EncoderDecoderConfig,
@@ -120,6 +121,23 @@ def _their_language_model(model: DecoderOnlyConfig) -> dict[str, Any]:
         "s4_dt_max": s4.dt_max,
         "max_target_positions": s4.max_kernel_length,
         "tokens_per_sample": s4.max_kernel_length,
+        **_their_adaptive(model.adaptive),
+    }
+
+
+def _their_adaptive(adaptive: AdaptiveConfig | None) -> dict[str, Any]:
+    if adaptive is None:
+        return {}
+    cutoffs = ",".join(map(str, adaptive.cutoffs))
+    return {
+        "adaptive_input": True,
+        "adaptive_input_cutoff": cutoffs,
+        "adaptive_input_factor": adaptive.factor,
+        "adaptive_softmax_cutoff": cutoffs,
+        "adaptive_softmax_factor": adaptive.factor,
+        "adaptive_softmax_dropout": adaptive.dropout_rate,
+        "tie_adaptive_weights": True,
+        "tie_adaptive_proj": True,
     }
 
 
@@ -184,6 +202,7 @@ def _facts(model: ModelConfig, kind: Kind) -> dict[str, Any]:
     facts["attention.head_dim"] = model.head_dim
     if kind == "language-model":
         facts["add_weight"] = model.add_weight
+        facts["adaptive"] = of_kind(model, DecoderOnlyConfig).adaptive
         facts["scale_embeddings"] = of_kind(model, DecoderOnlyConfig).scale_embeddings
     for name, stack in model.stacks.items():
         for setting in ("relative_bias", "positions", "max_positions"):

@@ -18,10 +18,18 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spade_jax.config import MAX_LENGTH, EncoderDecoderConfig, RunError, of_kind
+from spade_jax.config import (
+    MAX_LENGTH,
+    DecoderOnlyConfig,
+    EncoderDecoderConfig,
+    ModelConfig,
+    RunError,
+    of_kind,
+)
 from spade_jax.data.input_files import SHIPPED_TEXT
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
+from spade_jax.decoding.continuation import Continuation
 from spade_jax.decoding.generate import generate
 from spade_jax.interop.names import by_group
 from spade_jax.interop.source import Source
@@ -52,7 +60,16 @@ class Job:
     options: argparse.Namespace
 
     @property
+    def model(self) -> ModelConfig:
+        return self.run.model
+
+    @property
     def config(self) -> EncoderDecoderConfig:
+        """Of formats that hold an encoder-decoder.
+
+        Raises:
+          ConfigError: the model is another one.
+        """
         return of_kind(self.run.model, EncoderDecoderConfig, f"the model of {self.run.workdir}")
 
     def write_parameters(self, folder: Path, **metadata: str) -> None:
@@ -72,8 +89,8 @@ class Samples:
 
     Attributes:
       asked: what the model, and a copy of it, is asked: "tokens" int32 [b, l], 0 is padding;
-        "decoder_tokens" int32 [b, t], the lines again, shifted right; "max_length" of outputs; and
-        the vocabulary's "end_id" and "vocab_size".
+        "decoder_tokens" int32 [b, t], the lines again, shifted right, and of a language model the
+        tokens; "max_length" of outputs; and the vocabulary's "end_id" and "vocab_size".
       logits: float32 [b, t, size of the vocabulary].
       outputs: int32 [b, max_length], greedily written.
     """
@@ -90,6 +107,8 @@ class Samples:
 
 def samples(job: Job) -> Samples:
     """Computed by the model itself, with the parameters as they are exported."""
+    if isinstance(job.model, DecoderOnlyConfig):
+        return _prompts(job, job.model)
     vocabulary, config = job.vocabulary, job.config
     length = min(job.run.input_length, config.encoder.max_positions or _TOKENS, _TOKENS)
     positions = config.decoder.max_positions or MAX_LENGTH
@@ -112,6 +131,24 @@ def samples(job: Job) -> Samples:
     return Samples(texts, asked, found["logits"], found["outputs"])
 
 
+def _prompts(job: Job, config: DecoderOnlyConfig) -> Samples:
+    """`samples` of a language model: lines that it continues."""
+    vocabulary, lines = job.vocabulary, _real_lines(_LINES)
+    positions = config.decoder.max_positions or MAX_LENGTH
+    length = min(job.run.input_length, positions - _TARGETS, _TOKENS)
+    texts = [_beginning(line, length - 8 * i, vocabulary) for i, line in enumerate(lines)]
+    tokens = filled([[vocabulary.eos_id, *vocabulary.encode(text)] for text in texts])
+    asked = {
+        "tokens": tokens,
+        "decoder_tokens": tokens,
+        "max_length": min(job.options.max_length, _TARGETS),
+        "end_id": vocabulary.eos_id,
+        "vocab_size": vocabulary.size,
+    }
+    found = compute(config, job.source, asked)
+    return Samples(texts, asked, found["logits"], found["outputs"])
+
+
 def _beginning(line: str, most: int, vocabulary: Vocabulary) -> str:
     """As many words of a line as make fewer than `most` tokens: what is cut elsewhere might be
     other tokens by itself."""
@@ -123,25 +160,28 @@ def _beginning(line: str, most: int, vocabulary: Vocabulary) -> str:
 
 
 def compute(
-    config: EncoderDecoderConfig, weights: Mapping[str, np.ndarray], asked: Mapping[str, Any]
+    config: ModelConfig, weights: Mapping[str, np.ndarray], asked: Mapping[str, Any]
 ) -> dict[str, np.ndarray]:
     """The "logits" and "outputs", as of `Samples`, by a model with these parameters by layer."""
     graph, _ = nnx.split(nnx.eval_shape(lambda: builder(config)(nnx.Rngs(0))))
     params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), by_group(weights, config))
     vocab_size = int(asked["vocab_size"])
+    how = DecodingConfig(max_length=int(asked["max_length"]))
+    end_id = int(asked["end_id"])
+    if isinstance(config, DecoderOnlyConfig):
+        tokens = np.asarray(asked["tokens"])
+        model = functools.partial(nnx.merge, graph)
+        logits = jax.jit(lambda params, tokens: model(params)(tokens))(params, tokens)
+        write = Continuation(model, how, end_id=end_id, vocab_size=vocab_size)
+        outputs = write(params, [row[row != 0].tolist() for row in tokens])
+        return {"logits": np.asarray(logits[..., :vocab_size]), "outputs": outputs}
 
     @jax.jit
     def run(params: Any, tokens: jax.Array, decoder_tokens: jax.Array) -> dict[str, jax.Array]:
         model: Any = nnx.merge(graph, params)
         segments = (tokens != 0).astype(jnp.int32)
         logits = model(tokens, decoder_tokens, encoder_segment_ids=segments)
-        outputs, _ = generate(
-            model,
-            tokens,
-            DecodingConfig(max_length=int(asked["max_length"])),
-            end_id=int(asked["end_id"]),
-            vocab_size=vocab_size,
-        )
+        outputs, _ = generate(model, tokens, how, end_id=end_id, vocab_size=vocab_size)
         return {"logits": logits[..., :vocab_size], "outputs": outputs}
 
     return jax.tree.map(np.asarray, run(params, asked["tokens"], asked["decoder_tokens"]))
@@ -161,7 +201,7 @@ def compare(job: Job, samples: Samples, logits: np.ndarray, outputs: np.ndarray)
     counts = np.c_[np.ones(len(logits), bool), samples.asked["decoder_tokens"][:, 1:number] != 0]
     difference = np.abs(logits - samples.logits[:, :number])[counts].max()
     largest = np.abs(samples.logits).max()
-    allowed = TOLERANCE[job.config.dtype] * max(1.0, float(largest))
+    allowed = TOLERANCE[job.model.dtype] * max(1.0, float(largest))
     if not difference <= allowed:
         raise RunError(
             f"{job.options.output}: its logits are up to {difference:.2g} from the run's, of at "
@@ -179,7 +219,7 @@ def compare_outputs(job: Job, equal: np.ndarray) -> str:
     Raises:
       RunError: too few.
     """
-    if not equal.all() and job.config.dtype == "float32":
+    if not equal.all() and job.model.dtype == "float32":
         raise RunError(
             f"{job.options.output}: {np.sum(~equal)} of {len(equal)} lines come out otherwise than "
             "the run writes them, so nothing was exported"

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from spade_jax.config import EncoderDecoderConfig, of_kind
 from spade_jax.interop.export.job import Job, Samples, compare, compute, recomputed_by
 from spade_jax.interop.names import by_group
 from spade_jax.interop.run_folder import fill_run
@@ -25,8 +24,8 @@ def write(folder: Path, job: Job, say: Callable[[str], None]) -> None:
     """See the module."""
     fill_run(
         folder,
-        job.config,
-        by_group(job.source, job.config),
+        job.model,
+        by_group(job.source, job.model),
         vocabulary=job.run.vocabulary,
         extra_ids=job.run.extra_ids,
         input_length=job.run.input_length,
@@ -38,7 +37,7 @@ def recomputed(folder: str, given: str) -> dict[str, np.ndarray]:
     """Logits and outputs of samples by the run that a folder holds."""
     run = open_run(Path(folder), "folder")
     with np.load(given) as arrays:
-        return compute(of_kind(run.model, EncoderDecoderConfig), Source(run), arrays)
+        return compute(run.model, Source(run), arrays)
 
 
 def verify(job: Job, samples: Samples, folder: Path, given: Path) -> str:

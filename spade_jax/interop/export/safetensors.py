@@ -15,11 +15,9 @@ import numpy as np
 
 from spade_jax.config import (
     ConfigError,
-    EncoderDecoderConfig,
     ModelConfig,
     RunError,
     from_dict,
-    of_kind,
 )
 from spade_jax.interop.export.job import Job, Samples, compare, compute, recomputed_by
 from spade_jax.interop.names import shapes as shapes_of
@@ -42,7 +40,7 @@ def write(folder: Path, job: Job, say: Callable[[str], None]) -> None:
         shutil.copyfile(vocabulary, folder / VOCABULARY)
         vocabulary = VOCABULARY
     about = {
-        "model": dataclasses.asdict(job.config),
+        "model": dataclasses.asdict(job.model),
         "vocabulary": vocabulary,
         "extra_ids": job.run.extra_ids,
         "input_length": job.run.input_length,
@@ -111,8 +109,7 @@ def recomputed(folder: str, given: str) -> dict[str, np.ndarray]:
     """Logits and outputs of samples by the model that a folder holds."""
     exported = read(Path(folder))
     with np.load(given) as arrays:
-        config = of_kind(exported.config, EncoderDecoderConfig)
-        return compute(config, exported.tensors, arrays)
+        return compute(exported.config, exported.tensors, arrays)
 
 
 def verify(job: Job, samples: Samples, folder: Path, given: Path) -> str:

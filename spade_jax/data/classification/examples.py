@@ -1,0 +1,180 @@
+"""The examples of all splits, encoded and held in memory: they can be taken in any order."""
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from spade_jax.data.batches import Arrays
+from spade_jax.data.classification.config import SPLITS, ClassificationDataConfig, Split
+from spade_jax.data.classification.encoders import Encoder, make_encoder
+from spade_jax.data.classification.rows import Row, check_splits, read_rows
+from spade_jax.data.config import DataError
+from spade_jax.objectives.classification_batch import PairBatch, ScalarBatch, TokenBatch
+
+
+class Examples:
+    """Encoded examples of a split, in the order of the data.
+
+    Attributes:
+      labels: int32 [n].
+      cut: how many had a sequence that was too long.
+    """
+
+    def __init__(
+        self,
+        config: ClassificationDataConfig,
+        sequences: list[np.ndarray],
+        labels: list[int],
+        cut: int,
+    ):
+        """Args: `sequences` are those of the first example, one or two, then of the next."""
+        self._config = config
+        self.labels = np.array(labels, np.int32)
+        self.cut = cut
+        # One array of all: millions of small ones would take much more room.
+        self._ends = np.cumsum([0, *map(len, sequences)])
+        self._tokens = np.concatenate(sequences) if sequences else np.zeros(0, np.uint8)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Equal for equal examples in an equal order, wherever they were read from."""
+        contents = hashlib.sha256()
+        for array in (self._tokens, self._ends, self.labels):
+            contents.update(str(array.dtype).encode() + np.ascontiguousarray(array).data)
+        return contents.hexdigest()[:16]
+
+    def batch(self, numbers: np.ndarray) -> Arrays:
+        """The examples of these numbers as a batch, filled up to the configured length."""
+        towers = len(self._config.inputs)
+        arrays = [
+            self._padded([number * towers + tower for number in numbers]) for tower in range(towers)
+        ]
+        labels, weights = self.labels[numbers], np.ones(len(numbers), np.int32)
+        if self._config.batch is ScalarBatch:
+            inputs, lengths = arrays[0]
+            mean, std = np.float32(self._config.mean), np.float32(self._config.std)
+            real = np.arange(inputs.shape[1]) < lengths[:, None]
+            scaled = np.where(real, (inputs / np.float32(255) - mean) / std, 0)
+            return ScalarBatch(labels, weights, scaled.astype(np.float32), lengths).named()
+        tokens = [array for array, _ in arrays]
+        if self._config.batch is PairBatch:
+            return PairBatch(labels, weights, *tokens).named()
+        return TokenBatch(labels, weights, *tokens).named()
+
+    def _padded(self, numbers: list[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Sequences, int32 [b, l], and their lengths, int32 [b]."""
+        padded = np.zeros((len(numbers), self._config.length), np.int32)
+        lengths = np.zeros(len(numbers), np.int32)
+        for row, number in enumerate(numbers):
+            tokens = self._tokens[self._ends[number] : self._ends[number + 1]]
+            padded[row, : len(tokens)] = tokens
+            lengths[row] = len(tokens)
+        return padded, lengths
+
+
+class _Collector:
+    """Encodes the rows of a split, one by one."""
+
+    def __init__(self, config: ClassificationDataConfig, encoder: Encoder):
+        self._config, self._encoder = config, encoder
+        self._sequences: list[np.ndarray] = []
+        self._labels: list[int] = []
+        self._cut = 0
+
+    def add(self, row: Row) -> None:
+        """Raises DataError for what cannot be encoded."""
+        try:
+            whole = [self._encoder(value) for value in row.inputs]
+        except DataError as error:
+            raise DataError(f"{row.where}: {error}") from None
+        length = self._config.length
+        self._cut += any(len(tokens) > length for tokens in whole)
+        # Copies, or what was cut off would stay in memory.
+        self._sequences += [tokens[:length].copy() for tokens in whole]
+        self._labels.append(row.label)
+
+    def examples(self) -> Examples:
+        return Examples(self._config, self._sequences, self._labels, self._cut)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassificationData:
+    """All that a configuration names.
+
+    Attributes:
+      encoder: its `size` is that of the vocabulary.
+      splits: the examples of each split that there is.
+    """
+
+    config: ClassificationDataConfig
+    encoder: Encoder
+    splits: Mapping[Split, Examples]
+
+    def contents(self) -> dict[str, dict[str, str]]:
+        """What the data holds, for the identity of a run: a digest for each split."""
+        return {f"data.{name}": {"examples": found.digest} for name, found in self.splits.items()}
+
+    def describe(self) -> Iterator[str]:
+        """What a person wants to know before training, a sentence for each split."""
+        for name, examples in self.splits.items():
+            cut = (
+                f", {examples.cut:,} of them cut to data.length = {self.config.length}"
+                if examples.cut
+                else ""
+            )
+            what = ""
+            if name == "validation" and self.config.validate_on_test:
+                what = ", which are the test set (data.validate_on_test)"
+            yield f"{name}: {len(examples):,} examples{cut}{what}."
+
+
+def load_data(config: ClassificationDataConfig) -> ClassificationData:
+    """Reads and encodes all splits.
+
+    Raises:
+      DataError: what `read_rows` finds, a file in two splits, or a split without an example.
+    """
+    check_splits(config)
+    texts = (
+        value
+        for row in read_rows(config, "train")
+        if _split_of(row, config) == "train"
+        for value in row.inputs
+    )
+    encoder = make_encoder(config, texts)
+    collected = {name: _Collector(config, encoder) for name in SPLITS}
+    for name in SPLITS:
+        if config.patterns(name):
+            for row in read_rows(config, name):
+                collected[_split_of(row, config) if name == "train" else name].add(row)
+    splits = {name: rows.examples() for name, rows in collected.items()}
+    if config.validate_on_test:
+        splits["validation"] = splits["test"]
+    if not config.has_test:
+        del splits["test"]
+    for name, examples in splits.items():
+        if not len(examples):
+            setting = f"data.{name}" if config.patterns(name) else f"data.{name}_share"
+            value = getattr(config, setting.removeprefix("data."))
+            raise DataError(f"{setting} = {value!r}: gives no example; must give at least one")
+    return ClassificationData(config, encoder, splits)
+
+
+def _split_of(row: Row, config: ClassificationDataConfig) -> Split:
+    """The split that a training row is of, by its contents alone: equal rows are in the same."""
+    if not (config.validation_share or config.test_share):
+        return "train"
+    contents = hashlib.blake2b(digest_size=8, key=config.split_seed.to_bytes(8))
+    for value in row.inputs:
+        data = value.encode("utf-8") if isinstance(value, str) else value.tobytes()
+        contents.update(len(data).to_bytes(8) + data)
+    place = int.from_bytes(contents.digest()) / 2**64
+    if place < config.test_share:
+        return "test"
+    return "validation" if place < config.test_share + config.validation_share else "train"
