@@ -148,9 +148,7 @@ class Continuation:
             if all(ended):
                 return
 
-    def read_pieces(
-        self, model: DecoderOnly, tokens: np.ndarray, cache: Any
-    ) -> tuple[int, Any]:
+    def read_pieces(self, model: DecoderOnly, tokens: np.ndarray, cache: Any) -> tuple[int, Any]:
         """Reads the first of these tokens, int32 [n, l], as many as make whole pieces.
 
         Returns:

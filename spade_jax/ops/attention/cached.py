@@ -74,31 +74,42 @@ def cached_attention(
             implementation=implementation,
         )
     length, slots = query_blhk.shape[1], cache.key_bhjk.shape[2]
+    query, key, value = (x.swapaxes(1, 2) for x in (query_blhk, key_blhk, value_blhk))
+    positions = index + jnp.arange(length, dtype=jnp.int32)
     slot = index % slots
+
+    def attend(keys: Array, values: Array, segment_ids: Array, back_lj: Array, shown: Array):
+        visible = visible_keys(segment_ids_bl, segment_ids)
+        assert visible is not None
+        return softmax_attention(
+            query,
+            keys,
+            values,
+            visible=visible & shown,
+            bias=None if bias is None else _behind(bias, back_lj)[None],
+        )
+
+    # Slots that these tokens take have what none of them sees.
+    every = jnp.arange(slots, dtype=jnp.int32)
+    past, past_log_sum = attend(
+        *cache, (positions[:, None] - every) % slots, (every - slot) % slots >= length
+    )
+    back_lj = positions[:, None] - positions
+    own, own_log_sum = attend(key, value, segment_ids_bl, back_lj, back_lj >= 0)
+    share = jax.nn.sigmoid(past_log_sum - own_log_sum)[..., None]
+    attended = (share * past + (1 - share) * own).astype(query.dtype)
 
     def put(ring: Array, new: Array, axis: int) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(ring, new.astype(ring.dtype), slot, axis)
 
+    # After what was read of the ring, and therefore in place: XLA would copy it else.
+    after = 0 * attended
     cache = AttentionCache(
-        put(cache.key_bhjk, key_blhk.swapaxes(1, 2), 2),
-        put(cache.value_bhjk, value_blhk.swapaxes(1, 2), 2),
-        put(cache.segment_ids_bj, segment_ids_bl.astype(jnp.int32), 1),
+        put(cache.key_bhjk, key + after, 2),
+        put(cache.value_bhjk, value + after, 2),
+        put(cache.segment_ids_bj, segment_ids_bl, 1),
     )
-    positions = index + jnp.arange(length, dtype=jnp.int32)
-    places_back_lj = (positions[:, None] - jnp.arange(slots, dtype=jnp.int32)[None]) % slots
-    visible = visible_keys(segment_ids_bl, cache.segment_ids_bj)
-    assert visible is not None
-    if length > 1:
-        # Of a ring that has not gone round, what is further back than there are tokens is ahead.
-        visible = visible & (places_back_lj <= positions[:, None])[None, None]
-    attended_bhlk, _ = softmax_attention(
-        query_blhk.swapaxes(1, 2),
-        cache.key_bhjk,
-        cache.value_bhjk,
-        visible=visible,
-        bias=None if bias is None else _behind(bias, places_back_lj)[None],
-    )
-    return attended_bhlk.swapaxes(1, 2), cache
+    return attended.swapaxes(1, 2), cache
 
 
 def _behind(bias: Array, places_back_lj: Array) -> Array:
