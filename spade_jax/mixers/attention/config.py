@@ -75,10 +75,11 @@ def require_implementation(
     array = jax.ShapeDtypeStruct((1, length, heads, model.head_dim), model.dtype)
     segment_ids = jax.ShapeDtypeStruct((1, length), "int32")
     bias = None if reach is None else jax.ShapeDtypeStruct((heads, 2 * reach + 1), "float32")
-    key = jax.eval_shape(lambda: jax.random.key(0)) if model.dropout_rate > 0 else None
+    dropout_rate = model.dropout_in("attention")
+    key = jax.eval_shape(lambda: jax.random.key(0)) if dropout_rate > 0 else None
     arguments = (array, array, array, *[segment_ids] * segments, bias, key)
     try:
-        operation.choose(named, *arguments, dropout_rate=model.dropout_rate, **settings)
+        operation.choose(named, *arguments, dropout_rate=dropout_rate, **settings)
     except Unsupported as refusal:
         raise ConfigError(f"model.attention.implementation = {named!r}: {refusal}") from None
 
