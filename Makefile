@@ -11,7 +11,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: pretrain finetune test test-slow lint clean
+.PHONY: pretrain finetune test test-slow lint docs clean
 
 pretrain: $(VENV)/installed
 	$(RUN) -m pretrain --config=configs/pretrain/quickstart.py --workdir=runs/quickstart
@@ -45,6 +45,11 @@ $(VENV)/installed-torch: $(VENV)/installed
 	$(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable '.[dev,torch]'
 	@touch $@
+
+# The page of settings, made from the code.
+docs: $(VENV)/installed
+	$(RUN) -m spade_jax.config.page pretrain.config:PretrainConfig finetune.config:FinetuneConfig \
+		> docs/settings.md
 
 clean:
 	rm -rf $(VENV) runs

@@ -27,6 +27,10 @@ class FinetuneConfig:
       init_from: workdir of the run whose parameters this one begins with: those that are best by
         its `train.best_metric`, or else its newest. None begins with random ones; then `model`
         must be set. A run that goes on needs it no more.
+      train: how long, in what portions, and what is measured and saved on the way.
+      optimizer: how parameters follow the gradient.
+      loss: what is minimised.
+      mesh: how devices share the work.
       task: the data. Its vocabulary must be the checkpoint's.
       model: None is the checkpoint's.
       dropout_rate, dtype: of the model; None leaves them as they are.

@@ -35,6 +35,10 @@ class PretrainConfig:
       dropout_rate, dtype: of the model; None leaves them as they are.
       data: what it learns from, and so the objective: text whose masked spans an encoder-decoder
         fills in, or blocks of text that a decoder continues.
+      train: how long, in what portions, and what is measured and saved on the way.
+      optimizer: how parameters follow the gradient.
+      loss: what is minimised.
+      mesh: how devices share the work.
       samples: held-out passages that the finished model fills in, or continues, on the screen.
     """
 

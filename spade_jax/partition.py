@@ -36,6 +36,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "ssm_features": ("tensor",),
     # Of parameters.
     "embed": ("fsdp",),
+    "head_dim": (),
+    "query_and_key": (),
     "band": (),
     "positions": (),
     "buckets": (),

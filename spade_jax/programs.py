@@ -8,10 +8,11 @@ import contextlib
 import dataclasses
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from spade_jax.config import ConfigError, RunError, require
 from spade_jax.config.file import parse_overrides, read_config
@@ -101,6 +102,21 @@ class Command(Generic[T]):
     flags: Mapping[str, bool]
 
 
+class _HelpConfig(argparse.Action):
+    """Prints settings, and leaves."""
+
+    def __init__(self, *args: Any, config_class: type, **more: Any):
+        super().__init__(*args, **more)
+        self._config_class = config_class
+
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
+        from spade_jax.config.explain import as_text, matching
+
+        width = min(shutil.get_terminal_size().columns, 100)
+        print(as_text(matching(self._config_class, values or ""), width))
+        parser.exit()
+
+
 def parse(
     argv: Sequence[str],
     config_class: type[T],
@@ -137,6 +153,15 @@ def parse(
     )
     for name, words in flags.items():
         parser.add_argument(f"--{name}", action="store_true", help=words)
+    parser.add_argument(
+        "--help-config",
+        action=_HelpConfig,
+        nargs="?",
+        config_class=config_class,
+        metavar="PATTERN",
+        help="print the settings whose names have a pattern, or all of them: type, range, default "
+        "and what each is",
+    )
     add_hosts(parser)
     known, rest = parser.parse_known_args(argv)
     checkpoints = known.workdir / "checkpoints"

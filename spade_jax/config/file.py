@@ -6,17 +6,25 @@ Nothing here imports JAX or TensorFlow, so that wrong settings answer at once.
 import argparse
 import ast
 import dataclasses
+import difflib
 import inspect
 import re
 import runpy
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import ml_collections
 
-from spade_jax.config.schema import ConfigError, from_dict, nearest, shorten, shown
+from spade_jax.config import explain
+from spade_jax.config.schema import (
+    ConfigError,
+    from_dict,
+    nearest,
+    shorten,
+    shown,
+)
 
 T = TypeVar("T")
 
@@ -25,6 +33,29 @@ MOVED = {
     "spade_jax.command_line": "spade_jax.config.file",
     "spade_jax.config.SSMConfig": "spade_jax.mixers.S4",
     "spade_jax.config.preset": "spade_jax.models.presets.preset",
+}
+
+
+# What other programs call our settings.
+ELSEWHERE = {
+    "lr": "optimizer.learning_rate",
+    "epochs": "train.steps",
+    "num_train_epochs": "train.steps",
+    "max_steps": "train.steps",
+    "num_train_steps": "train.steps",
+    "bs": "train.batch_size",
+    "per_device_train_batch_size": "train.batch_size",
+    "gradient_accumulation_steps": "train.microbatches",
+    "warmup": "optimizer.warmup_steps",
+    "warmup_ratio": "optimizer.warmup_steps",
+    "lr_scheduler_type": "optimizer.schedule",
+    "max_grad_norm": "optimizer.clip_norm",
+    "save_steps": "train.checkpoint_every",
+    "eval_steps": "train.eval_every",
+    "logging_steps": "train.log_every",
+    "hidden_size": "model.d_model",
+    "num_heads": "model.attention.num_heads",
+    "dropout": "model.dropout_rate",
 }
 
 
@@ -39,7 +70,27 @@ def read_config(file: str, overrides: Mapping[str, Any], config_class: type[T], 
     Raises:
       ConfigError: a file or setting that does not exist, or what `config_class` rejects.
     """
+    _check_names(config_class, overrides)
     return from_dict(config_class, read_settings(file, overrides, program))
+
+
+def _check_names(config_class: type, names: Iterable[str]) -> None:
+    """Raises ConfigError for a name that is a setting's in another branch, or what one is called
+    elsewhere. What is left, `from_dict` answers."""
+    known = [setting.name for setting in explain.settings(config_class)]
+    for name in names:
+        last = name.rpartition(".")[2]
+        generic = re.sub(r"\.\d+(?=\.|$)", ".0", name)
+        if generic in known or "mixers" in name:
+            continue
+        own = [k for k in known if "NAME" not in k]
+        meant = [k for k in own if k.rpartition(".")[2] == last]
+        meant = meant or [k for k in own if k == ELSEWHERE.get(last)]
+        if meant:
+            # Those of the same branch, if there are any.
+            near = [k for k in meant if k.split(".")[0] == name.split(".")[0]] or meant
+            said = " or ".join(repr(f"config.{k}") for k in dict.fromkeys(near))
+            raise ConfigError(f"config.{name}: no such setting; did you mean {said}?")
 
 
 def read_settings(file: str, overrides: Mapping[str, Any], program: str) -> dict[str, Any]:
@@ -83,9 +134,7 @@ def parse_overrides(rest: Sequence[str], parser: argparse.ArgumentParser) -> dic
 def _load(path: Path, program: str) -> dict[str, Any]:
     """What the file's `get_config` returns, as nested dicts and lists."""
     if not path.is_file():
-        directory = path.parent if path.parent.is_dir() else Path("configs") / program
-        known = [str(p) for p in directory.glob("*.py") if p.name != "__init__.py"]
-        raise ConfigError(f"--config = {shown(str(path))}: no such file{nearest(str(path), known)}")
+        raise ConfigError(f"--config = {shown(str(path))}: no such file{_similar(path, program)}")
     where = f"--config = {shown(str(path))}"
     try:
         settings = _plain(_get_config(path, where)())
@@ -112,6 +161,19 @@ def _load(path: Path, program: str) -> dict[str, Any]:
             f"{type(settings).__name__}; to_config_dict() makes one of a dataclass"
         )
     return settings
+
+
+def _similar(path: Path, program: str) -> str:
+    """The configuration file that a path may mean, or what there is."""
+    folders = [Path("configs") / program]
+    if path.parent.is_dir() and path.parent != Path():
+        folders.insert(0, path.parent)
+    files = [file for folder in folders for file in sorted(folder.glob("*.py"))]
+    known = {file.stem: str(file) for file in reversed(files) if file.name != "__init__.py"}
+    close = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {known[close[0]]!r}?"
+    return f"; known: {', '.join(sorted(known.values()))}" if known else ""
 
 
 def _moved(error: BaseException, names: Mapping[str, Any]) -> str | None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from spade_jax.config.schema import Kinds, check_fields
 
@@ -16,7 +16,13 @@ class MixerConfig(Kinds, family="a kind of mixer"):
 
     `class Window(MixerConfig, kind="window")` makes a kind known: to patterns by this name, with
     its default settings, and to `model.mixers`, which names others. Every field has a default.
+
+    Attributes:
+      gates_residual: alone in a layer, the mixer is called with the layer's `residual` x, before
+        any norm; what it gives is added to x as it is, and dropout is its own affair.
     """
+
+    gates_residual: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fields(self, f"model.mixers.{self.kind}.")
@@ -42,6 +48,10 @@ class MixerConfig(Kinds, family="a kind of mixer"):
     def check_implementation(self, model: "ModelConfig") -> None:
         """Raises ConfigError where an implementation is named that its operation lacks, or that
         cannot take it on the platform at hand (`partition.platform`)."""
+
+    def run_by(self, implementation: str) -> Self:
+        """The same, computed by the implementation of this name in what is the mixer's own."""
+        return self
 
     def relative_reach(self, model: "ModelConfig", length: int) -> int | None:
         """How many places to either side the mixer needs the stack's relative biases for; None:

@@ -111,7 +111,8 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
       norm_placement: before each block ("pre") or after its residual ("post").
       embedding_norm, final_norm: norms on the embeddings and after the last layer of each stack.
       final_dropout: dropout on what the final norms give, too, as in T5.
-      feed_forward: "gated-gelu" is gelu_tanh(W0 x) * W1 x; "gelu" is the exact (erf) one.
+      feed_forward: "gated-gelu" is gelu_tanh(W0 x) * W1 x; "gelu" is the exact (erf) one;
+        "gated-silu" (SwiGLU) is silu(W0 x) * W1 x.
       feed_forward_bias: biases in the feed-forward block.
       add_weight: w of the combination "add", w * first + (1 - w) * second.
       dropout_rate: on embeddings, attention probabilities, block outputs and inside feed-forward,
@@ -141,7 +142,7 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
     embedding_norm: bool = False
     final_norm: bool = True
     final_dropout: bool = False
-    feed_forward: Literal["gated-gelu", "gelu", "relu"] = "gated-gelu"
+    feed_forward: Literal["gated-gelu", "gelu", "gated-silu", "silu", "relu"] = "gated-gelu"
     feed_forward_bias: bool = False
     add_weight: Annotated[float, Range(-1000, 1000)] = 0.5
     dropout_rate: DropoutRate = 0.0
@@ -205,6 +206,10 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
         """The rate in one place."""
         own = getattr(self, f"{place}_dropout_rate")
         return self.dropout_rate if own is None else own
+
+    @property
+    def gated_feed_forward(self) -> bool:
+        return self.feed_forward.startswith("gated-")
 
     def require_lengths(self, *lengths: int) -> None:
         """Raises ConfigError where sequences are longer than a table of learned positions.

@@ -309,6 +309,8 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
             _coerce(item, v, f"{where}[{i}]")
             for i, (item, v) in enumerate(zip(_items(options, value, where), value))
         )
+    if origin is tuple and options == (str, ...) and isinstance(value, str) and value:
+        return (value,)  # One name is a list of one.
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)

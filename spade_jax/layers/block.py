@@ -7,7 +7,8 @@
     residual: m = local(h) + W Norm_g(global(h)), where W begins as 0
     x = x + m;  x = x + FeedForward(Norm(x))       (post-norm: a Norm after each sum)
 
-A layer of one mixer, m = mixer(h), is an ordinary transformer layer. Of two, the first one is
+A layer of one mixer, m = mixer(h), is an ordinary transformer layer; some mixers gate the residual,
+and m = mixer(h, x) is what they change x by. Of two, the first one is
 called global and the second one local, as SPADE has them, whatever they are.
 """
 
@@ -49,6 +50,8 @@ class Block(nnx.Module):
         def build(name: str) -> Any:
             return config.mixers[name].build(config, stack, causal=causal, rngs=rngs)
 
+        alone = config.mixers[spec.mixers[-1]] if self.combine is None else None
+        self.gates_residual = alone is not None and alone.gates_residual
         self.mixer_norm = Norm(config)
         # A layer of one mixer keeps it under the name of the local one.
         self.local_mixer = build(spec.mixers[-1])
@@ -77,8 +80,10 @@ class Block(nnx.Module):
           encoded: for cross-attention, where there is no cache that knows it.
         """
         keys = split_key(dropout_key, 7)
-        h, after = self._mix(self._before(self.mixer_norm, x, context), context, cache, keys)
-        x = self._after(self.mixer_norm, x, h, context, keys[1])
+        residual = {"residual": x} if self.gates_residual else {}
+        h = self._before(self.mixer_norm, x, context)
+        h, after = self._mix(h, context, cache, keys, **residual)
+        x = self._after(self.mixer_norm, x, h, context, None if self.gates_residual else keys[1])
         if self.cross_attention is not None:
             assert self.cross_norm is not None
             h = self.cross_attention(
@@ -133,6 +138,7 @@ class Block(nnx.Module):
         context: Context,
         cache: BlockCache | None,
         keys: list[jax.Array | None],
+        **residual: jax.Array,
     ) -> tuple[jax.Array, BlockCache]:
         after: BlockCache = {}
 
@@ -140,7 +146,7 @@ class Block(nnx.Module):
             own = None if cache is None else cache[name]
             kind = self.mixer_names[0 if name == "global" else -1]
             with place(f"{kind} mixer"):
-                y, own = mixer(h, context, cache=own, dropout_key=key)
+                y, own = mixer(h, context, cache=own, dropout_key=key, **residual)
             if own is not None:
                 after[name] = own
             return y

@@ -10,7 +10,9 @@ from spade_jax.places import place
 _ACTIVATIONS = {
     "gated-gelu": lambda x: jax.nn.gelu(x, approximate=True),
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gated-silu": jax.nn.silu,
     "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
 }
 
 
@@ -22,7 +24,7 @@ class FeedForward(nnx.Module):
         self.dropout_rate = config.dropout_in("feed_forward")
         self.activation = config.feed_forward
         self.expand = Linear(("embed", "mlp"), d, inner, bias=bias, rngs=rngs)
-        gated = config.feed_forward == "gated-gelu"
+        gated = config.gated_feed_forward
         self.gate = Linear(("embed", "mlp"), d, inner, bias=bias, rngs=rngs) if gated else None
         self.contract = Linear(("mlp", "embed"), inner, d, bias=bias, rngs=rngs)
 

@@ -51,7 +51,10 @@ class Mixer(Protocol):
         cache: Cache | None = None,
         dropout_key: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache | None]:
-        """[b, l, d] -> [b, l, d], and the cache with these tokens; None without one."""
+        """[b, l, d] -> [b, l, d], and the cache with these tokens; None without one.
+
+        One that gates the residual takes it, too (`MixerConfig.gates_residual`).
+        """
         ...
 
     def init_cache(self, rows: int, length: int, dtype: Any) -> Cache:

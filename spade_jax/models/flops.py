@@ -36,7 +36,7 @@ def decoder_only_flops(config: DecoderOnlyConfig, length: int) -> float:
 def stack_flops(config: ModelConfig, stack: StackConfig, length: int, *, causal: bool) -> float:
     """Of the layers of one stack, without cross-attention, for one sequence."""
     d = config.d_model
-    feed_forward = 2 * d * config.d_ff * (3 if config.feed_forward == "gated-gelu" else 2)
+    feed_forward = 2 * d * config.d_ff * (3 if config.gated_feed_forward else 2)
     per_token = 0.0
     for spec in stack.layer_specs:
         for name in spec.mixers:

@@ -97,6 +97,7 @@ def open_run(workdir: Path, setting: str, *, alone: bool = False) -> Run:
     """The run of another workdir.
 
     Args:
+      workdir: or the folder of one of its checkpoints, which is then the one that is used.
       setting: what named the workdir, for the message.
       alone: as of `Checkpoints`.
 
@@ -105,6 +106,9 @@ def open_run(workdir: Path, setting: str, *, alone: bool = False) -> Run:
       CheckpointError: it has some, but none can be read.
     """
     named = f"{setting} = {str(workdir)!r}"
+    step = None
+    if workdir.parent.name == "checkpoints" and workdir.name.isdecimal():
+        step, workdir = int(workdir.name), workdir.parent.parent
     checkpoints = Checkpoints(workdir / "checkpoints", keep=1, alone=alone)
     if checkpoints.newest is None:
         if not workdir.is_dir():
@@ -118,11 +122,21 @@ def open_run(workdir: Path, setting: str, *, alone: bool = False) -> Run:
             f"{named}: holds no checkpoint; must be the workdir of a run, in which there is a "
             "directory `checkpoints`"
         )
-    return run_of(checkpoints)
+    if step is None:
+        return run_of(checkpoints)
+    there = ", ".join(map(str, sorted(steps_in(checkpoints.directory))))
+    if step not in steps_in(checkpoints.directory):
+        raise ConfigError(f"{named}: no such checkpoint; must be one of the steps {there}")
+    if (problem := checkpoints.problem(step)) is not None:
+        raise CheckpointError(f"{named}: cannot be read ({problem})")
+    return run_of(checkpoints, Choice(step, f"step {step}, as it was named"))
 
 
-def run_of(checkpoints: Checkpoints) -> Run:
+def run_of(checkpoints: Checkpoints, choice: Choice | None = None) -> Run:
     """The run that left checkpoints, of which at least one can be read.
+
+    Args:
+      choice: which of them is used; None: see `choose`.
 
     Raises:
       CheckpointError: they say of their run what this version does not know.
@@ -141,11 +155,12 @@ def run_of(checkpoints: Checkpoints) -> Run:
             f"{checkpoints.directory}: was saved by another version of spade_jax ({error}); open "
             "it with that version"
         ) from None
-    scores = checkpoints.scores()
-    if not scores:  # Of a version that did not keep them there.
-        evaluations = read_evaluations(workdir / "metrics.jsonl", up_to=checkpoints.newest)
-        scores = scores_of(evaluations, config)
-    choice = choose(checkpoints, scores, config)
+    if choice is None:
+        scores = checkpoints.scores()
+        if not scores:  # Of a version that did not keep them there.
+            evaluations = read_evaluations(workdir / "metrics.jsonl", up_to=checkpoints.newest)
+            scores = scores_of(evaluations, config)
+        choice = choose(checkpoints, scores, config)
     return Run(
         workdir,
         checkpoints,

@@ -3,11 +3,15 @@
 import argparse
 import importlib
 import sys
+from pathlib import Path
 
 import pytest
 
+from pretrain.config import PretrainConfig
 from spade_jax.config import ConfigError, file
-from spade_jax.config.file import parse_overrides, read_settings
+from spade_jax.config.file import parse_overrides, read_config, read_settings
+
+QUICKSTART = Path(__file__).parents[2] / "configs" / "pretrain" / "quickstart.py"
 
 
 @pytest.fixture
@@ -136,3 +140,24 @@ def test_names_of_many_letters_are_cut_in_messages(read):
 def test_texts_that_python_cannot_read_stay_texts(text):
     parser = argparse.ArgumentParser()
     assert parse_overrides([f"--config.a={text}"], parser) == {"a": text}
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("train.lr", "'config.optimizer.learning_rate'"),
+        ("train.learning_rate", "'config.optimizer.learning_rate'"),
+        ("model.layers", "'config.model.encoder.layers' or 'config.model.decoder.layers'"),
+        ("optimizer.epochs", "'config.train.steps'"),
+        ("train.stepz", "'steps'"),
+    ],
+)
+def test_a_setting_of_another_branch_or_name_is_found(name, meant):
+    with pytest.raises(ConfigError) as error:
+        read_config(str(QUICKSTART), {name: 1}, PretrainConfig, "pretrain")
+    assert str(error.value) == f"config.{name}: no such setting; did you mean {meant}?"
+
+
+def test_a_file_is_found_by_its_stem():
+    with pytest.raises(ConfigError, match=r"did you mean 'configs/pretrain/base.py'\?"):
+        read_config("base", {}, PretrainConfig, "pretrain")

@@ -14,7 +14,7 @@ import torch_cases
 
 from spade_jax.config import ConfigError, RunError
 from spade_jax.interop.transformers_folder import check, computed
-from spade_jax.mixers import Window
+from spade_jax.mixers import S4, Window
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +117,8 @@ def test_mixers_that_pytorch_does_not_know_are_named():
     mixers = {**config.mixers, "window": Other(3)}
     with pytest.raises(ConfigError, match=r"model\.mixers\.window.* must be s4, window or full"):
         check(dataclasses.replace(config, mixers=mixers))
+    mixers = {**config.mixers, "s4": S4(output="glu")}
+    with pytest.raises(ConfigError, match=r"model\.mixers\.s4\.output = 'glu': must be plain"):
+        check(dataclasses.replace(config, mixers=mixers))
+    with pytest.raises(ConfigError, match=r"model\.feed_forward = 'silu': must be gated-gelu or"):
+        check(dataclasses.replace(config, feed_forward="silu"))

@@ -8,17 +8,22 @@ from flax import nnx
 
 from spade_jax.config import AttentionConfig, EncoderDecoderConfig, StackConfig
 from spade_jax.layers.stack import Stack
-from spade_jax.mixers import S4, Window
+from spade_jax.mixers import EMA, S4, Chunk, Mega, Window
 
 WIDTH = 16
+_CUT = EMA(state_size=4, convolution="reference", max_kernel_length=6)
 PATTERNS = (
     "2*window",
     "full",
     "s4",
     "s4d",
     "moving_average",
+    "mega",
     "s4+window:concat, 2*narrow",
     "s4+window:residual, narrow",
+    "chunk",
+    "ema",
+    "full_mega",
     "moving_average+full:add",
     "s4+moving_average:stack",
     "2*(2*moving_average:no_ff, window)",
@@ -38,6 +43,10 @@ def model(pattern, **changes):
                 "s4d": S4(init="diag-lin", state_size=8, chunk_length=4),
                 "window": Window(5),
                 "narrow": Window(2),
+                "chunk": Chunk(8),
+                "ema": EMA(state_size=4, chunk_length=4),
+                "mega": Mega(6, 20, 8, "laplace", average=EMA(state_size=4, chunk_length=8)),
+                "full_mega": Mega(6, 20, None, bias="rotary", average=_CUT),
             },
             "attention": AttentionConfig(num_heads=2, num_buckets=8, max_distance=16),
         }
@@ -50,12 +59,12 @@ def stack(pattern, causal, **changes):
     config = model(pattern, **changes)
     module = Stack(config, config.encoder, causal=causal, cross_attention=False, rngs=nnx.Rngs(0))
     graph, state = nnx.split(module)
-    return graph, jax.tree.map_with_path(_without_zeros, state)
+    return graph, jax.tree.map(_without_zeros, state)
 
 
-def _without_zeros(path, value):
-    """A matrix that begins as nothing would hide all that it multiplies."""
-    if not any(getattr(key, "key", None) == "aggregate" for key in path) or np.any(value):
+def _without_zeros(value):
+    """What begins as nothing, or next to it, would hide all that it multiplies."""
+    if np.sqrt(np.mean(np.square(value))) > 0.1:
         return value
     random = np.random.default_rng(2).normal(size=value.shape) * WIDTH**-0.5
     return jnp.asarray(random, value.dtype)

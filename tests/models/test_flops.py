@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from spade_jax.config import StackConfig
-from spade_jax.mixers import Full, Window
+from spade_jax.mixers import Chunk, Full, Window
 from spade_jax.models.encoder_decoder import EncoderDecoder
 from spade_jax.models.flops import forward_flops, train_step_flops
 from spade_jax.models.presets import preset
@@ -44,6 +44,9 @@ def test_keys_are_those_that_are_seen(length, causal):
     behind = np.arange(length)[None] - np.arange(length)[:, None]
     seen = (behind <= 0) | (not causal)
     assert Full().keys(length, causal=causal) == pytest.approx(seen.sum() / length)
+    chunk = np.arange(length) // 5
+    in_chunk = seen & (chunk[None] == chunk[:, None])
+    assert Chunk(5).keys(length, causal=causal) == pytest.approx(in_chunk.sum() / length)
     seen &= np.abs(behind) <= 7
     assert Window(7).keys(length, causal=causal) == pytest.approx(seen.sum() / length)
 

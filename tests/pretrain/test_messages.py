@@ -225,7 +225,7 @@ def test_a_workdir_that_another_run_holds_is_refused(finished, capsys):
 
 
 def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
-    from pretrain import program
+    from pretrain import text
 
     class Other:
         size = 359
@@ -234,7 +234,7 @@ def test_another_vocabulary_is_refused(finished, capsys, monkeypatch):
 
     workdir, arguments = finished
     before = contents(workdir)
-    monkeypatch.setattr(program, "load_vocabulary", lambda config: Other)
+    monkeypatch.setattr(text, "load_vocabulary", lambda config: Other)
     assert main(arguments) == 2
     assert "trained with another vocabulary" in capsys.readouterr().err
     assert contents(workdir) == before

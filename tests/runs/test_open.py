@@ -232,3 +232,13 @@ def test_no_checkpoint(tmp_path, folder, message):
         open_run(tmp_path / folder, "init_from")
     expected = f"init_from = '{tmp_path / folder}': {message.format(tmp_path=tmp_path)}"
     assert str(refused.value).startswith(expected)
+
+
+def test_a_checkpoint_by_its_own_folder(known, copy):
+    assert opened(known / "checkpoints" / "2") == (2, "step 2, as it was named")
+    with pytest.raises(ConfigError, match=r"no such checkpoint; must be one of the steps 2, 4, 6"):
+        open_run(known / "checkpoints" / "3", "init_from")
+    workdir = copy(known)
+    damage(workdir / "checkpoints" / "6")
+    with pytest.raises(CheckpointError, match=r"^init_from = .*/6': cannot be read \("):
+        open_run(workdir / "checkpoints" / "6", "init_from")

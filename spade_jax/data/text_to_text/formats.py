@@ -58,11 +58,14 @@ def number(where: str) -> Callable[[Any], str]:
 def label_word(labels: tuple[str, ...], where: str) -> Callable[[Any], str]:
     """A label word itself or, unless labels are numbers, a class number, as a label word."""
     words = {label: label for label in labels}
-    if not any(map(_is_number, labels)):
+    numbers = any(map(_is_number, labels))
+    if not numbers:
         words |= {str(number): label for number, label in enumerate(labels)}
 
     def write(value: Any) -> str:
         word = text(value).strip()
+        if numbers and word not in words and _is_number(word) and float(word).is_integer():
+            word = str(int(float(word)))  # '3.0', as a table of floats has it, is 3
         if word in words:
             return words[word]
         raise RowError(

@@ -225,6 +225,7 @@ def _mixer_facts(mixer: MixerConfig, model: ModelConfig) -> dict[str, Any]:
             "state_size": mixer.state_size,
             "num_copies": mixer.num_copies or model.d_model,
             "discretization": mixer.discretization,
+            "output": mixer.output,
             "max_kernel_length": mixer.max_kernel_length,
         }
     return {"radius": mixer.radius} if isinstance(mixer, Window) else {}

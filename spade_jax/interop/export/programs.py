@@ -21,7 +21,6 @@ from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
 from spade_jax.interop.names import origins, put_together
 from spade_jax.layers.stack import StackCache
-from spade_jax.mixers import S4
 from spade_jax.models.build import builder
 from spade_jax.trees import paths
 
@@ -47,12 +46,7 @@ class Sizes:
 
 def plain(config: ModelConfig) -> ModelConfig:
     """The same model, run by operations of every platform."""
-    mixers = {
-        name: dataclasses.replace(mixer, implementation="xla")
-        if isinstance(mixer, S4) and mixer.convolution == "chunked"
-        else mixer
-        for name, mixer in config.mixers.items()
-    }
+    mixers = {name: mixer.run_by("xla") for name, mixer in config.mixers.items()}
     attention = dataclasses.replace(config.attention, implementation="xla")
     return dataclasses.replace(config, attention=attention, mixers=mixers, remat="none")
 

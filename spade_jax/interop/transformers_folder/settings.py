@@ -10,28 +10,41 @@ from spade_jax.data.vocabulary import PAD_ID, Vocabulary
 from spade_jax.mixers import S4, Full, Window
 from spade_jax.ops.attention.buckets import relative_position_buckets
 
-# Of combinations of two mixers, those that the PyTorch model knows.
+# Of norms, feed-forward blocks, and combinations of two mixers, those that the PyTorch model knows.
+NORMS = ("rms", "layer")
+FEED_FORWARD = ("gated-gelu", "gelu", "relu")
 COMBINATIONS = ("concat", "add", "stack", "residual")
 # Of state spaces; the others say how they are computed or how they begin.
 _S4 = ("init", "state_size", "num_copies", "discretization", "max_kernel_length", "detach")
 
 
 def check(config: EncoderDecoderConfig) -> None:
-    """Raises ConfigError for a norm, mixer or combination that the PyTorch model does not know."""
-    require(
-        config.norm in ("rms", "layer"),
-        "model.norm",
-        config.norm,
-        "must be rms or layer in a folder for transformers",
-    )
+    """Raises ConfigError for what the PyTorch model does not know: a norm, a mixer, its output, a
+    combination, or a feed-forward block."""
+    for setting, known in (("norm", NORMS), ("feed_forward", FEED_FORWARD)):
+        value = getattr(config, setting)
+        require(
+            value in known,
+            f"model.{setting}",
+            value,
+            f"must be {' or '.join(known)} in a folder for transformers",
+        )
     for stack in ("encoder", "decoder"):
         for spec in getattr(config, stack).layer_specs:
             for name in spec.mixers:
-                if type(config.mixers[name]) not in (S4, Window, Full):
-                    raise ConfigError(
-                        f"model.mixers.{name}.kind = {config.mixers[name].kind!r}: must be s4, "
-                        "window or full in a folder for transformers"
-                    )
+                mixer = config.mixers[name]
+                require(
+                    type(mixer) in (S4, Window, Full),
+                    f"model.mixers.{name}.kind",
+                    mixer.kind,
+                    "must be s4, window or full in a folder for transformers",
+                )
+                require(
+                    not isinstance(mixer, S4) or mixer.output == "plain",
+                    f"model.mixers.{name}.output",
+                    getattr(mixer, "output", None),
+                    "must be plain in a folder for transformers",
+                )
             if spec.combine is not None and spec.combine not in COMBINATIONS:
                 raise ConfigError(
                     f"model.{stack}.layers: combines mixers by {spec.combine!r}; must be one of "

@@ -1,4 +1,4 @@
-"""Self-attention, to a window around each token or to all of the sequence."""
+"""Self-attention, to a window around each token, to its chunk or to all of the sequence."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ import jax
 from flax import nnx
 
 from spade_jax.config.model import ModelConfig
-from spade_jax.mixers.attention.config import SelfAttentionConfig, Window
+from spade_jax.mixers.attention.config import Chunk, SelfAttentionConfig, Window
 from spade_jax.mixers.attention.heads import Heads
 from spade_jax.mixers.attention.relative_bias import RelativeBias
 from spade_jax.mixers.base import Cache, Context
 from spade_jax.ops.attention.cached import cached_attention, empty_cache
+from spade_jax.ops.attention.chunk import chunk_attention
 from spade_jax.ops.attention.full import full_attention
 from spade_jax.ops.attention.window import window_attention
 from spade_jax.places import place
@@ -31,6 +32,7 @@ class SelfAttention(Heads):
         super().__init__(model, rngs=rngs)
         self.config, self.model, self.causal = config, model, causal
         self.radius = config.radius if isinstance(config, Window) else None
+        self.chunk_size = config.size if isinstance(config, Chunk) else None
         self.bias = RelativeBias(model, causal=causal, rngs=rngs) if own_bias else None
 
     def __call__(
@@ -54,6 +56,7 @@ class SelfAttention(Heads):
                 cache.rows,
                 context.start,
                 radius=self.radius,
+                chunk_size=self.chunk_size,
                 segment_ids_bl=segment_ids,
                 bias=context.biases.get(reach) if self.bias is None else cache.shared,
                 implementation=self.implementation,
@@ -67,7 +70,16 @@ class SelfAttention(Heads):
             "dropout_key": dropout_key,
             "implementation": self.implementation,
         }
-        if self.radius is not None:
+        if self.chunk_size is not None:
+            y = place("chunk attention")(chunk_attention)(
+                query,
+                key,
+                value,
+                size=self.chunk_size,
+                segment_ids=context.segment_ids,
+                **settings,
+            )
+        elif self.radius is not None:
             y = place("window attention")(window_attention)(
                 query,
                 key,
@@ -89,9 +101,16 @@ class SelfAttention(Heads):
 
     def init_cache(self, rows: int, length: int, dtype: Any) -> Cache:
         """See `Mixer`."""
-        slots = length if self.radius is None else min(self.radius + 1, length)
+        slots = length
+        if self.radius is not None:
+            slots = min(self.radius + 1, length)
+        if self.chunk_size is not None:
+            slots = min(self.chunk_size, length)
         bias = None if self.bias is None else self.bias(self._reach(slots))
-        return Cache(empty_cache(rows, self.heads, slots, self.head_dim, dtype), bias)
+        chunks = self.chunk_size is not None
+        return Cache(
+            empty_cache(rows, self.heads, slots, self.head_dim, dtype, chunks=chunks), bias
+        )
 
     def _reach(self, length: int) -> int:
         """Of the relative biases in sequences of this length."""

@@ -1,16 +1,16 @@
 """Settings of S4 and S4D."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from spade_jax.config.mixer import MixerConfig
-from spade_jax.config.model import MAX_LENGTH, ModelConfig, StackConfig
-from spade_jax.config.schema import Range, require, require_choice
+from spade_jax.config.model import ModelConfig, StackConfig
+from spade_jax.config.schema import Range, require
+from spade_jax.mixers.convolution import ConvolutionConfig
 
 
 @dataclasses.dataclass(frozen=True)
-class S4(MixerConfig, kind="s4"):
+class S4(ConvolutionConfig, kind="s4"):
     """The state space model x' = A x + B u, y = C x + D u that carries global information.
 
     S4 (arXiv 2111.00396), or S4D (2206.11893).
@@ -23,12 +23,8 @@ class S4(MixerConfig, kind="s4"):
         None is one per feature.
       discretization: "bilinear" or "zoh" (zero-order hold).
       dt_min, dt_max: range of the log-uniform initial step sizes, in units of one token.
-      convolution: how the sequence is run: "chunked", "fft" or the plain "reference" recurrence.
-      chunk_length: t, tokens per block of the chunked convolution. A sequence of at most as many
-        is one block, which needs no states.
-      max_kernel_length: taps after which the kernel is cut off; None never cuts it. The authors
-        cut theirs (`l_max`).
-      implementation: what computes the chunked convolution; None is the best on the platform.
+      output: "plain" is y = SSM(x) + D x; "glu" is S4D's block around it, (W gelu(y) + b) *
+        sigmoid(W' gelu(y) + b').
       detach: no gradient passes, neither to the SSM's parameters nor to its input, as in the
         authors' encoder-decoder.
     """
@@ -41,12 +37,7 @@ class S4(MixerConfig, kind="s4"):
     discretization: Literal["bilinear", "zoh"] = "bilinear"
     dt_min: Annotated[float, Range(1e-9, 1000)] = 1e-3
     dt_max: Annotated[float, Range(1e-9, 1000)] = 1e-1
-    convolution: Literal["chunked", "fft", "reference"] = "chunked"
-    chunk_length: Annotated[int, Range(1, 2**16)] = 128
-    max_kernel_length: (
-        Annotated[int, Range(1, MAX_LENGTH, "for a kernel that is never cut")] | None
-    ) = None
-    implementation: str | None = None
+    output: Literal["plain", "glu"] = "plain"
     detach: bool = False
 
     def __post_init__(self) -> None:
@@ -63,12 +54,6 @@ class S4(MixerConfig, kind="s4"):
             self.dt_min,
             f"must be at most dt_max = {self.dt_max}",
         )
-        require(
-            self.chunk_length & (self.chunk_length - 1) == 0,
-            "model.mixers.s4.chunk_length",
-            self.chunk_length,
-            "must be a power of two",
-        )
 
     @property
     def low_rank(self) -> bool:
@@ -83,51 +68,18 @@ class S4(MixerConfig, kind="s4"):
             f"must divide d_model = {model.d_model}",
         )
 
-    def check_mesh(
-        self, model: ModelConfig, length: int, *, causal: bool, shards: Callable[[str], int]
-    ) -> None:
-        pieces = shards("length")
-        if pieces == 1:
-            return
-        require(
-            self.convolution == "chunked",
-            "model.mixers.s4.convolution",
-            self.convolution,
-            f'must be "chunked" with mesh.sequence = {pieces}',
-        )
-        require(
-            length % (pieces * self.chunk_length) == 0,
-            "mesh.sequence",
-            pieces,
-            f"must cut sequences of {length} tokens into equal shards of whole chunks, of "
-            f"model.mixers.s4.chunk_length = {self.chunk_length} tokens each",
-        )
-
-    def check_implementation(self, model: ModelConfig) -> None:
-        if self.implementation is not None:
-            from spade_jax.ops.ssm.convolution import CHUNKED
-
-            setting = "model.mixers.s4.implementation"
-            require_choice(setting, self.implementation, CHUNKED.implementations)
-            require(
-                self.convolution == "chunked",
-                setting,
-                self.implementation,
-                f'must be None with convolution "{self.convolution}", which has one only',
-            )
-
     def flops(self, model: ModelConfig, length: int, *, causal: bool) -> int:
-        """Of the chunked convolution: taps, of both directions at once, and states written, read
-        and carried, which takes two products a block. A diagonal state space carries its state
-        without a matmul. The operators of a chunk, which cost the same for any length and batch,
-        are not counted."""
-        n, t = self.state_size, self.chunk_length
-        if length <= t:
-            return model.d_model * 2 * length
-        carry = 4 * n * n // t if self.low_rank else 0
-        return model.d_model * (2 * t + (1 if causal else 2) * (4 * n + carry))
+        """Of the convolution, and of the output's two maps. A state that A is no diagonal of is
+        carried by two products a block."""
+        n = self.state_size
+        carry = 4 * n * n if self.low_rank else 0
+        convolution = self.convolution_flops(
+            length, state=n, carry=carry, directions=1 if causal else 2
+        )
+        output = 2 * 2 * model.d_model if self.output == "glu" else 0
+        return model.d_model * (convolution + output)
 
     def build(self, model: ModelConfig, stack: StackConfig, *, causal: bool, rngs: Any) -> Any:
         from spade_jax.mixers.s4.module import StateSpaceMixer
 
-        return StateSpaceMixer(self, model.d_model, causal=causal, rngs=rngs)
+        return StateSpaceMixer(self, model, causal=causal, rngs=rngs)

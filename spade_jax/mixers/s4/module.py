@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from spade_jax.elements import normal, parameter
+from spade_jax.config.model import ModelConfig
+from spade_jax.elements import Linear, dropout, normal, parameter
 from spade_jax.mixers.base import Cache, Context
 from spade_jax.mixers.s4.config import S4
 from spade_jax.ops.ssm import hippo
@@ -28,7 +29,10 @@ def _complex(pairs: jax.Array) -> jax.Array:
 
 
 class StateSpaceMixer(nnx.Module):
-    """y = SSM(x) + D x: S4 (arXiv 2111.00396) or S4D (2206.11893), and nothing around it.
+    """y = SSM(x) + D x: S4 (arXiv 2111.00396) or S4D (2206.11893).
+
+    Around it is nothing, or, with `output="glu"`, what S4D's authors have: GELU, dropout, and a
+    gated linear unit, (W gelu(y) + b) * sigmoid(W' gelu(y) + b').
 
     Parameters, in the letters of the papers, with c = `num_copies`, n the state size, and
     complex numbers as real pairs:
@@ -37,9 +41,9 @@ class StateSpaceMixer(nnx.Module):
       b [c, n/2, 2]; c [directions, d, n/2, 2]; d [d]; log_dt [d].
     """
 
-    def __init__(self, config: S4, width: int, *, causal: bool, rngs: nnx.Rngs):
-        """width is d."""
+    def __init__(self, config: S4, model: ModelConfig, *, causal: bool, rngs: nnx.Rngs):
         self.config, self.causal = config, causal
+        self.dropout_rate, width = model.dropout_rate, model.d_model
         # Decay would pull these away from what they stand for.
         dynamics: dict[str, Any] = {"decays": False, "group": "ssm"}
         copies, half = config.num_copies or width, config.state_size // 2
@@ -67,6 +71,10 @@ class StateSpaceMixer(nnx.Module):
             rngs.params(), (width,), jnp.float32, np.log(config.dt_min), np.log(config.dt_max)
         )
         self.log_dt = parameter(log_dt, ("ssm_features",), **dynamics)
+        gated = config.output == "glu"
+        axes_out = ("embed", "mlp")
+        self.output = Linear(axes_out, width, width, bias=True, rngs=rngs) if gated else None
+        self.gate = Linear(axes_out, width, width, bias=True, rngs=rngs) if gated else None
 
     def state_space(self) -> StateSpace:
         """The continuous state space."""
@@ -86,7 +94,17 @@ class StateSpaceMixer(nnx.Module):
         cache: Cache | None = None,
         dropout_key: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache | None]:
-        """See `Mixer`. Drops nothing.
+        """See `Mixer`. With a plain output it drops nothing."""
+        y, cache = self._run(x, context, cache)
+        if self.output is None or self.gate is None:
+            return y, cache
+        y = dropout(jax.nn.gelu(y, approximate=False), self.dropout_rate, dropout_key)
+        return self.output(y) * jax.nn.sigmoid(self.gate(y)), cache
+
+    def _run(
+        self, x: jax.Array, context: Context, cache: Cache | None
+    ) -> tuple[jax.Array, Cache | None]:
+        """SSM(x) + D x.
 
         Float32 inside, but for the matmuls over tokens of a bfloat16 x, see `convolve`.
         """

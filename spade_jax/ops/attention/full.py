@@ -1,12 +1,15 @@
 """Attention of every query to every key: the decoder's self- and cross-attention."""
 
+from typing import Any
+
 from jax import Array
 
 from spade_jax.ops.attention import full_cudnn, full_xla
 from spade_jax.ops.attention.dropout import check_dropout
 from spade_jax.ops.attention.pallas_gpu import operations as pallas_gpu
 from spade_jax.ops.attention.pallas_tpu import operations as pallas_tpu
-from spade_jax.ops.checks import check
+from spade_jax.ops.attention.weights import WEIGHTS
+from spade_jax.ops.checks import check, check_choice
 from spade_jax.ops.dispatch import Operation
 
 
@@ -19,6 +22,8 @@ def full_attention(
     query_segment_ids: Array | None = None,
     key_segment_ids: Array | None = None,
     bias: Array | None = None,
+    chunk_size: int | None = None,
+    weights: str = "softmax",
     dropout_rate: float = 0.0,
     dropout_key: Array | None = None,
     implementation: str | None = None,
@@ -34,6 +39,9 @@ def full_attention(
       bias: float32 [h, 2n + 1] for any n, added to the scores: of keys n places before the query to
         n behind it; keys further away have that of n places (T5's bias is constant from
         `max_distance` on); q must equal j.
+      chunk_size: cuts the sequence into pieces of so many tokens, within which queries see keys;
+        q and j must be the same multiple of it. None: it is whole.
+      weights: "softmax", "laplace" or "relu2" (see `weights`); kernels have the first alone.
       dropout_rate: which share of the probabilities to drop.
       dropout_key: needed where the rate is not zero.
       implementation: a name; None is the platform's best.
@@ -42,8 +50,9 @@ def full_attention(
       [b, q, h, k] in the dtype of the queries; zero where a query sees no key.
 
     Raises:
-      ValueError: shapes that contradict, segments of queries alone, a dropout rate outside
-        [0, 1) or without a key, or an implementation that cannot do this (`dispatch.Unsupported`).
+      ValueError: shapes that contradict, unknown weights, segments of queries alone, a dropout rate
+        outside [0, 1) or without a key, or an implementation that cannot do this
+        (`dispatch.Unsupported`).
     """
     (_, queries, heads, _), keys = query_bqhk.shape, key_bjhk.shape[1]
     check(not causal or queries == keys, "causal", causal, f"{queries} queries, {keys} keys")
@@ -63,6 +72,13 @@ def full_attention(
         f"must be [h, 2n + 1] of {heads} heads, and there must be as many queries ({queries}) as "
         f"keys ({keys})",
     )
+    check(
+        chunk_size is None or (queries == keys and queries % chunk_size == 0),
+        "chunk_size",
+        chunk_size,
+        f"must divide the sequence, of {queries} queries and {keys} keys",
+    )
+    check_choice("weights", weights, WEIGHTS)
     check_dropout(dropout_rate, dropout_key)
     arguments = (
         query_bqhk,
@@ -73,10 +89,10 @@ def full_attention(
         bias,
         dropout_key if dropout_rate > 0 else None,
     )
-    attend = FULL_ATTENTION.choose(
-        implementation, *arguments, causal=causal, dropout_rate=dropout_rate
-    )
-    return attend(*arguments, causal=causal, dropout_rate=dropout_rate)
+    settings: dict[str, Any] = {"causal": causal, "dropout_rate": dropout_rate}
+    settings |= {"chunk_size": chunk_size} if chunk_size is not None else {}
+    settings |= {"weights": weights} if weights != "softmax" else {}
+    return FULL_ATTENTION.choose(implementation, *arguments, **settings)(*arguments, **settings)
 
 
 FULL_ATTENTION = Operation("full attention")

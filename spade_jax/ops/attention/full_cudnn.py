@@ -9,7 +9,7 @@ from jax import Array
 from spade_jax import partition
 from spade_jax.ops import dispatch
 from spade_jax.ops.attention.pallas_gpu.operations import unfit_gpu
-from spade_jax.ops.attention.refusals import other_dtype, other_width
+from spade_jax.ops.attention.refusals import other_dtype, other_weights, other_width
 from spade_jax.ops.attention.shards import DropoutWords, full_over_shards
 from spade_jax.ops.attention.softmax import named
 
@@ -41,7 +41,7 @@ def refuses(
         return "runs on a gpu alone, and cannot be interpreted"
     if (unfit := unfit_gpu()) is not None:
         return unfit
-    if (other := other_dtype(query, DTYPES)) is not None:
+    if (other := other_weights(settings) or other_dtype(query, DTYPES)) is not None:
         return other
     if (size := query.shape[-1]) % 8 != 0 or size > LARGEST_HEAD:
         return f"takes heads of a multiple of 8 up to {LARGEST_HEAD}, and these have {size}"

@@ -41,6 +41,7 @@ def _in_spans(
     causal: bool,
     dropout_rate: float,
     first_key: Array | int,
+    weights: str = "softmax",
 ) -> tuple[Array, Array]:
     """Attention to these keys alone, as `full_over_shards` puts it together."""
     queries, keys = query_bqhk.shape[1], key_bjhk.shape[1]
@@ -78,6 +79,7 @@ def _in_spans(
             value_bjhk.swapaxes(1, 2).astype(query_bqhk.dtype),
             visible=visible,
             bias=bias,
+            weights=weights,
             dropout_rate=dropout_rate,
             kept=keep,
         )

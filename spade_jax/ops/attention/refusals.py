@@ -1,6 +1,6 @@
 """Why an implementation cannot take queries and values as they are: what several of them refuse."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 
@@ -9,6 +9,13 @@ def other_dtype(query: Any, dtypes: Sequence[str]) -> str | None:
     if query.dtype.name in dtypes:
         return None
     return f"takes {', '.join(dtypes)}, and this is {query.dtype}"
+
+
+def other_weights(settings: Mapping[str, Any]) -> str | None:
+    """Says that weights are no softmax; None if they are."""
+    if (weights := settings.get("weights", "softmax")) == "softmax":
+        return None
+    return f"gives weights by softmax, and these are by {weights}"
 
 
 def other_width(query: Any, value: Any) -> str | None:

@@ -39,12 +39,15 @@ def full_over_shards(
     *,
     causal: bool,
     dropout_rate: float,
+    chunk_size: int | None = None,
+    **weights: str,
 ) -> Array:
     """`full.full_attention` on the ambient mesh, of what attends on one device.
 
     Where the mesh cuts sequences, keys stay where they are: each shard attends from all queries to
     its own keys, and what they find is put together by the sums of their softmax. Queries and
-    results move, of which an encoder-decoder has fewer than keys.
+    results move, of which an encoder-decoder has fewer than keys. Weights that are no softmax have
+    no sums: with them keys are whole everywhere. So are chunks, which need nothing of each other.
 
     Args:
       attend_to_keys: takes queries, keys, values, segments of both, bias and `DropoutWords` or
@@ -53,14 +56,21 @@ def full_over_shards(
         matter). Gives [b, q, h, k] and the logarithms of the sums, float32 [b, q, h], as
         `softmax_attention` does, both by the name ATTENDED; None for the latter if it refuses keys
         that are cut.
+      weights: what else it takes by name.
     """
+    length = None if weights and chunk_size is None else "length"
     query_axes, key_axes = (
-        partition.sharded_axes(("batch", "length", "heads", None), array.shape)
+        partition.sharded_axes(("batch", length, "heads", None), array.shape, chunk_size or 1)
         for array in (query_bqhk, key_bjhk)
     )
+    attend_to_keys = functools.partial(
+        attend_to_keys, causal=causal, dropout_rate=dropout_rate, **weights
+    )
     on_shard = functools.partial(
-        _full_on_shard,
-        attend_to_keys=functools.partial(attend_to_keys, causal=causal, dropout_rate=dropout_rate),
+        _full_on_shard
+        if chunk_size is None
+        else functools.partial(_chunks_on_shard, size=chunk_size),
+        attend_to_keys=attend_to_keys,
         num_heads=query_bqhk.shape[2],
         length=query_bqhk.shape[1],
         query_axes=query_axes,
@@ -129,6 +139,55 @@ def _full_on_shard(
     return named(_together(attended_bqhk, log_sum_bqh, queries_cut))
 
 
+def _chunks_on_shard(
+    query_blhk: Array,
+    key_blhk: Array,
+    value_blhk: Array,
+    query_segment_ids: Array | None,
+    key_segment_ids: Array | None,
+    bias: Array | None,
+    dropout_key: Array | None,
+    *,
+    attend_to_keys: Callable[..., tuple[Array, Array | None]],
+    size: int,
+    num_heads: int,
+    length: int,
+    query_axes: tuple[str | None, ...],
+    key_axes: tuple[str | None, ...],
+) -> Array:
+    """Of one shard of whole chunks, which are rows to what attends."""
+
+    def folded(array: Array | None) -> Array | None:
+        """[b, l, ...] to [b * chunks, size, ...]."""
+        return None if array is None else array.reshape(-1, size, *array.shape[2:])
+
+    words = None
+    if dropout_key is not None:
+        words = _words(
+            dropout_key,
+            query_axes,
+            query_blhk.shape,
+            partition.global_indices(query_axes[1], query_blhk.shape[1]),
+            jnp.arange(size, dtype=jnp.int32),
+            num_heads=num_heads,
+            length=length,
+        )
+        by_chunk = folded(words.query_bhq.swapaxes(1, 2))
+        assert by_chunk is not None
+        words = words._replace(query_bhq=by_chunk.swapaxes(1, 2))
+    attended, _ = attend_to_keys(
+        folded(query_blhk),
+        folded(key_blhk.astype(query_blhk.dtype)),
+        folded(value_blhk.astype(query_blhk.dtype)),
+        folded(query_segment_ids),
+        folded(key_segment_ids),
+        bias,
+        words,
+        first_key=0,
+    )
+    return attended.reshape(*query_blhk.shape[:3], -1)
+
+
 def _together(attended_bqhk: Array, log_sum_bqh: Array, queries_cut: bool) -> Array:
     """What all shards found for the queries, each weighing as much as the sum of its softmax."""
     largest = lax.pmax(lax.stop_gradient(log_sum_bqh), "sequence")
@@ -154,6 +213,7 @@ def window_over_shards(
     radius: int,
     causal: bool,
     dropout_rate: float,
+    **weights: str,
 ) -> Array:
     """`window.window_attention` on the ambient mesh, of what attends on one device.
 
@@ -176,7 +236,7 @@ def window_over_shards(
     on_shard = functools.partial(
         _window_on_shard,
         attend_to_window=functools.partial(
-            attend_to_window, radius=radius, causal=causal, dropout_rate=dropout_rate
+            attend_to_window, radius=radius, causal=causal, dropout_rate=dropout_rate, **weights
         ),
         border=0 if axes[1] is None else radius + 1,
         causal=causal,

@@ -8,7 +8,8 @@ from spade_jax.ops.attention import window_xla
 from spade_jax.ops.attention.dropout import check_dropout
 from spade_jax.ops.attention.pallas_gpu import operations as pallas_gpu
 from spade_jax.ops.attention.pallas_tpu import operations as pallas_tpu
-from spade_jax.ops.checks import check
+from spade_jax.ops.attention.weights import WEIGHTS
+from spade_jax.ops.checks import check, check_choice
 from spade_jax.ops.dispatch import Operation
 
 
@@ -21,6 +22,7 @@ def window_attention(
     causal: bool,
     segment_ids: Array | None = None,
     bias: Array | None = None,
+    weights: str = "softmax",
     dropout_rate: float = 0.0,
     dropout_key: Array | None = None,
     implementation: str | None = None,
@@ -39,6 +41,7 @@ def window_attention(
         None: all of one segment.
       bias: float32 [h, 2 * radius + 1], added to the scores: of keys `radius` places before the
         query to `radius` behind it.
+      weights: "softmax", "laplace" or "relu2" (see `weights`); kernels have the first alone.
       dropout_rate: which share of the probabilities to drop.
       dropout_key: needed where the rate is not zero.
       implementation: a name; None is the platform's best.
@@ -47,8 +50,8 @@ def window_attention(
       [b, l, h, k] in the dtype of the queries; zero at padding.
 
     Raises:
-      ValueError: a radius below 1, a bias of another shape, a dropout rate outside [0, 1) or
-        without a key, or an implementation that cannot do this (`dispatch.Unsupported`).
+      ValueError: a radius below 1, a bias of another shape, unknown weights, a dropout rate outside
+        [0, 1) or without a key, or an implementation that cannot do this (`dispatch.Unsupported`).
     """
     check(radius >= 1, "radius", radius, "must be at least 1")
     heads = query_blhk.shape[2]
@@ -58,6 +61,7 @@ def window_attention(
         None if bias is None else bias.shape,
         f"must be [h, 2 * radius + 1] = {(heads, 2 * radius + 1)} for radius = {radius}",
     )
+    check_choice("weights", weights, WEIGHTS)
     check_dropout(dropout_rate, dropout_key)
     arguments = (
         query_blhk,
@@ -68,6 +72,7 @@ def window_attention(
         dropout_key if dropout_rate > 0 else None,
     )
     settings: dict[str, Any] = {"radius": radius, "causal": causal, "dropout_rate": dropout_rate}
+    settings |= {"weights": weights} if weights != "softmax" else {}
     return WINDOW_ATTENTION.choose(implementation, *arguments, **settings)(*arguments, **settings)
 
 

@@ -29,6 +29,7 @@ def attend(
     radius: int,
     causal: bool,
     dropout_rate: float,
+    **weights: str,
 ) -> Array:
     """`window.window_attention`: each block of queries attends to its own block of keys and to the
     neighbouring ones, a span of blocks at a time."""
@@ -44,6 +45,7 @@ def attend(
             dropout_key,
             causal=causal,
             dropout_rate=dropout_rate,
+            **weights,
         )
     return window_over_shards(
         _in_spans,
@@ -56,6 +58,7 @@ def attend(
         radius=radius,
         causal=causal,
         dropout_rate=dropout_rate,
+        **weights,
     )
 
 
@@ -72,6 +75,7 @@ def _in_spans(
     causal: bool,
     dropout_rate: float,
     before: int,
+    weights: str = "softmax",
 ) -> Array:
     """What attends on one device, as `window_over_shards` asks for it."""
     if segment_ids is None or key_segment_ids is None:
@@ -110,6 +114,7 @@ def _in_spans(
             _blocks(value, block, keys),
             visible=visible & in_window[None, None, None],
             bias=bias,
+            weights=weights,
             dropout_rate=dropout_rate,
             kept=keep,
         )

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 
 from spade_jax.ops.ssm.kernel import keep as keep_in_memory
 from spade_jax.ops.ssm.sequence import SequenceShards, by_feature, kept
-from spade_jax.ops.ssm.transition import Dense, Diagonal
+from spade_jax.ops.ssm.transition import Closed
 from spade_jax.places import place
 
-Transitions = tuple[Dense | Diagonal, ...]
+Transitions = tuple[Closed, ...]
 
 
 @place("state space carry")

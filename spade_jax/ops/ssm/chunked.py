@@ -7,13 +7,13 @@ Shape letters: s directions, b batch, l length, c channels, d features, n state 
 length, m blocks.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spade_jax.ops.branches import Form, either
 from spade_jax.ops.products import product
 from spade_jax.ops.ssm.carry import entering_blocks
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
@@ -220,37 +220,13 @@ def _outputs(
     return _whole_or_cut(whole, cut, (x, entering, matrices, read), borders)
 
 
-Form = Callable[[tuple[jax.Array, ...], Any], jax.Array]
-
-
 def _whole_or_cut(
     whole: Form, cut: Form, arrays: tuple[jax.Array, ...], borders: _Borders | None
 ) -> jax.Array:
-    """`cut` of the arrays where a border lies within a block, else `whole`, which gives the same.
-
-    By a rule of its own for gradients, which computes either's anew from the arrays: JAX's would
-    keep what both need, whichever ran.
-    """
+    """`cut` of the arrays where a border lies within a block, else `whole`."""
     if borders is None:
         return whole(arrays, None)
-
-    @jax.custom_vjp
-    def run(arrays, borders):
-        return jax.lax.cond(borders.within, cut, whole, arrays, borders)
-
-    def backward(residuals, cotangent):
-        def pullback(form: Form) -> Callable[..., tuple[jax.Array, ...]]:
-            def pull(arrays, borders, cotangent):
-                return jax.vjp(lambda arrays: form(arrays, borders), arrays)[1](cotangent)[0]
-
-            return pull
-
-        arrays, borders = residuals
-        forms = pullback(cut), pullback(whole)
-        return jax.lax.cond(borders.within, *forms, arrays, borders, cotangent), None
-
-    run.defvjp(lambda arrays, borders: (run(arrays, borders), (arrays, borders)), backward)
-    return run(arrays, borders)
+    return either(borders.within, cut, whole, arrays, borders)
 
 
 def _within_runs(x: jax.Array, matrices: jax.Array, runs: jax.Array) -> jax.Array:

@@ -19,6 +19,7 @@ m blocks.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from spade_jax import partition
 from spade_jax.ops.checks import check, check_choice
@@ -45,7 +46,7 @@ def convolve(
     chunk_length: int = 64,
     segment_ids: jax.Array | None = None,
     bidirectional: bool = False,
-    max_kernel_length: int | None = None,
+    max_kernel_length: int | tuple[int, int] | None = None,
     implementation: str | None = None,
 ) -> jax.Array:
     """Runs the state space over a sequence.
@@ -61,7 +62,8 @@ def convolve(
       segment_ids: [b, l], int. 0 is padding, whose input counts as zero; where the number changes
         from one token to the next (padding aside) the state is reset. None: one segment.
       bidirectional: tokens see those behind them too, from distance 1 on.
-      max_kernel_length: taps after which the kernel is zero; None for all of them.
+      max_kernel_length: taps after which the kernel is zero, of each direction where there are
+        two numbers; None for all of them.
       implementation: of method "chunked", a name; None is the platform's best.
 
     Returns:
@@ -113,7 +115,7 @@ def _convolve(
     method: str,
     chunk_length: int,
     bidirectional: bool,
-    max_kernel_length: int | None,
+    max_kernel_length: int | tuple[int, int] | None,
     implementation: str | None,
     num_shards: int,
 ) -> jax.Array:
@@ -126,9 +128,7 @@ def _convolve(
         runs = number_runs(segment_ids, num_shards)
     c = c.reshape(len(directions), -1, *c.shape[1:])
     length = u.shape[1] * num_shards
-    taps = None
-    if max_kernel_length is not None and max_kernel_length < length:
-        taps = max_kernel_length
+    taps = _taps(max_kernel_length, len(directions), length)
     if method == "chunked":
         return _chunked(system, c, u, runs, shards, taps, chunk_length, implementation)
 
@@ -144,20 +144,36 @@ def _convolve(
         )
         streams = jnp.concatenate([streams, backward])
     if method == "fft":
-        k = kernel(system, c, taps or length)
+        k = kernel(system, c, max(taps))
+        within = np.arange(max(taps)) < np.array(taps)[:, None]
+        k = k * within.astype(k.dtype)[:, None, None]
         y = (fft_convolve if runs is None else fft_convolve_runs)(
             *((k, streams) if runs is None else (k, streams, runs))
         )
     else:
-        if taps is not None:
-            beyond = -delayed_readout(system, c, taps)
-            streams = jnp.concatenate([streams, delay(streams, taps, runs, shards)])
-            c = jnp.concatenate([c, beyond])
+        cut = min(taps) < length
+        if cut:
+            each = [slice(s, s + 1) for s in range(len(taps))]
+            late = [
+                delay(streams[s], k, None if runs is None else runs[s], shards)
+                for s, k in zip(each, taps)
+            ]
+            beyond = [-delayed_readout(system, c[s], k) for s, k in zip(each, taps)]
+            streams, c = (jnp.concatenate(parts) for parts in ([streams, *late], [c, *beyond]))
             runs = None if runs is None else jnp.concatenate([runs, runs])
         y = recurrence.run(system, c, streams, runs)
-        if taps is not None:
+        if cut:
             y = y.reshape(2, -1, *y.shape[1:]).sum(axis=0)
     return y[0] + y[1, :, ::-1] if bidirectional else y[0]
+
+
+def _taps(
+    max_kernel_length: int | tuple[int, int] | None, directions: int, length: int
+) -> tuple[int, ...]:
+    """How many taps there are in each direction: as many as there are tokens where none is cut."""
+    if not isinstance(max_kernel_length, tuple):
+        max_kernel_length = (max_kernel_length or length,) * 2
+    return tuple(min(taps, length) for taps in max_kernel_length[:directions])
 
 
 def _chunked(
@@ -166,11 +182,11 @@ def _chunked(
     u: jax.Array,
     runs: jax.Array | None,
     shards: SequenceShards,
-    taps: int | None,
+    taps: tuple[int, ...],
     chunk_length: int,
     implementation: str | None,
 ) -> jax.Array:
-    """Method "chunked", of a kernel of so many taps, and c [s, channels, d, n]."""
+    """Method "chunked", of kernels of so many taps, and c [s, channels, d, n]."""
 
     def run(c: jax.Array, u: jax.Array, shards: SequenceShards) -> jax.Array:
         operators = chunked.operators(
@@ -185,18 +201,18 @@ def _chunked(
         return CHUNKED.choose(implementation, *arguments)(*arguments)
 
     y = run(c, u, shards)
-    if taps is None:
-        return y
     # What lies beyond the last tap is what the same state space, read as C A^taps, makes of the
     # input of that many tokens ago, which is another one for each direction.
-    beyond = delayed_readout(system, c, taps)
-    for s, direction in enumerate(shards.directions):
+    for s, (direction, of_direction) in enumerate(zip(shards.directions, taps)):
+        if of_direction >= u.shape[1] * shards.number:
+            continue
+        beyond = delayed_readout(system, c[s : s + 1], of_direction)
         one = SequenceShards(shards.number, (direction,))
 
         def turned(x: jax.Array, direction: int = direction) -> jax.Array:
             return x[:, ::direction]
 
         own_runs = None if runs is None else turned(runs)[None]
-        delayed = turned(delay(turned(u)[None], taps, own_runs, one)[0])
-        y = y - run(beyond[s : s + 1], delayed, one)
+        delayed = turned(delay(turned(u)[None], of_direction, own_runs, one)[0])
+        y = y - run(beyond, delayed, one)
     return y

@@ -25,7 +25,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.sequence import by_feature
-from spade_jax.ops.ssm.transition import Dense, Diagonal, Transition, einsum
+from spade_jax.ops.ssm.transition import Closed, Transition, einsum
 from spade_jax.ops.toeplitz import toeplitz
 from spade_jax.places import place
 
@@ -46,13 +46,13 @@ class Powers:
 
     def __init__(self, a: Transition):
         self.a = a
-        self._squares: list[Dense | Diagonal] = []
+        self._squares: list[Closed] = []
 
-    def __getitem__(self, k: int) -> Dense | Diagonal:
+    def __getitem__(self, k: int) -> Closed:
         """A^(2^k)."""
         return self.up_to(k)[k]
 
-    def up_to(self, k: int) -> tuple[Dense | Diagonal, ...]:
+    def up_to(self, k: int) -> tuple[Closed, ...]:
         """A^(2^0) … A^(2^k)."""
         if not self._squares:
             self._squares.append(keep(self.a.dense()))
@@ -83,9 +83,7 @@ def _apply_left(a: Transition, c: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _doubled(
-    apply: Apply, count: int, squares: tuple[Dense | Diagonal, ...], x: jax.Array
-) -> jax.Array:
+def _doubled(apply: Apply, count: int, squares: tuple[Closed, ...], x: jax.Array) -> jax.Array:
     """x [d, n] and what A, A^2, … make of it, [d, count, n]: A^{2^k} of all that there are gives as
     many again."""
     found = x[:, None]
@@ -129,7 +127,7 @@ class BlockOperators(NamedTuple):
     write: jax.Array | None  # [d, s, t, n]: from inputs to the state that leaves the block
     read: jax.Array | None  # [d, s, c t, n]: from the state that enters the block to outputs
     # A^t, and as far as states are carried A^2t, A^4t, …, which have no gradients of their own.
-    transitions: tuple[Dense | Diagonal, ...]
+    transitions: tuple[Closed, ...]
 
 
 def block_operators(
@@ -179,7 +177,7 @@ def one_block(
     return BlockOperators(keep(_within_block(taps, directions)), None, None, ())
 
 
-def _transition(powers: Powers, t: int) -> Dense | Diagonal:
+def _transition(powers: Powers, t: int) -> Closed:
     """A^t; where t is a power of two, of the squares that there are already."""
     return powers.a.power(t).dense() if t & (t - 1) else powers[t.bit_length() - 1]
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from spade_jax import partition
-from spade_jax.ops.ssm.transition import Dense, Diagonal
+from spade_jax.ops.ssm.transition import Closed
 
 
 class SequenceShards(NamedTuple):
@@ -37,7 +37,7 @@ class SequenceShards(NamedTuple):
             ]
         )
 
-    def entering(self, left: jax.Array, keep: jax.Array, transition: Dense | Diagonal) -> jax.Array:
+    def entering(self, left: jax.Array, keep: jax.Array, transition: Closed) -> jax.Array:
         """The states [d, s, b, n] that enter a shard: by what the shards before, begun with zeros,
         end with.
 

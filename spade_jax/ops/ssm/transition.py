@@ -1,7 +1,7 @@
-"""One step of a discrete state space, A, in the three forms that discretisation gives.
+"""One step of a discrete state space, A, in the forms that there are of it.
 
-States are real, [..., d, n]: [real parts; imaginary parts] of the stored half of the conjugate
-pairs. Every form offers A x, c A and A^k.
+States are real, [..., d, n]: of complex modes [real parts; imaginary parts] of the stored half of
+the conjugate pairs. Every form offers A x, c A and A^k.
 """
 
 import functools
@@ -88,6 +88,32 @@ class Diagonal(NamedTuple):
         return self
 
 
+class RealDiagonal(NamedTuple):
+    """A = diag(q), q [d, n] real: moving averages, at half the cost of complex modes."""
+
+    q: jax.Array
+
+    def apply(self, x: jax.Array) -> jax.Array:
+        """A x."""
+        return like(self.q, x) * x
+
+    def apply_left(self, c: jax.Array) -> jax.Array:
+        """c A."""
+        return self.apply(c)
+
+    def transpose(self) -> "RealDiagonal":
+        """A^T: itself."""
+        return self
+
+    def power(self, k: int) -> "RealDiagonal":
+        """A^k."""
+        return RealDiagonal(_power(self.q, k, jnp.multiply))
+
+    def dense(self) -> "RealDiagonal":
+        """Itself: a diagonal is cheaper than a matrix."""
+        return self
+
+
 class Dense(NamedTuple):
     """A dense A, stored by how it differs from I: change [d, n, n] real is (A - I)^T.
 
@@ -149,4 +175,6 @@ class DiagonalMinusRankOne(NamedTuple):
         return Dense(change - self.row[:, :, None] * self.column[:, None, :])
 
 
-Transition = Diagonal | Dense | DiagonalMinusRankOne
+# Those whose powers are of the same form.
+Closed = RealDiagonal | Diagonal | Dense
+Transition = Closed | DiagonalMinusRankOne

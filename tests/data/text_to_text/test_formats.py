@@ -68,3 +68,10 @@ def test_inputs_of_several_columns_are_headed_by_their_names():
 def test_inputs_of_one_column_stand_behind_their_prefix_as_they_are():
     assert prefixed("summarize: ", "in")({"in": " One.\nTwo. "}) == "summarize:  One.\nTwo. "
     assert prefixed("", "in")({"in": 7.0}) == "7"
+
+
+def test_whole_numbers_of_a_table_of_floats_are_labels():
+    write = label_word(("1", "2", "3"), "column 'stars':")
+    assert [write(value) for value in (3.0, "3.0", "3", 1)] == ["3", "3", "3", "1"]
+    with pytest.raises(RowError, match=r"column 'stars': '2.5' is no label"):
+        write(2.5)

@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from spade_jax import partition
+from spade_jax.ops.attention.chunk import chunk_attention
 from spade_jax.ops.attention.full import full_attention
 from spade_jax.ops.attention.window import window_attention
 from spade_jax.partition import MESH_AXES
@@ -101,7 +102,7 @@ def on_shards(attention, lengths, *sizes):
 
     function = jax.jit(jax.value_and_grad(total, (0, 1, 2, 3), has_aux=True))
     tokens = [query[:, : lengths[0]], key[:, : lengths[1]], value[:, : lengths[1]]]
-    reach = 2 * radius + 1 if attention in windows else 2 * lengths[1] - 1
+    reach = 2 * radius + 1 if attention in (*windows, chunks_on_shards) else 2 * lengths[1] - 1
     bias = rng.normal(size=(2, reach)).astype(np.float32)
     arguments = (*tokens, bias, *(segment_ids[:, :length] for length in lengths))
     expected = function(*arguments)
@@ -163,6 +164,19 @@ def full_on_shards(query, key, value, bias, query_segments, key_segments):
     )
 
 
+def chunks_on_shards(query, key, value, bias, *segments):
+    return chunk_attention(
+        query,
+        key,
+        value,
+        size=radius + 1,
+        causal=False,
+        bias=bias,
+        dropout_rate=0.2,
+        dropout_key=jax.random.key(0),
+    )
+
+
 windows = [window_on_shards(causal) for causal in (False, True)]
 # Shards that are no whole number of blocks.
 report["shards"] = [
@@ -179,7 +193,8 @@ report["full on shards"] = {
     "cross, keys cut": on_shards(full_on_shards, (121, 280), 1, 2, 1, 4),
     "cross, queries cut": on_shards(full_on_shards, (120, 279), 1, 2, 1, 4),
 }
-
+# Two chunks in each shard.
+report["chunks"] = on_shards(chunks_on_shards, (128, 128), 1, 2, 1, 4)
 
 # Shards of 15 tokens, of which a window reaches further than that.
 report["too short"] = on_shards(windows[1], (120, 120), 1, 1, 1, 8)

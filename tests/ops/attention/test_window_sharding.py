@@ -33,6 +33,15 @@ def test_shards_of_a_sequence_fetch_a_block_from_their_neighbours_and_no_more(re
         assert seen["tokens_moved"] == 16
 
 
+def test_shards_of_whole_chunks_need_nothing_of_each_other(report):
+    seen = report["chunks"]
+    _, output, *gradients, bias_gradient = seen["errors"]
+    assert output < 1e-6
+    assert max(gradients) < 1e-5
+    assert bias_gradient < 1e-4
+    assert (seen["gathered"], seen["tokens_moved"]) == ([], 0)
+
+
 def test_full_attention_to_keys_in_shards(report):
     """Queries are gathered where they are cut, keys never are."""
     seen = report["full on shards"]

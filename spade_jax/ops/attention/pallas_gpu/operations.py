@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from spade_jax.ops import dispatch
-from spade_jax.ops.attention.refusals import other_dtype, other_width
+from spade_jax.ops.attention.refusals import other_dtype, other_weights, other_width
 from spade_jax.ops.attention.shards import DropoutWords, full_over_shards, window_over_shards
 
 HEAD_SIZES = (16, 32, 64, 128)
@@ -36,7 +36,7 @@ def refuses(query: Any, key: Any, value: Any, *arguments: Any, **settings: Any) 
         return missing
     if (unfit := unfit_gpu()) is not None:
         return unfit
-    if (other := other_dtype(query, DTYPES)) is not None:
+    if (other := other_weights(settings) or other_dtype(query, DTYPES)) is not None:
         return other
     if (size := query.shape[-1]) not in HEAD_SIZES:
         return f"takes heads of {', '.join(map(str, HEAD_SIZES))}, and these have {size} features"

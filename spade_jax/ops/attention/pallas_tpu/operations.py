@@ -5,7 +5,7 @@ from typing import Any
 from spade_jax import partition
 from spade_jax.ops import dispatch
 from spade_jax.ops.attention.pallas_tpu.heads import SIZES
-from spade_jax.ops.attention.refusals import other_dtype
+from spade_jax.ops.attention.refusals import other_dtype, other_weights
 from spade_jax.ops.attention.shards import full_over_shards, window_over_shards
 
 DTYPES = ("bfloat16", "float32")
@@ -33,7 +33,7 @@ def refuses_window(*arrays: Any, radius: int, **settings: Any) -> str | None:
     """Why a window of this radius, and arrays of these kinds, cannot be attended with here."""
     if radius > MAX_RADIUS:
         return f"takes a radius of at most {MAX_RADIUS}, and this is {radius}"
-    return refuses(*arrays)
+    return refuses(*arrays, **settings)
 
 
 def refuses(query: Any, key: Any, value: Any, *arguments: Any, **settings: Any) -> str | None:
@@ -42,7 +42,7 @@ def refuses(query: Any, key: Any, value: Any, *arguments: Any, **settings: Any) 
         return elsewhere
     if not dispatch.interprets() and (kind := partition.device_kind()) in TOO_SMALL:
         return f"needs the vector memory of a TPU v5e or later, and this is for a {kind}"
-    if (other := other_dtype(query, DTYPES)) is not None:
+    if (other := other_weights(settings) or other_dtype(query, DTYPES)) is not None:
         return other
     size = max(query.shape[-1], value.shape[-1])
     if size > SIZES[-1]:
