@@ -32,10 +32,13 @@ from spade_jax.training.sharding import data_shard, make_mesh
 from spade_jax.training.step import Trainer, make_trainer
 
 
-def pretrain(config: PretrainConfig, workdir: Path, *, print_sharding: bool = False) -> int:
+def pretrain(
+    config: PretrainConfig, workdir: Path, *, print_sharding: bool = False, extend: bool = False
+) -> int:
     """Runs to the end, or until a signal; returns the exit status.
 
     Args:
+      extend: settings that are others than those that the workdir's run had are on purpose.
       print_sharding: prints where each parameter lies instead, and leaves the workdir alone.
 
     Raises:
@@ -43,15 +46,20 @@ def pretrain(config: PretrainConfig, workdir: Path, *, print_sharding: bool = Fa
       RunError: a run that cannot go on.
     """
     with contextlib.ExitStack() as stack:
-        return _pretrain(config, workdir, stack, print_sharding)
+        return _pretrain(config, workdir, stack, print_sharding, extend)
 
 
 def _pretrain(
-    config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack, print_sharding: bool
+    config: PretrainConfig,
+    workdir: Path,
+    stack: contextlib.ExitStack,
+    print_sharding: bool,
+    extend: bool,
 ) -> int:
     """`pretrain`; the stack holds the workdir's lock."""
     # Before anything that differing settings would make fail at one of several processes alone.
-    hosts.check_agreement({**dataclasses.asdict(config), "--print_sharding": print_sharding})
+    flags = {"--print_sharding": print_sharding, "--extend": extend}
+    hosts.check_agreement({**dataclasses.asdict(config), **flags})
     console = make_console()
     mesh = make_mesh(config.mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
@@ -68,14 +76,20 @@ def _pretrain(
     if print_sharding:
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
-    check_same_run(checkpoints, config, learning.vocabulary_digest, (*MAY_CHANGE, "init_from"))
+    changes = check_same_run(
+        checkpoints,
+        config,
+        learning.vocabulary_digest,
+        (*MAY_CHANGE, "init_from"),
+        extend=extend,
+    )
     origin = None
     if start is not None:
         origin = plan(start, trainer.state_shapes.params, ())
         trainer = beginning_with(start, origin, trainer)
     contents = learning.contents()
     hosts.check_agreement(contents, "data")
-    if (warning := check_same_data(checkpoints, contents)) is not None:
+    if (warning := check_same_data(checkpoints, contents, changes)) is not None:
         console.print(warning)
     prepare(workdir)
     stack.enter_context(only_run(workdir, checkpoints, console.print))
@@ -98,6 +112,7 @@ def _pretrain(
             workdir=workdir,
             settings=settings,
             console=console,
+            changes=changes,
         )
     finally:
         checkpoints.close()
