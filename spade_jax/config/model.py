@@ -93,6 +93,7 @@ class StackConfig:
 
 
 DropoutRate = Annotated[float, Range(0, 1, below=True)]
+OwnDropoutRate = Annotated[float, Range(0, 1, "for model.dropout_rate", below=True)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,8 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
       add_weight: w of the combination "add", w * first + (1 - w) * second.
       dropout_rate: on embeddings, attention probabilities, block outputs and inside feed-forward,
         and where `final_dropout` says so.
+      attention_dropout_rate, feed_forward_dropout_rate: on attention probabilities and inside
+        feed-forward instead.
       dtype: of activations and matmuls. Parameters, the SSM, softmax, norm statistics and the
         loss are float32 whatever it says.
       scan_layers: run equal layers as one `lax.scan` over stacked parameters, or one by one; None
@@ -143,6 +146,8 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
     feed_forward_bias: bool = False
     add_weight: Annotated[float, Range(-1000, 1000)] = 0.5
     dropout_rate: DropoutRate = 0.0
+    attention_dropout_rate: OwnDropoutRate | None = None
+    feed_forward_dropout_rate: OwnDropoutRate | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     scan_layers: bool | None = None
     remat: Literal["none", "dots", "full"] = "none"
@@ -196,6 +201,11 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
     @property
     def head_dim(self) -> int:
         return self.attention.head_dim or self.d_model // self.attention.num_heads
+
+    def dropout_in(self, place: Literal["attention", "feed_forward"]) -> float:
+        """The rate in one place."""
+        own = getattr(self, f"{place}_dropout_rate")
+        return self.dropout_rate if own is None else own
 
     @property
     def gated_feed_forward(self) -> bool:
