@@ -34,8 +34,13 @@ def make(**changes):
 
 
 @nnx.jit
-def logits(model, inputs, segment_ids=None):
-    return model(inputs, segment_ids=segment_ids)
+def logits(model, inputs, segment_ids=None, dropout_key=None):
+    return model(inputs, segment_ids=segment_ids, dropout_key=dropout_key)
+
+
+@nnx.jit
+def encoded(model, inputs, segment_ids=None):
+    return model.encode(inputs, segment_ids=segment_ids)
 
 
 @pytest.fixture(scope="module")
@@ -58,19 +63,19 @@ def test_padding_changes_nothing(model, pooling):
 
 
 def test_what_stands_for_a_sequence(model):
-    encoded = np.random.default_rng(1).normal(size=(2, 5, 8)).astype(np.float32)
+    outputs = np.random.default_rng(1).normal(size=(2, 5, 8)).astype(np.float32)
     real = np.array([[1, 1, 1, 0, 0], [0, 0, 0, 0, 0]], np.int32)
     for pooling, expected in (
-        ("mean", encoded[0, :3].mean(0)),
-        ("first", encoded[0, 0]),
-        ("last", encoded[0, 2]),
+        ("mean", outputs[0, :3].mean(0)),
+        ("first", outputs[0, 0]),
+        ("last", outputs[0, 2]),
     ):
         model.config = dataclasses.replace(CONFIG, pooling=pooling)
-        pooled = model.pool(encoded.astype(jnp.bfloat16), real)
+        pooled = model.pool(outputs.astype(jnp.bfloat16), real)
         assert pooled.dtype == jnp.float32
         np.testing.assert_allclose(pooled[0], expected, atol=0.03)
         assert np.isfinite(pooled[1]).all()
-        np.testing.assert_allclose(model.pool(encoded, real)[0], expected, atol=1e-6)
+        np.testing.assert_allclose(model.pool(outputs, real)[0], expected, atol=1e-6)
     model.config = CONFIG
 
 
@@ -90,10 +95,10 @@ def test_each_of_a_pair_is_encoded_by_itself():
     pairs = np.stack([TOKENS, TOKENS[::-1]], axis=1)
     real = np.ones_like(pairs)
     real[:, 1, 4:] = 0
-    pooled = model._pooled(pairs, real, None)
+    pooled = nnx.jit(lambda model: model._pooled(pairs, real, None))(model)
     for number in range(2):
         own, its = pairs[:, number], real[:, number]
-        expected = model.pool(model.encode(own, segment_ids=its), its)
+        expected = model.pool(encoded(model, own, its), its)
         np.testing.assert_allclose(pooled[:, number], expected, atol=1e-6)
     assert logits(model, pairs, real).shape == (3, 3)
 
@@ -102,8 +107,8 @@ def test_numbers_are_scaled_and_shifted():
     model = make(vocab_size=None, encoder=StackConfig("window"))
     x = np.random.default_rng(2).normal(size=(2, 7)).astype(np.float32)
     weight, bias = model.embedding.weight[...], model.embedding.bias[...]
-    expected, _ = model.encoder(x[..., None] * weight + bias)
-    np.testing.assert_allclose(model.encode(x), expected, atol=1e-6)
+    expected = nnx.jit(lambda model, x: model.encoder(x)[0])(model, x[..., None] * weight + bias)
+    np.testing.assert_allclose(encoded(model, x), expected, atol=1e-6)
     # A black pixel is no padding.
     black = np.zeros((1, 7), np.float32)
     black[0, 0] = 1
@@ -115,7 +120,7 @@ def test_causal_layers_see_nothing_behind():
     model = make(causal=True, pooling="last", encoder=StackConfig("s4"))
     changed = TOKENS.copy()
     changed[:, 6:] = 1
-    before, after = (model.encode(tokens) for tokens in (TOKENS, changed))
+    before, after = (encoded(model, tokens) for tokens in (TOKENS, changed))
     np.testing.assert_array_equal(before[:, :6], after[:, :6])
     assert not np.allclose(before[:, 6:], after[:, 6:])
 
@@ -123,11 +128,11 @@ def test_causal_layers_see_nothing_behind():
 def test_dropout_and_a_batch_without_anything_real():
     model = make(dropout_rate=0.5, norm="batch", encoder=StackConfig("window"))
     keys = [jax.random.key(i) for i in range(2)]
-    one, other = (model(TOKENS, dropout_key=key) for key in keys)
+    one, other = (logits(model, TOKENS, None, key) for key in keys)
     assert not np.allclose(one, other)
-    np.testing.assert_array_equal(one, model(TOKENS, dropout_key=keys[0]))
+    np.testing.assert_array_equal(one, logits(model, TOKENS, None, keys[0]))
     train(model)
-    assert np.isfinite(model(TOKENS, segment_ids=np.zeros_like(TOKENS))).all()
+    assert np.isfinite(logits(model, TOKENS, np.zeros_like(TOKENS))).all()
 
 
 def test_operations_are_those_of_the_layers_and_the_head():

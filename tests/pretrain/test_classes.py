@@ -149,10 +149,9 @@ def test_what_cannot_be_is_a_sentence(reviews, tmp_path, settings, message, caps
     assert not (tmp_path / "new").exists()
 
 
-def test_a_run_begins_with_another_ones_encoder(reviews, workdir, tmp_path, capsys):
+def test_a_run_begins_with_the_alphabet_of_another(reviews, workdir, tmp_path, capsys):
     settings = [*reviews, f"--config.init_from={workdir}", f"--workdir={tmp_path}"]
     assert pretrain([*settings, "--config.data.alphabet=abc"]) == 2
     assert "data.encoding = 'characters': is another vocabulary" in capsys.readouterr().err
-    assert pretrain([*settings, "--config.train.steps=1", "--config.data.min_count=1000"]) == 0
-    kept = json.loads((tmp_path / "config.json").read_text())["data"]["alphabet"]
-    assert kept == json.loads((workdir / "config.json").read_text())["data"]["alphabet"]
+    # What these settings alone would take, nothing occurs often enough for.
+    assert pretrain([*settings, "--print_sharding", "--config.data.min_count=1000"]) == 0
