@@ -32,6 +32,8 @@ MAKES_ANOTHER_RUN = (
     "data.extra_ids",
     "data.encoding",
     "data.classes",
+    "data.labels",
+    "data.alphabet",
     "task.vocabulary",
     "task.extra_ids",
     "optimizer.name",
