@@ -3,7 +3,7 @@
     python -m spade_jax.data.lra.listops --output=lra/listops_small --train=4000 --validation=500
     python -m pretrain --config=configs/lra/listops_small.py --workdir=runs/listops_small
 
-Seven minutes of CPU time, on one core or two. Test accuracy .373 (standard error .011) where the
+Seven minutes of CPU time. Test accuracy .373 (standard error .011) where the
 most frequent value has .177: about what the outermost operator tells, where Transformers stop, too.
 """
 
