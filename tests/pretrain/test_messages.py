@@ -197,7 +197,7 @@ def test_a_finished_run_says_so(finished, capsys):
     metrics = (workdir / "metrics.jsonl").read_text()
     assert main(arguments) == 0
     assert (
-        "This run is finished, at step 2. For more, raise train.steps in a new workdir."
+        "This run is finished, at step 2. For more, raise train.steps, with --extend."
         in capsys.readouterr().out
     )
     assert (workdir / "metrics.jsonl").read_text() == metrics
@@ -206,9 +206,9 @@ def test_a_finished_run_says_so(finished, capsys):
 def test_another_configurations_workdir_is_refused(finished, capsys):
     workdir, arguments = finished
     before = contents(workdir)
-    assert main([*arguments, "--config.model.d_ff=64", "--config.train.seed=3"]) == 2
+    assert main([*arguments, "--config.model.d_ff=64", "--config.model.d_model=32"]) == 2
     said = capsys.readouterr().err
-    assert "model.d_ff was 32 and is 64; train.seed was 0 and is 3" in said
+    assert "model.d_model was 16 and is 32; model.d_ff was 32 and is 64" in said
     assert said.count("\n") == 1
     assert contents(workdir) == before
 
