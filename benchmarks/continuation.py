@@ -69,11 +69,12 @@ def table(options: argparse.Namespace, config: DecoderOnlyConfig) -> Table:
     contexts: dict[int, Read] = {}
     programs: dict[tuple[int, str], Program] = {}
     for length in options.lengths:
-        size = (options.batch_size, length)
-        tokens = random.integers(1, config.vocab_size, size, dtype=np.int32)
+        size = (options.batch_size, length + 1)
+        drawn = random.integers(1, config.vocab_size, size, dtype=np.int32)
+        tokens, last = drawn[:, :-1], drawn[:, -1]
         context = read(continuation, model, tokens, (1 + options.repeats) * options.outputs)
         contexts[length] = context
-        programs[length, "cached"] = cached(continuation, model, context, tokens, options.outputs)
+        programs[length, "cached"] = cached(continuation, model, context, last, options.outputs)
         if length <= options.anew:
             programs[length, "anew"] = anew(model, tokens)
     # Those of all lengths in the same rounds, so that their rows can be compared.
@@ -117,12 +118,13 @@ def cached(
     continuation: Continuation,
     model: DecoderOnly,
     context: Read,
-    tokens: np.ndarray,
+    last: np.ndarray,
     outputs: int,
 ) -> Program:
-    """Writes so many tokens behind a context, and at the next run so many behind those."""
-    writing = begin(jnp.asarray(tokens[:, -1]), context.cache)
-    given = np.zeros((tokens.shape[0], outputs), np.int32)
+    """Writes so many tokens behind a context and a last token [b], and at the next run so many
+    behind those."""
+    writing = begin(jnp.asarray(last), context.cache)
+    given = np.zeros((len(last), outputs), np.int32)
     write = continuation.write.lower(model, writing, given, None, count=outputs).compile()
 
     def run() -> Writing:
