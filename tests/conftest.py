@@ -61,14 +61,10 @@ def on_eight_devices():
 
 
 @pytest.fixture(scope="session")
-def pretrained(tmp_path_factory):
-    """The workdir of a pre-training run of two steps."""
-    from pretrain.__main__ import main
-
-    workdir = tmp_path_factory.mktemp("pretrained")
-    arguments = [
+def pretraining():
+    """The command line of a pre-training run of two steps, without its workdir."""
+    return [
         f"--config={Path(__file__).parent / 'pretrain' / 'miniature.py'}",
-        f"--workdir={workdir}",
         "--config.train.steps=2",
         "--config.train.eval_batches=1",
         "--config.optimizer.warmup_steps=0",
@@ -76,7 +72,15 @@ def pretrained(tmp_path_factory):
         "--config.optimizer.schedule=constant",
         "--config.samples=0",
     ]
-    assert main(arguments) == 0
+
+
+@pytest.fixture(scope="session")
+def pretrained(pretraining, tmp_path_factory):
+    """The workdir of that run."""
+    from pretrain.__main__ import main
+
+    workdir = tmp_path_factory.mktemp("pretrained")
+    assert main([*pretraining, f"--workdir={workdir}"]) == 0
     return workdir
 
 
