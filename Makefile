@@ -1,5 +1,6 @@
 # make pretrain    set up .venv, install, and pre-train the quickstart model into runs/quickstart
-# make finetune    the same, then fine-tune that model into runs/finetune
+# make lm          the same for a small language model, into runs/lm
+# make finetune    the first, then fine-tune that model into runs/finetune
 # make test        set up .venv, install, and run the tests
 # make test-slow   the tests that take minutes each
 # make lint        format check, lint and types
@@ -11,10 +12,13 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: pretrain finetune test test-slow lint docs clean
+.PHONY: pretrain lm finetune test test-slow lint docs clean
 
 pretrain: $(VENV)/installed
 	$(RUN) -m pretrain --config=configs/pretrain/quickstart.py --workdir=runs/quickstart
+
+lm: $(VENV)/installed
+	$(RUN) -m pretrain --config=configs/pretrain/lm_quickstart.py --workdir=runs/lm
 
 finetune: $(VENV)/installed
 	test -d runs/quickstart/checkpoints/1000 || $(MAKE) pretrain

@@ -6,6 +6,9 @@ python -m benchmarks.decode --help
 tokens so far, and makes the keys and values of the encoded input anew. The tokens so far are filled
 up to a fixed length, so that one compiled loop writes them all. The encoder runs once, whatever the
 method: it is timed apart and is in no method's time.
+
+Of a language model, which a configuration names, it is the time and the memory of a token behind
+contexts of several lengths; see `benchmarks.continuation`.
 """
 
 import argparse
@@ -15,7 +18,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from benchmarks.arguments import positive
-from spade_jax.config import ConfigError, EncoderDecoderConfig, require
+from pretrain.config import PretrainConfig
+from spade_jax.config import (
+    ConfigError,
+    DecoderOnlyConfig,
+    EncoderDecoderConfig,
+    TokenModelConfig,
+    of_kind,
+    require,
+)
+from spade_jax.config.file import parse_overrides, read_config
 from spade_jax.models.presets import preset
 
 BEAMS = 4
@@ -24,47 +36,89 @@ ENCODER, UNCACHED, GREEDY = "encoder", "uncached greedy", "greedy"
 BEAM_SEARCH = f"beam search, {BEAMS}"
 
 
-def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, EncoderDecoderConfig]:
+def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, TokenModelConfig]:
     """The options, and the model that they name."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.decode", description=__doc__.partition("\n")[0]
+        prog="python -m benchmarks.decode",
+        description=__doc__.partition("\n")[0],
+        epilog="Settings of a configuration are overridden as in pretrain: "
+        "--config.model.dtype=bfloat16.",
+        allow_abbrev=False,
     )
     parser.add_argument(
-        "--lengths", type=positive, nargs="+", default=[1024, 4096, 16384], help="of the input"
+        "--lengths",
+        type=positive,
+        nargs="+",
+        help="of the input, or of a language model's context; default: 1024 4096 16384, and of "
+        "the latter 100000",
     )
     parser.add_argument("--outputs", type=positive, default=64, help="tokens written in each row")
     parser.add_argument("--batch-size", type=positive, default=1)
-    parser.add_argument("--preset", default="tiny", help="tiny (default), small, base or large")
-    parser.add_argument("--vocab-size", type=positive, default=32128)
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    named = parser.add_mutually_exclusive_group()
+    named.add_argument("--config", metavar="FILE", help="of a pre-training's model")
+    named.add_argument("--preset", default="tiny", help="tiny (default), small, base or large")
+    parser.add_argument("--vocab-size", type=positive, default=32128, help="of a preset")
+    parser.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of a preset"
+    )
+    parser.add_argument(
+        "--anew",
+        type=positive,
+        default=4096,
+        metavar="LENGTH",
+        help="the longest context over which a language model is run anew, too (default: 4096)",
+    )
     parser.add_argument("--repeats", type=positive, default=5, help="rounds to take medians of")
-    options = parser.parse_args(argv)
+    options, rest = parser.parse_known_args(argv)
+    overrides = parse_overrides(rest, parser)
     try:
+        if options.config is None:
+            require(not overrides, "--config", None, "must name what is to be overridden")
+            model: TokenModelConfig = preset(
+                options.preset, vocab_size=options.vocab_size, dtype=options.dtype
+            )
+        else:
+            config = read_config(options.config, overrides, PretrainConfig, "pretrain")
+            model = of_kind(config.own_model, TokenModelConfig)
         smallest = f"must be at least {BEAMS}, the number of beams"
-        require(options.vocab_size >= BEAMS, "--vocab-size", options.vocab_size, smallest)
-        model = preset(options.preset, vocab_size=options.vocab_size, dtype=options.dtype)
+        require(model.vocab_size >= BEAMS, "--vocab-size", model.vocab_size, smallest)
     except ConfigError as error:
         parser.error(str(error))
+    if options.lengths is None:
+        longest = [100_000] if isinstance(model, DecoderOnlyConfig) else []
+        options.lengths = [1024, 4096, 16384, *longest]
     return options, model
 
 
 def main(argv: Sequence[str]) -> None:
-    """Prints a table with a row for each length and method, and for the encoder of each length.
+    """Prints the table of an encoder-decoder's methods, or of a language model's contexts."""
+    options, model = parse(argv)
+    # Only here, so that --help needs no JAX.
+    from rich.console import Console
+
+    if isinstance(model, DecoderOnlyConfig):
+        from benchmarks import continuation
+
+        table = continuation.table(options, model)
+    else:
+        table = methods_table(options, of_kind(model, EncoderDecoderConfig))
+    Console().print(table)
+
+
+def methods_table(options: argparse.Namespace, model: EncoderDecoderConfig) -> Any:
+    """A row for each length and method, and for the encoder of each length.
 
     ms: of the whole program. ms a token: that over the tokens of a row, so that what a method makes
     once of the encoded input, the keys and values, is shared among them. tokens/s: of all rows of
     the batch; of beam search those of the one output a row that it returns.
     """
-    options, model = parse(argv)
-    # Only here, so that --help needs no JAX.
-    from rich.console import Console
     from rich.table import Table
 
     from benchmarks import timing
 
     table = Table(
-        title=f"Decoder of {options.preset}, {options.dtype}, vocabulary {options.vocab_size:,}: "
-        f"batch {options.batch_size}, {options.outputs} tokens written",
+        title=f"Decoder of {options.config or options.preset}, {model.dtype}, vocabulary "
+        f"{model.vocab_size:,}: batch {options.batch_size}, {options.outputs} tokens written",
         caption=f"ratio: of tokens/s, to {UNCACHED}. {timing.machine()}",
     )
     table.add_column("length", justify="right", no_wrap=True)
@@ -92,7 +146,7 @@ def main(argv: Sequence[str]) -> None:
                 timing.mebibytes(measurement),
             )
         table.add_section()
-    Console().print(table)
+    return table
 
 
 def competitors(
@@ -135,7 +189,10 @@ def competitors(
             model: EncoderDecoder = nnx.merge(graph, params)
             # `generate` runs the encoder as well; here it finds that done.
             decoder: Any = types.SimpleNamespace(
-                encode=lambda *_, **__: encoded, init_cache=model.init_cache, extend=model.extend
+                encode=lambda *_, **__: encoded,
+                decoder=model.decoder,
+                init_cache=model.init_cache,
+                extend=model.extend,
             )
             # No token has this id, so that no output ends early.
             return generate(decoder, inputs, decoding, end_id=-1, vocab_size=config.vocab_size)[0]

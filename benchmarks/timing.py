@@ -70,7 +70,7 @@ def run_in_turns(
         several times, one run behind the other, and their mean counts. A device that is fed ahead
         of time does not wait for the host then.
     """
-    needed = {name: _temporary_bytes(program) for name, program in compiled.items()}
+    needed = {name: temporary_bytes(program) for name, program in compiled.items()}
     limit = device_memory() // 2
     arguments = jax.block_until_ready(jax.device_put(arguments))
     fitting = {name: program for name, program in compiled.items() if needed[name] <= limit}
@@ -98,7 +98,7 @@ def _runs(program: Callable[..., Any], arguments: Sequence[Any], shortest: float
     return max(1, min(100, round(shortest / max(once, 1e-6))))
 
 
-def _temporary_bytes(program: jax.stages.Compiled) -> int:
+def temporary_bytes(program: jax.stages.Compiled) -> int:
     analysis: Any = program.memory_analysis()
     return analysis.temp_size_in_bytes
 

@@ -15,6 +15,7 @@ FLAGS = {
     "eval_only": "evaluate the run's best parameters, or those of init_from where it has none, and "
     "train nothing",
     "print_sharding": "print where each parameter lies, and train nothing",
+    "extend": "go on with other settings than the run in the workdir had, from its newest step",
 }
 
 

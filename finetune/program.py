@@ -27,7 +27,7 @@ from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.models.build import builder
 from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.runs.checkpoints import Checkpoints
-from spade_jax.runs.identity import MAY_CHANGE, check_same_data, check_same_run
+from spade_jax.runs.identity import MAY_CHANGE, Changes, check_same_data, check_same_run
 from spade_jax.runs.lock import only_run
 from spade_jax.runs.open import Run, choose, open_run, run_of
 from spade_jax.runs.workdir import prepare
@@ -51,11 +51,17 @@ _EVALUATION = ("decoding.", "task.train", "task.validation", "train.")
 
 
 def finetune(
-    config: FinetuneConfig, workdir: Path, *, eval_only: bool = False, print_sharding: bool = False
+    config: FinetuneConfig,
+    workdir: Path,
+    *,
+    eval_only: bool = False,
+    print_sharding: bool = False,
+    extend: bool = False,
 ) -> int:
     """Runs to the end, or until a signal; returns the exit status.
 
     Args:
+      extend: settings that are others than those that the workdir's run had are on purpose.
       eval_only: evaluates the run's best parameters, or those of `init_from` where it has none, and
         trains nothing.
       print_sharding: prints where each parameter lies instead, and leaves the workdir alone.
@@ -65,7 +71,7 @@ def finetune(
       RunError: a run that cannot go on.
     """
     with contextlib.ExitStack() as stack:
-        return _finetune(config, workdir, stack, eval_only, print_sharding)
+        return _finetune(config, workdir, stack, eval_only, print_sharding, extend)
 
 
 def _finetune(
@@ -74,9 +80,10 @@ def _finetune(
     stack: contextlib.ExitStack,
     eval_only: bool,
     print_sharding: bool,
+    extend: bool,
 ) -> int:
     """`finetune`; the stack holds the workdir's lock."""
-    flags = {"--eval_only": eval_only, "--print_sharding": print_sharding}
+    flags = {"--eval_only": eval_only, "--print_sharding": print_sharding, "--extend": extend}
     # Before anything that differing settings would make fail at one of several processes alone.
     hosts.check_agreement({**dataclasses.asdict(config), **flags})
     console = make_console()
@@ -95,7 +102,9 @@ def _finetune(
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
     may_change = (*MAY_CHANGE, *_MAY_CHANGE_TOO, *(_EVALUATION if eval_only else ()))
-    check_same_run(checkpoints, config, vocabulary.digest, may_change, trains=not eval_only)
+    changes = check_same_run(
+        checkpoints, config, vocabulary.digest, may_change, trains=not eval_only, extend=extend
+    )
     evaluator = Evaluator(
         trainer,
         config.decoding,
@@ -118,7 +127,7 @@ def _finetune(
         trainer = beginning_with(start, origin, trainer)
     contents = _contents(config)
     hosts.check_agreement(contents, "data")
-    if (warning := check_same_data(checkpoints, contents)) is not None:
+    if (warning := check_same_data(checkpoints, contents, changes)) is not None:
         console.print(warning)
     prepare(workdir)
     stack.enter_context(only_run(workdir, checkpoints, console.print))
@@ -129,7 +138,7 @@ def _finetune(
         tell(start, origin, console)
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     sets.describe(config.task, console)
-    _train(config, workdir, trainer, data, checkpoints, evaluator, sets.training, console)
+    _train(config, workdir, trainer, data, checkpoints, evaluator, sets.training, console, changes)
     return 0
 
 
@@ -265,6 +274,7 @@ def _train(
     evaluator: Evaluator,
     training: Sequence[Examined],
     console: Console,
+    changes: Changes,
 ) -> None:
     """Trains, and evaluates the best parameters where that is not done yet."""
     try:
@@ -276,6 +286,7 @@ def _train(
             workdir=workdir,
             settings=dataclasses.asdict(config),
             console=console,
+            changes=changes,
         )
         if not outcome.finished:
             return

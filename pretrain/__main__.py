@@ -10,7 +10,10 @@ DESCRIPTION = """\
 Pre-trains a State sPace AugmenteD transformEr: an encoder-decoder that learns to fill in masked
 spans of text. Prints its progress and, at the end, how it fills in passages that it has not seen.
 """
-FLAGS = {"print_sharding": "print where each parameter lies, and train nothing"}
+FLAGS = {
+    "print_sharding": "print where each parameter lies, and train nothing",
+    "extend": "go on with other settings than the run in the workdir had, from its newest step",
+}
 
 
 def main(argv: Sequence[str]) -> int:

@@ -17,11 +17,14 @@ from spade_jax.aot.topology import (
     parse_topology,
     set_environment,
 )
-from spade_jax.config import require
+from spade_jax.config import Range, require
 from spade_jax.config.file import parse_overrides, read_config
 from spade_jax.files import check_output
-from spade_jax.parsing import PathOption, whole_number
+from spade_jax.parsing import PathOption, number, whole_number
 from spade_jax.programs import exit_status, quiet_imports
+
+# Of the peak.
+_Share = number(float, Range(0, 1, above=True))
 
 DESCRIPTION = """\
 Compiles a training step for a slice of TPUs, or for CPU or GPU devices that are here, and prints
@@ -39,7 +42,17 @@ def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, also where the step does not fit; 2 for a wrong setting."""
 
     def program() -> int:
-        options, config, topology = _parse(argv)
+        options, config, topologies = _parse(argv)
+        if options.days:
+            _print_days(options, config, topologies)
+            return 0
+        require(
+            len(topologies) == 1,
+            "--topology",
+            options.topology,
+            "must be one; several go with --days",
+        )
+        topology = topologies[0]
         _check(options, topology)
         set_environment(topology)
         with quiet_imports():
@@ -51,7 +64,20 @@ def main(argv: Sequence[str]) -> int:
     return exit_status(program, "the report")
 
 
-def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, Topology]:
+def _print_days(
+    options: argparse.Namespace, config: PretrainConfig, topologies: Sequence[Topology]
+) -> None:
+    """Prints how long the whole run takes, by the formula for its operations."""
+    with quiet_imports():
+        from rich.console import Console
+
+        from pretrain.days import durations, show
+
+    found = durations(config, topologies, options.share)
+    Console().print(show(options.config, config, found, options.share))
+
+
+def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, list[Topology]]:
     parser = argparse.ArgumentParser(
         prog="python -m pretrain.compile",
         description=DESCRIPTION,
@@ -98,10 +124,22 @@ def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, Top
         metavar="FILE",
         help="draw there, as .png or .svg, where the time of a step on TPUs goes",
     )
+    parser.add_argument(
+        "--days",
+        action="store_true",
+        help="compile nothing: say how long the whole configuration takes, by the number of its "
+        "operations, on topologies that commas separate",
+    )
+    parser.add_argument(
+        "--share",
+        action=_Share,
+        default=0.4,
+        help="of the devices' peak that an update reaches (default: 0.4), for --days",
+    )
     options, rest = parser.parse_known_args(argv)
-    topology = parse_topology(options.topology, options.slices)
+    topologies = [parse_topology(name, options.slices) for name in options.topology.split(",")]
     overrides = parse_overrides(rest, parser)
-    return options, read_config(options.config, overrides, PretrainConfig, "pretrain"), topology
+    return options, read_config(options.config, overrides, PretrainConfig, "pretrain"), topologies
 
 
 def _check(options: argparse.Namespace, topology: Topology) -> None:

@@ -13,8 +13,9 @@ from spade_jax.config import (
     require,
     require_choice,
 )
+from spade_jax.data.classification.config import ClassificationDataConfig
 from spade_jax.data.config import DataConfig, TrainingData
-from spade_jax.objectives.config import TOKEN_METRICS, LossConfig
+from spade_jax.objectives.config import CLASS_METRICS, TOKEN_METRICS, LossConfig
 from spade_jax.training.config import (
     MAX_BATCH,
     MeshConfig,
@@ -34,12 +35,14 @@ class PretrainConfig:
         this one's. None begins with random ones. A run that goes on needs it no more.
       dropout_rate, dtype: of the model; None leaves them as they are.
       data: what it learns from, and so the objective: text whose masked spans an encoder-decoder
-        fills in, or blocks of text that a decoder continues.
-      train: how long, in what portions, and what is measured and saved on the way.
+        fills in, blocks of text that a decoder continues, or examples that a classifier classifies.
+      train: how long, in what portions, and what is measured and saved on the way; of a classifier
+        `best_metric` is "accuracy" where none is set.
       optimizer: how parameters follow the gradient.
       loss: what is minimised.
       mesh: how devices share the work.
-      samples: held-out passages that the finished model fills in, or continues, on the screen.
+      samples: held-out passages that the finished model fills in, continues or classifies, on the
+        screen.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"print_sharding": "--print_sharding"}
@@ -63,8 +66,7 @@ class PretrainConfig:
             self.samples,
             f"must be at most train.batch_size = {self.train.batch_size}",
         )
-        if self.train.best_metric is not None:
-            require_choice("train.best_metric", self.train.best_metric, TOKEN_METRICS)
+        self._choose_best_metric()
         require(self.init_from != "", "init_from", "", "must be a workdir, or None")
         require(
             self.model is not None or self.init_from is not None,
@@ -73,14 +75,17 @@ class PretrainConfig:
             "must be set where init_from is not",
         )
         if self.model is not None:
-            require(
-                self.model.kind == self.data.MODEL,
-                "model.kind",
-                self.model.kind,
-                f"must be {self.data.MODEL!r}, which is what learns from data.kind = "
-                f"{self.data.kind!r}",
-            )
-            self.model.require_lengths(*self.data.lengths)
+            self.data.check_model(self.model)
+
+    def _choose_best_metric(self) -> None:
+        """Checks it; classifiers have one unless another is set."""
+        classes = isinstance(self.data, ClassificationDataConfig)
+        if classes and self.train.best_metric is None:
+            train = dataclasses.replace(self.train, best_metric="accuracy")
+            object.__setattr__(self, "train", train)
+        if self.train.best_metric is not None:
+            known = CLASS_METRICS if classes else TOKEN_METRICS
+            require_choice("train.best_metric", self.train.best_metric, known)
 
     @property
     def own_model(self) -> ModelConfig:

@@ -1,14 +1,18 @@
 """What a run learns: all of the program that depends on the kind of its data."""
 
+import dataclasses
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
 from rich.console import Console
 
+from pretrain.classes import Classes, with_names
 from pretrain.config import PretrainConfig
 from pretrain.text import BlocksOfText, MaskedText
+from spade_jax.data.classification.config import ClassificationDataConfig
 from spade_jax.data.config import TextBlocksConfig
+from spade_jax.runs.open import Run
 from spade_jax.training.loop import BatchIterator
 from spade_jax.training.step import Trainer
 
@@ -19,10 +23,16 @@ class Learning(Protocol):
     Attributes:
       objective: an `objectives.base.Objective`.
       vocabulary_digest: equal for equal vocabularies.
+      vocabulary_setting: the setting that names the vocabulary, and its value.
     """
 
     objective: Any
     vocabulary_digest: str
+    vocabulary_setting: tuple[str, str]
+
+    def describe(self) -> Iterable[str]:
+        """What there is to say of the data before training, in sentences."""
+        ...
 
     def contents(self) -> Mapping[str, Mapping[str, str]]:
         """For each setting what the data is read from, each with a digest of what it holds."""
@@ -52,6 +62,24 @@ class Learning(Protocol):
         """What the model has learned, in a sentence."""
         ...
 
+    def tested(self, trainer: Trainer, params: Any) -> str | None:
+        """What the parameters are worth on a test set, in a sentence; None where there is none."""
+        ...
+
+
+def with_data_settings(config: PretrainConfig, before: Run | None) -> PretrainConfig:
+    """The configuration with the settings that it leaves to the data.
+
+    Args:
+      before: the run that goes on or that this one begins with, which has them.
+
+    Raises:
+      DataError: the data cannot be read.
+    """
+    if not isinstance(config.data, ClassificationDataConfig):
+        return config
+    return dataclasses.replace(config, data=with_names(config.data, before))
+
 
 def learning_of(config: PretrainConfig) -> Learning:
     """What a configuration's run learns.
@@ -60,4 +88,6 @@ def learning_of(config: PretrainConfig) -> Learning:
       ConfigError: a vocabulary that does not fit the model.
       DataError: what there is to read first, such as a vocabulary, cannot be read.
     """
+    if isinstance(config.data, ClassificationDataConfig):
+        return Classes(config)
     return BlocksOfText(config) if isinstance(config.data, TextBlocksConfig) else MaskedText(config)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import jax
 from jax.sharding import Mesh
+from rich.console import Console
 
 from pretrain.config import PretrainConfig
-from pretrain.learning import Learning, learning_of
+from pretrain.learning import Learning, learning_of, with_data_settings
 from spade_jax import hosts
-from spade_jax.data.config import TextConfig
 from spade_jax.models.build import builder
 from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.runs.identity import MAY_CHANGE, check_same_data, check_same_run
 from spade_jax.runs.lock import only_run
-from spade_jax.runs.open import Run, open_run, run_of
+from spade_jax.runs.open import Run, choose, open_run, run_of
 from spade_jax.runs.workdir import prepare
 from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training import loop
@@ -32,10 +32,13 @@ from spade_jax.training.sharding import data_shard, make_mesh
 from spade_jax.training.step import Trainer, make_trainer
 
 
-def pretrain(config: PretrainConfig, workdir: Path, *, print_sharding: bool = False) -> int:
+def pretrain(
+    config: PretrainConfig, workdir: Path, *, print_sharding: bool = False, extend: bool = False
+) -> int:
     """Runs to the end, or until a signal; returns the exit status.
 
     Args:
+      extend: settings that are others than those that the workdir's run had are on purpose.
       print_sharding: prints where each parameter lies instead, and leaves the workdir alone.
 
     Raises:
@@ -43,15 +46,20 @@ def pretrain(config: PretrainConfig, workdir: Path, *, print_sharding: bool = Fa
       RunError: a run that cannot go on.
     """
     with contextlib.ExitStack() as stack:
-        return _pretrain(config, workdir, stack, print_sharding)
+        return _pretrain(config, workdir, stack, print_sharding, extend)
 
 
 def _pretrain(
-    config: PretrainConfig, workdir: Path, stack: contextlib.ExitStack, print_sharding: bool
+    config: PretrainConfig,
+    workdir: Path,
+    stack: contextlib.ExitStack,
+    print_sharding: bool,
+    extend: bool,
 ) -> int:
     """`pretrain`; the stack holds the workdir's lock."""
     # Before anything that differing settings would make fail at one of several processes alone.
-    hosts.check_agreement({**dataclasses.asdict(config), "--print_sharding": print_sharding})
+    flags = {"--print_sharding": print_sharding, "--extend": extend}
+    hosts.check_agreement({**dataclasses.asdict(config), **flags})
     console = make_console()
     mesh = make_mesh(config.mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
@@ -61,27 +69,34 @@ def _pretrain(
     config = _resolve(config, checkpoints, start)
     settings = dataclasses.asdict(config)
     learning = learning_of(config)
-    if start is not None and isinstance(config.data, TextConfig):
-        name = config.data.vocabulary
-        check_vocabulary(start, learning.vocabulary_digest, "data.vocabulary", name)
+    if start is not None:
+        check_vocabulary(start, learning.vocabulary_digest, *learning.vocabulary_setting)
     trainer = _make_trainer(config, learning, mesh)
     if print_sharding:
         console.print(sharding_table(trainer.state_shapes.params))
         return 0
-    check_same_run(checkpoints, config, learning.vocabulary_digest, (*MAY_CHANGE, "init_from"))
+    changes = check_same_run(
+        checkpoints,
+        config,
+        learning.vocabulary_digest,
+        (*MAY_CHANGE, "init_from"),
+        extend=extend,
+    )
     origin = None
     if start is not None:
         origin = plan(start, trainer.state_shapes.params, ())
         trainer = beginning_with(start, origin, trainer)
     contents = learning.contents()
     hosts.check_agreement(contents, "data")
-    if (warning := check_same_data(checkpoints, contents)) is not None:
+    if (warning := check_same_data(checkpoints, contents, changes)) is not None:
         console.print(warning)
     prepare(workdir)
     stack.enter_context(only_run(workdir, checkpoints, console.print))
     data, held_out = _read_data(config, trainer, learning, contents)
     if start is not None and origin is not None:
         tell(start, origin, console)
+    for sentence in learning.describe():
+        console.print(sentence)
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     console.print(
         f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
@@ -98,26 +113,52 @@ def _pretrain(
             workdir=workdir,
             settings=settings,
             console=console,
+            changes=changes,
         )
     finally:
         checkpoints.close()
-    if outcome.was_finished or not outcome.finished:
+    if not outcome.finished:
         return 0
-    if config.samples:
-        learning.show(trainer, outcome.state.params, next(iter(held_out)), console)
-    assert outcome.evaluation is not None  # A run that finishes here ends with one.
-    assert data.baseline is not None
-    console.print(learning.result(outcome.evaluation, data.baseline))
-    console.print(f"loss curve: {workdir / 'loss.png'}")
+    if not outcome.was_finished:
+        if config.samples:
+            learning.show(trainer, outcome.state.params, next(iter(held_out)), console)
+        assert outcome.evaluation is not None  # A run that finishes here ends with one.
+        assert data.baseline is not None
+        console.print(learning.result(outcome.evaluation, data.baseline))
+        console.print(f"loss curve: {workdir / 'loss.png'}")
+    _test(config, trainer, learning, checkpoints, outcome, console)
     return 0
 
 
+def _test(
+    config: PretrainConfig,
+    trainer: Trainer,
+    learning: Learning,
+    checkpoints: Checkpoints,
+    outcome: loop.Outcome,
+    console: Console,
+) -> None:
+    """Says what the best parameters and the last ones are worth on a test set, if there is one."""
+    last = learning.tested(trainer, outcome.state.params)
+    if last is None:
+        return
+    best = choose(checkpoints, outcome.scores, config.train, at_hand=outcome.step)
+    if best.step != outcome.step:
+        params = checkpoints.restore_params(trainer.state_shapes.params, best.step)
+        console.print(f"{best.why}: {learning.tested(trainer, params)}")
+        console.print(f"step {outcome.step}, the last: {last}")
+    else:
+        console.print(f"{best.why}, and the last: {last}")
+
+
 def _resolve(config: PretrainConfig, checkpoints: Checkpoints, start: Run | None) -> PretrainConfig:
-    """The configuration with its model: a run that goes on has its own."""
-    if config.model is None and start is None:
-        start = run_of(checkpoints)
-    model = resolve_model(config.model, start, config.dropout_rate, config.dtype)
-    return dataclasses.replace(config, model=model)
+    """The configuration with its model and all of its data's settings: a run that goes on has its
+    own."""
+    before = start
+    if before is None and checkpoints.newest is not None:
+        before = run_of(checkpoints)
+    model = resolve_model(config.model, before, config.dropout_rate, config.dtype)
+    return with_data_settings(dataclasses.replace(config, model=model), before)
 
 
 def _make_trainer(config: PretrainConfig, learning: Learning, mesh: Mesh) -> Trainer:

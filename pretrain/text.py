@@ -32,6 +32,7 @@ class Text:
         self._model = of_kind(config.own_model, TokenModelConfig)
         self.vocabulary = load_vocabulary(self._data)
         self.vocabulary_digest = self.vocabulary.digest
+        self.vocabulary_setting = ("data.vocabulary", self._data.vocabulary)
         require(
             self.vocabulary.size <= self._model.vocab_size,
             "model.vocab_size",
@@ -52,6 +53,12 @@ class Text:
         return validation_batches(
             self._data, batch_size, shard_index=shard_index, num_shards=num_shards, limit=limit
         )
+
+    def describe(self) -> Iterable[str]:
+        return ()
+
+    def tested(self, trainer: Trainer, params: Any) -> str | None:
+        return None
 
     def baseline(self, held_out: Iterable[dict[str, np.ndarray]]) -> float:
         """That of the unigram distribution of the training text."""

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING
 import spade_jax.mixers  # noqa: F401
 
 if TYPE_CHECKING:
+    from spade_jax.loaded_classifier import LoadedClassifier
     from spade_jax.loading import LoadedRun
 
 
-def load(folder: str | os.PathLike[str]) -> "LoadedRun":
+def load(folder: str | os.PathLike[str]) -> "LoadedRun | LoadedClassifier":
     """The run in a folder: its model with parameters, its vocabulary and its configuration.
 
         run = spade_jax.load("runs/quickstart")
         run.why  # which checkpoint it is: the best one, if the run knows which, or the newest
         run.generate(["The state of the <extra_id_0> is strong."], beams=4)
 
-    See docs/python.md. Everything lies on one device.
+    A classifier has `classify` instead of `generate`. See docs/python.md. Everything lies on one
+    device.
 
     Raises:
       ConfigError: the folder is none of a run, or the vocabulary is another one now.

@@ -13,12 +13,20 @@ import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
 
-from spade_jax.config import DecoderOnlyConfig, ModelConfig, Range, from_dict, require
+from spade_jax.config import (
+    ClassifierConfig,
+    DecoderOnlyConfig,
+    ModelConfig,
+    Range,
+    from_dict,
+    require,
+)
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.continuation import Continuation
 from spade_jax.decoding.generate import make_generator
 from spade_jax.decoding.texts import written
+from spade_jax.loaded_classifier import LoadedClassifier, load_classifier
 from spade_jax.models.build import builder
 from spade_jax.runs.open import Run, open_run
 from spade_jax.training.config import MAX_BATCH
@@ -116,9 +124,11 @@ def filled(rows: Sequence[Sequence[int]]) -> np.ndarray:
     return tokens
 
 
-def load(folder: str | os.PathLike[str]) -> LoadedRun:
+def load(folder: str | os.PathLike[str]) -> LoadedRun | LoadedClassifier:
     """See `spade_jax.load`."""
     run = open_run(Path(folder), "folder")
+    if isinstance(run.model, ClassifierConfig):
+        return load_classifier(run, model_of(run))
     return LoadedRun(
         workdir=run.workdir,
         step=run.step,

@@ -62,6 +62,11 @@ def whole_number(low: int, high: int) -> Any:
     return functools.partial(_Number, kind=int, limits=Range(low, high))
 
 
+def number(kind: type, limits: Range) -> Any:
+    """The `action` of an option that is an int or a float within limits."""
+    return functools.partial(_Number, kind=kind, limits=limits)
+
+
 def as_in(config_class: Any, field: str) -> Any:
     """The `action` of an option that is what a field of a configuration can be."""
     kind, limits = number_range(field_hints(config_class)[field])

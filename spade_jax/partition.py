@@ -39,6 +39,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "head_dim": (),
     "query_and_key": (),
     "band": (),
+    "classes": (),
     "positions": (),
     "buckets": (),
     "norm": (),

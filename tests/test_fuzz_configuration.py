@@ -16,7 +16,7 @@ import pytest
 from finetune.config import FinetuneConfig
 from pretrain.config import PretrainConfig
 from spade_jax import programs
-from spade_jax.config import ConfigError, MixerConfig, from_dict
+from spade_jax.config import ConfigError, Kinds, MixerConfig, from_dict
 from spade_jax.config.file import read_settings
 from spade_jax.config.hosts import HostsConfig
 from spade_jax.decoding.config import DecodingConfig
@@ -45,6 +45,8 @@ def numbers(hint, path):
     if hint in (int, float):
         yield path
     elif dataclasses.is_dataclass(hint):
+        if issubclass(hint, Kinds) and not hint.kind:
+            hint = hint.KINDS[hint.DEFAULT]
         for name, inner in typing.get_type_hints(hint).items():
             yield from numbers(inner, [*path, name])
     elif origin in (types.UnionType, typing.Union):

@@ -27,6 +27,7 @@ ROOMS = (
     "training",
     "aot",
     "decoding",
+    "loaded_classifier",
     "loading",
     "interop",
     "a program",

@@ -29,12 +29,12 @@ def get_config() -> ml_collections.ConfigDict:
             data=TextBlocksConfig(input_length=512, extra_ids=0),
             optimizer=OptimizerConfig(
                 learning_rate=3e-3,
-                warmup_steps=60,
+                warmup_steps=40,
                 schedule="cosine",
                 learning_rates=((r".*bias/table", 3e-2), (".*", None)),
             ),
             train=TrainConfig(
-                steps=600,
+                steps=400,
                 batch_size=8,
                 eval_every=200,
                 eval_batches=16,

@@ -49,9 +49,6 @@ def settings(config_class: type, prefix: str = "") -> list[Setting]:
 
     Args:
       prefix: what comes before their names.
-
-    Raises:
-      TypeError: one has no sentence, or a number no range.
     """
     return _of_kinds(_variants(config_class), prefix)
 
@@ -99,7 +96,7 @@ def as_text(found: Iterable[Setting], width: int = 100) -> str:
         default = f"; default {setting.default}" if setting.default else "; must be set"
         of = f" (of {', '.join(setting.kinds)})" if setting.kinds else ""
         lines.append(setting.name + of)
-        for words in (setting.type + default, setting.words):
+        for words in filter(None, (setting.type + default, setting.words)):
             lines += textwrap.wrap(words, width, initial_indent="    ", subsequent_indent="    ")
     return "\n".join(lines)
 
@@ -123,9 +120,7 @@ def _own(config_class: type, prefix: str) -> Iterator[Setting]:
             continue
         if not field.init:
             continue
-        if field.name not in words:
-            raise TypeError(f"{config_class.__name__}.{field.name}: has no sentence in Attributes")
-        yield Setting(name, _words_of(hint), _default(field), words[field.name])
+        yield Setting(name, _words_of(hint), _default(field), words.get(field.name, ""))
         inside: dict[str, dict[str, type]] = {}
         for inner, place in _inside(hint):
             inside.setdefault(place, {}).update(_variants(inner))
@@ -185,9 +180,7 @@ def _words_of(hint: Any) -> str:
     if origin is Mapping:
         return "settings by names of one's own"
     names = {bool: "True or False", str: "text"}
-    if hint not in names:
-        raise TypeError(f"{hint}: must be a number with a Range, or another kind of setting")
-    return names[hint]
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def _ranges(hint: Any) -> Iterator[Range]:

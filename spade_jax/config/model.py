@@ -93,6 +93,7 @@ class StackConfig:
 
 
 DropoutRate = Annotated[float, Range(0, 1, below=True)]
+OwnDropoutRate = Annotated[float, Range(0, 1, "for model.dropout_rate", below=True)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,6 +117,8 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
       add_weight: w of the combination "add", w * first + (1 - w) * second.
       dropout_rate: on embeddings, attention probabilities, block outputs and inside feed-forward,
         and where `final_dropout` says so.
+      attention_dropout_rate, feed_forward_dropout_rate: on attention probabilities and inside
+        feed-forward instead.
       dtype: of activations and matmuls. Parameters, the SSM, softmax, norm statistics and the
         loss are float32 whatever it says.
       scan_layers: run equal layers as one `lax.scan` over stacked parameters, or one by one; None
@@ -143,6 +146,8 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
     feed_forward_bias: bool = False
     add_weight: Annotated[float, Range(-1000, 1000)] = 0.5
     dropout_rate: DropoutRate = 0.0
+    attention_dropout_rate: OwnDropoutRate | None = None
+    feed_forward_dropout_rate: OwnDropoutRate | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     scan_layers: bool | None = None
     remat: Literal["none", "dots", "full"] = "none"
@@ -196,6 +201,11 @@ class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
     @property
     def head_dim(self) -> int:
         return self.attention.head_dim or self.d_model // self.attention.num_heads
+
+    def dropout_in(self, place: Literal["attention", "feed_forward"]) -> float:
+        """The rate in one place."""
+        own = getattr(self, f"{place}_dropout_rate")
+        return self.dropout_rate if own is None else own
 
     @property
     def gated_feed_forward(self) -> bool:
@@ -282,6 +292,55 @@ class DecoderOnlyConfig(TokenModelConfig, kind="decoder_only"):
                 (self.tie_embeddings, self.scale_logits),
                 "must be True and False with model.adaptive",
             )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClassifierConfig(ModelConfig, kind="classifier"):
+    """A classifier of sequences, or of pairs of them: `models.classifier`.
+
+    Attributes:
+      encoder: its stack.
+      causal: tokens see none behind them.
+      classes: how many there are.
+      vocab_size: of tokens; None: inputs are numbers, such as pixels.
+      embedding_std: of the initial embedding of tokens; None is d_model ** -0.5.
+      pooling: the mean of a sequence's outputs, the first or the last of them stands for it.
+      pair: a row is one sequence (None), or two, a and b, each encoded by itself. Their features
+        are [b; a] ("concat", as MEGA has them) or [a; b; a * b; a - b] ("nli", as S4 has them).
+      head_width: inside a head of two maps with a GELU between; None: one map makes classes of
+        features.
+    """
+
+    STACKS: ClassVar[tuple[str, ...]] = ("encoder",)
+
+    encoder: StackConfig
+    classes: Annotated[int, Range(2, 2**20)]
+    vocab_size: Annotated[int, Range(2, MAX_VOCABULARY, "for inputs that are numbers")] | None
+    causal: bool = False
+    embedding_std: Annotated[float, Range(0, 1000, above=True)] | None = None
+    pooling: Literal["mean", "first", "last"] = "mean"
+    pair: Literal["concat", "nli"] | None = None
+    head_width: Annotated[int, Range(1, 2**19, "for a single map")] | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            self.vocab_size is not None or self.embedding_std is None,
+            "model.embedding_std",
+            self.embedding_std,
+            "must be None where model.vocab_size is None: numbers have no embedding",
+        )
+        require(
+            not (self.causal and self.pooling == "first"),
+            "model.pooling",
+            self.pooling,
+            'must be "mean" or "last" with model.causal, for a first token sees no other',
+        )
+
+    @property
+    def features(self) -> int:
+        """What the head takes in."""
+        return self.d_model * {None: 1, "concat": 2, "nli": 4}[self.pair]
 
 
 M = TypeVar("M", bound=ModelConfig)

@@ -3,7 +3,16 @@
 import dataclasses
 from typing import Annotated, ClassVar, Literal
 
-from spade_jax.config import MAX_LENGTH, ConfigError, Kinds, Range, Seed, check_fields, require
+from spade_jax.config import (
+    MAX_LENGTH,
+    ConfigError,
+    Kinds,
+    ModelConfig,
+    Range,
+    Seed,
+    check_fields,
+    require,
+)
 
 Split = Literal["train", "validation"]
 SPLITS: tuple[Split, ...] = ("train", "validation")
@@ -151,6 +160,16 @@ class TrainingData(Kinds, family="a kind of data", default="span_corruption"):
     def lengths(self) -> tuple[int, ...]:
         """Of a batch's sequences, as `objectives.batch` has them, the longest that there are."""
         raise NotImplementedError
+
+    def check_model(self, model: ModelConfig) -> None:
+        """Raises ConfigError where a model cannot learn from it."""
+        require(
+            model.kind == self.MODEL,
+            "model.kind",
+            model.kind,
+            f"must be {self.MODEL!r}, which is what learns from data.kind = {self.kind!r}",
+        )
+        model.require_lengths(*self.lengths)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from spade_jax.config import MAX_VOCABULARY, ConfigError, require
 from spade_jax.data.config import DataError, SourceConfig
@@ -28,16 +28,21 @@ def train_vocabulary(
     model_type: str = "unigram",
     max_bytes: int = 200_000_000,
     overwrite: bool = False,
-) -> None:
+) -> int:
     """Writes a SentencePiece model with pad 0, eos 1, unk 2, no bos, and a token for each byte.
 
     Args:
       source: documents; its training split is read.
       output: path of the `.model` file.
       size: tokens in the file; sentinels (`data.extra_ids`) come on top.
-      model_type: "unigram" or "bpe".
+      model_type: "unigram" or "bpe"; or "word", the words between spaces as they stand, the
+        most frequent first, of which there may be fewer. It has no bytes: words that it lacks,
+        and neighbours among them together, are one unk.
       max_bytes: of text to learn from; what comes after is not read.
       overwrite: replace `output` where it exists.
+
+    Returns:
+      How many tokens the file has.
 
     Raises:
       ConfigError: `output` cannot be written.
@@ -50,7 +55,10 @@ def train_vocabulary(
 
     from spade_jax.data.sources import iterate_documents
 
-    require(size > 259, "--size", size, "must be above 259: 3 special tokens and 256 bytes")
+    words = model_type == "word"
+    require(
+        words or size > 259, "--size", size, "must be above 259: 3 special tokens and 256 bytes"
+    )
     check_output(output, "--output")
     if output.is_file() and not overwrite:
         raise DataError(f"--output = {str(output)!r}: exists; name another, or say --overwrite")
@@ -78,10 +86,12 @@ def train_vocabulary(
                 eos_id=1,
                 unk_id=2,
                 bos_id=-1,
-                byte_fallback=True,
+                byte_fallback=not words,
                 max_sentence_length=2 * _SENTENCE_BYTES,
                 num_threads=os.cpu_count() or 1,
                 minloglevel=2,
+                hard_vocab_limit=not words,
+                normalization_rule_name="identity" if words else "nmt_nfkc",
             )
     except RuntimeError as error:  # The only kind that SentencePiece raises.
         reason = str(error).strip().split("] ")[-1]
@@ -91,6 +101,8 @@ def train_vocabulary(
             file.write(model.getvalue())
     except OSError as error:
         raise DataError(f"--output = {str(output)!r}: {error.strerror}") from None
+    trained: Any = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+    return trained.get_piece_size()
 
 
 def _sentences(document: bytes) -> Iterator[bytes]:
@@ -133,7 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
         default=32000,
         help="tokens, without sentinels",
     )
-    parser.add_argument("--model_type", choices=["unigram", "bpe"], default="unigram")
+    parser.add_argument("--model_type", choices=["unigram", "bpe", "word"], default="unigram")
     parser.add_argument(
         "--max_bytes",
         action=whole_number(1, 2**50),
@@ -151,7 +163,7 @@ def main(arguments: list[str] | None = None) -> int:
             data_dir=options.data_dir,
         )
         replaces = options.output.is_file()
-        train_vocabulary(
+        tokens = train_vocabulary(
             source,
             options.output,
             options.size,
@@ -162,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(f"{'replaced' if replaces else 'wrote'} {options.output}: {options.size} tokens")
+    print(f"{'replaced' if replaces else 'wrote'} {options.output}: {tokens} tokens")
     return 0
 
 

@@ -36,6 +36,14 @@ class Continuation:
         are never written.
       mesh: of the devices, which rows are shared out over; None is one device.
 
+    Attributes:
+      apart: (params) -> the model, each repeated layer with parameters of its own: made once, and
+        not for each token.
+      empty: (model, rows, length) -> the cache before the first token.
+      read: (model, tokens int32 [n, l], cache) -> the cache with these; the one before is used up.
+      write: (model, writing, given, key, count=) -> as of `sampling.write`, of which it is the
+        compiled one; `writing` is used up.
+
     Raises:
       ConfigError: beam search, which there is none of here.
     """
@@ -58,9 +66,10 @@ class Continuation:
         self._place = (
             None if mesh is None else NamedSharding(mesh, partition.partition_spec(("batch",)))
         )
-        self._begin = jax.jit(self._empty, static_argnums=(1, 2))
-        self._read = jax.jit(self._extended, donate_argnums=2)
-        self._write = jax.jit(
+        self.apart = jax.jit(self._layers_apart)
+        self.empty = jax.jit(self._empty, static_argnums=(1, 2))
+        self.read = jax.jit(self._extended, donate_argnums=2)
+        self.write = jax.jit(
             self._written,
             static_argnames=("count",),
             donate_argnums=1,
@@ -111,13 +120,10 @@ class Continuation:
         # The last token of the shortest prompt is where writing begins.
         read = min(lengths) - 1
         steps = max(lengths) - 1 - read + most
-        cache = self._begin(params, len(prompts), max(lengths) - 1 + most)
-        start = 0
-        for size in _PIECES:
-            while read - start >= size:
-                piece = np.array([prompt[start : start + size] for prompt in prompts], np.int32)
-                cache = self._read(params, self._placed(piece), cache)
-                start += size
+        model = self.apart(params)
+        cache = self.empty(model, len(prompts), max(lengths) - 1 + most)
+        shortest = np.array([prompt[:read] for prompt in prompts], np.int32)
+        start, cache = self.read_pieces(model, shortest, cache)
         steps += read - start
         last = np.array([prompt[start] for prompt in prompts], np.int32)
         writing = begin(self._placed(last), cache)
@@ -128,7 +134,7 @@ class Continuation:
         ended = [False] * len(prompts)
         for first in range(0, steps, stride):
             own = given[:, first : first + stride]
-            tokens, writing = self._write(params, writing, self._placed(own), key, count=stride)
+            tokens, writing = self.write(model, writing, self._placed(own), key, count=stride)
             for row, line in enumerate(np.asarray(tokens)):
                 # Of this row's own tokens, those that this stride has.
                 before = lengths[row] - 1 - start
@@ -142,17 +148,36 @@ class Continuation:
             if all(ended):
                 return
 
-    def _empty(self, params: Any, rows: int, length: int) -> Any:
-        with self._on_mesh():
-            return self._model(params).init_cache(rows, length)
+    def read_pieces(self, model: DecoderOnly, tokens: np.ndarray, cache: Any) -> tuple[int, Any]:
+        """Reads the first of these tokens, int32 [n, l], as many as make whole pieces.
 
-    def _extended(self, params: Any, tokens: jax.Array, cache: Any) -> Any:
+        Returns:
+          How many those are, and the cache with them.
+        """
+        start, length = 0, tokens.shape[1]
+        for size in _PIECES:
+            while length - start >= size:
+                cache = self.read(model, self._placed(tokens[:, start : start + size]), cache)
+                start += size
+        return start, cache
+
+    def _layers_apart(self, params: Any) -> DecoderOnly:
         with self._on_mesh():
-            return self._model(params).extend(tokens, cache)[1]
+            model = self._model(params)
+            model.decoder.take_apart()
+            return model
+
+    def _empty(self, model: DecoderOnly, rows: int, length: int) -> Any:
+        with self._on_mesh():
+            return model.init_cache(rows, length)
+
+    def _extended(self, model: DecoderOnly, tokens: jax.Array, cache: Any) -> Any:
+        with self._on_mesh():
+            return model.extend(tokens, cache)[1]
 
     def _written(
         self,
-        params: Any,
+        model: DecoderOnly,
         writing: Writing,
         given: jax.Array,
         key: jax.Array | None,
@@ -160,7 +185,6 @@ class Continuation:
         count: int,
     ) -> tuple[jax.Array, Writing]:
         with self._on_mesh():
-            model = self._model(params)
 
             def step(tokens: jax.Array, cache: Any) -> tuple[jax.Array, Any]:
                 logits, cache = model.extend(tokens[:, None], cache)

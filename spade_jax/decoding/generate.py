@@ -44,6 +44,7 @@ def generate(
       tokens int32 [b, max_length], 0 after the end, and scores float32 [b]: log-probabilities, of
       beam search over the length penalty.
     """
+    model.decoder.take_apart()
     segment_ids = (encoder_tokens != 0).astype(jnp.int32)
     encoded = model.encode(encoder_tokens, segment_ids=segment_ids)
     cache = model.init_cache(

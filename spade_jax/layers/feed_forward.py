@@ -21,7 +21,7 @@ class FeedForward(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         d, inner, bias = config.d_model, config.d_ff, config.feed_forward_bias
-        self.dropout_rate = config.dropout_rate
+        self.dropout_rate = config.dropout_in("feed_forward")
         self.activation = config.feed_forward
         self.expand = Linear(("embed", "mlp"), d, inner, bias=bias, rngs=rngs)
         gated = config.gated_feed_forward

@@ -163,8 +163,6 @@ class Stack(nnx.Module):
     def init_cache(self, rows: int, length: int, encoded: Encoded | None = None) -> StackCache:
         """The cache before the first token.
 
-        Repeated layers are taken apart with it: a scan would copy their caches each time.
-
         Args:
           rows: how many sequences; with `encoded` a multiple of its rows (see `CrossAttention`).
           length: how many tokens there will be at most.
@@ -176,6 +174,18 @@ class Stack(nnx.Module):
         dtype = self.config.dtype
         layers = [block.init_cache(rows, length, dtype, encoded) for block in self._all_blocks()]
         return StackCache(Cache(None, (jnp.int32(0), self._biases(length))), layers)
+
+    def take_apart(self) -> None:
+        """Makes each repeated layer one of its own, with its own parameters.
+
+        A cache has them apart, since a scan would copy their caches each time. Before a loop over
+        tokens this does once what each token would do anew: copy them out of the stacked ones.
+        """
+        blocks = [*self._all_blocks()]
+        specs = [spec for group in self.groups for spec in group.layers * group.repeat]
+        self.groups = tuple(Group((spec,)) for spec in specs)
+        for i, block in enumerate(blocks):
+            setattr(self, f"layers_{i}", block)
 
     @place("loop over layers")
     def _run(

@@ -6,7 +6,8 @@ from typing import Any
 
 from flax import nnx
 
-from spade_jax.config import DecoderOnlyConfig, EncoderDecoderConfig
+from spade_jax.config import ClassifierConfig, DecoderOnlyConfig, EncoderDecoderConfig
+from spade_jax.models.classifier import Classifier
 from spade_jax.models.decoder_only import DecoderOnly
 from spade_jax.models.encoder_decoder import EncoderDecoder
 
@@ -14,6 +15,7 @@ from spade_jax.models.encoder_decoder import EncoderDecoder
 KINDS: dict[type, Callable[[Any, nnx.Rngs], nnx.Module]] = {
     EncoderDecoderConfig: EncoderDecoder,
     DecoderOnlyConfig: DecoderOnly,
+    ClassifierConfig: Classifier,
 }
 
 

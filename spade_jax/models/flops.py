@@ -1,6 +1,12 @@
 """How many floating-point operations a model takes, counted from its matmuls."""
 
-from spade_jax.config.model import DecoderOnlyConfig, EncoderDecoderConfig, ModelConfig, StackConfig
+from spade_jax.config.model import (
+    ClassifierConfig,
+    DecoderOnlyConfig,
+    EncoderDecoderConfig,
+    ModelConfig,
+    StackConfig,
+)
 
 # Of d features each, what the matrix of a combination takes in.
 _AGGREGATED: dict[str | None, int] = {"concat": 2, "residual": 1}
@@ -31,6 +37,15 @@ def decoder_only_flops(config: DecoderOnlyConfig, length: int) -> float:
         words = config.adaptive.cutoffs[0] + len(config.adaptive.cutoffs)
     layers = stack_flops(config, config.decoder, length, causal=True)
     return layers + length * 2 * config.d_model * words
+
+
+def classifier_flops(config: ClassifierConfig, length: int) -> float:
+    """As `forward_flops`, of one row: a sequence, or two of a pair."""
+    sequences = 1 if config.pair is None else 2
+    layers = stack_flops(config, config.encoder, length, causal=config.causal)
+    width = config.head_width
+    head = config.features * (width or config.classes) + (width * config.classes if width else 0)
+    return sequences * layers + 2 * head
 
 
 def stack_flops(config: ModelConfig, stack: StackConfig, length: int, *, causal: bool) -> float:

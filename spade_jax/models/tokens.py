@@ -14,6 +14,13 @@ from spade_jax.ops.token_scores import TokenScores, token_scores
 from spade_jax.places import place
 
 
+def look_up(embedding: nnx.Param, tokens: jax.Array, dtype: str) -> jax.Array:
+    """Rows of an embedding [v, d]: int [b, l] -> [b, l, d]."""
+    # Put together where it is used, as other parameters are, and not its rows for each token.
+    table = partition.gathered(embedding[...], "vocab", "embed")
+    return jnp.take(table, tokens, axis=0, mode="clip").astype(dtype)
+
+
 class TokenModel(nnx.Module):
     """An embedding of tokens, and an output matrix that may be the same.
 
@@ -47,9 +54,7 @@ class TokenModel(nnx.Module):
         """int [b, l] -> [b, l, d]."""
         if isinstance(self.embedding, AdaptiveVocabulary):
             return self.embedding.embed(tokens, self.config.dtype)
-        # Put together where it is used, as other parameters are, and not its rows for each token.
-        table = partition.gathered(self.embedding[...], "vocab", "embed")
-        return jnp.take(table, tokens, axis=0, mode="clip").astype(self.config.dtype)
+        return look_up(self.embedding, tokens, self.config.dtype)
 
     @place("logits and loss")
     def logits(self, y: jax.Array) -> jax.Array:

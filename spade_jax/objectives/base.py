@@ -107,8 +107,8 @@ class Objective(Protocol):
 def batch_digest(arrays: Mapping[str, Any]) -> jax.Array:
     """Equal for equal batches, however their rows lie on devices and processes: uint32.
 
-    A sum over hashes of each number with its place (the finaliser of MurmurHash3), so that no row
-    moves.
+    A sum over hashes of the bits of each number with its place (the finaliser of MurmurHash3), so
+    that no row moves.
     """
 
     def mixed(x: jax.Array) -> jax.Array:
@@ -122,5 +122,12 @@ def batch_digest(arrays: Mapping[str, Any]) -> jax.Array:
         rows = jnp.arange(array.shape[0], dtype=jnp.uint32)[:, None]
         columns = jnp.arange(array.shape[1], dtype=jnp.uint32)[None]
         places = mixed(rows * array.shape[1] + columns + number * jnp.uint32(0x9E3779B9))
-        total += jnp.sum(mixed(places ^ array.astype(jnp.uint32)), dtype=jnp.uint32)
+        total += jnp.sum(mixed(places ^ _bits(array)), dtype=jnp.uint32)
     return total
+
+
+def _bits(array: jax.Array) -> jax.Array:
+    """Uint32: integers as they are, and of floats their bits."""
+    if jnp.issubdtype(array.dtype, jnp.floating):
+        return jax.lax.bitcast_convert_type(array.astype(jnp.float32), jnp.uint32)
+    return array.astype(jnp.uint32)

@@ -7,6 +7,8 @@ from spade_jax.config import Range, check_fields
 
 # What an evaluation measures where tokens are predicted, for `train.best_metric`.
 TOKEN_METRICS = ("loss", "accuracy", "bits_per_byte")
+# The same where classes are.
+CLASS_METRICS = ("loss", "accuracy")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from spade_jax.config import ConfigError, from_dict
@@ -22,8 +23,29 @@ MAY_CHANGE = (
     # The position in the data knows what is in it.
     "data.cache",
 )
+# With others of these it is another run: its parameters would mean something else, or its optimiser
+# would know nothing of them. All else may be changed on purpose (`extend`).
+MAKES_ANOTHER_RUN = (
+    "model.",
+    "data.kind",
+    "data.vocabulary",
+    "data.extra_ids",
+    "data.encoding",
+    "data.classes",
+    "data.labels",
+    "data.alphabet",
+    "task.vocabulary",
+    "task.extra_ids",
+    "optimizer.name",
+)
+# With others of these the data is read from its beginning.
+_MAKES_OTHER_DATA = ("data.", "task.", "train.batch_size")
 # What does not say what is computed, but how: equal to rounding, too.
 _EXECUTION = ("chunk_length", "implementation", "remat", "scan_layers")
+
+
+# By setting, its value before and now.
+Changes = Mapping[str, tuple[Any, Any]]
 
 
 def check_same_run(
@@ -33,34 +55,50 @@ def check_same_run(
     may_change: tuple[str, ...] = MAY_CHANGE,
     *,
     trains: bool = True,
-) -> None:
-    """Raises ConfigError where the workdir's checkpoints are another configuration's, or would go
-    on with other random numbers than they began with.
+    extend: bool = False,
+) -> Changes:
+    """Whether the workdir's checkpoints are this configuration's.
 
     Args:
       config: the run's, a dataclass. A setting that there was not when the checkpoints were saved
         had its default.
       trains: it does more than evaluate.
+      extend: other settings are on purpose, unless they make another run.
+
+    Returns:
+      The settings that are changed so, each with its value before and now.
+
+    Raises:
+      ConfigError: they are another configuration's, or would go on with other random numbers than
+        they began with.
     """
     if checkpoints.newest is None:
-        return
+        return {}
     about = checkpoints.about()
     stored = from_dict(type(config), about["settings"], f"{checkpoints.directory}: config")
     before, now = _compared(stored), _compared(config)
     if looks_at_no_end(dataclasses.asdict(config)):
         may_change += ("train.steps",)
-    differing = [
-        f"{name} was {before.get(name)!r} and is {now.get(name)!r}"
+    changes = {
+        name: (before.get(name), now.get(name))
         for name in dict.fromkeys([*before, *now])
         if before.get(name) != now.get(name)
         and not name.startswith(may_change)
         and name.rpartition(".")[2] not in _EXECUTION
-    ]
-    if differing:
-        more = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
+    }
+    another = {name: c for name, c in changes.items() if name.startswith(MAKES_ANOTHER_RUN)}
+    if another:
         raise ConfigError(
             f"{checkpoints.directory}: holds checkpoints of another configuration: "
-            f"{'; '.join(differing[:3])}{more}; use another workdir or the same settings"
+            f"{told(another)}; use the same settings, or another workdir, where "
+            f"--config.init_from={checkpoints.directory.parent} begins with its parameters if they "
+            "are this model's"
+        )
+    if changes and not (extend and trains):
+        raise ConfigError(
+            f"{checkpoints.directory}: holds checkpoints of another configuration: "
+            f"{told(changes)}; use the same settings, another workdir, or --extend to go on with "
+            "these"
         )
     if about["vocabulary"] != vocabulary_digest:
         raise ConfigError(
@@ -77,13 +115,31 @@ def check_same_run(
             f"{began_with}, and this spade_jax draws those of version {NUMBERS_VERSION}; go on "
             "with the spade_jax that began it, or use another workdir"
         )
+    return changes
 
 
-def check_same_data(checkpoints: Checkpoints, data: Mapping[str, Mapping[str, str]]) -> str | None:
+def told(changes: Changes) -> str:
+    """The first three changes, and how many more there are."""
+    words = [f"{name} was {before!r} and is {now!r}" for name, (before, now) in changes.items()]
+    more = f" and {len(words) - 3} more" if len(words) > 3 else ""
+    return f"{'; '.join(words[:3])}{more}"
+
+
+def reads_other_data(changes: Changes) -> bool:
+    """Whether a position in the data means nothing with these changes."""
+    return any(name.startswith(_MAKES_OTHER_DATA) for name in changes)
+
+
+def check_same_data(
+    checkpoints: Checkpoints,
+    data: Mapping[str, Mapping[str, str]],
+    changes: Changes = MappingProxyType({}),
+) -> str | None:
     """Compares the data that the workdir's checkpoints were trained and evaluated on with today's.
 
     Args:
       data: for each setting the files that it names, each with a digest of what it holds.
+      changes: settings that are others on purpose; with other data nothing is compared.
 
     Returns:
       What to say aloud: that checkpoints of before there were digests cannot be compared. Or None.
@@ -91,7 +147,7 @@ def check_same_data(checkpoints: Checkpoints, data: Mapping[str, Mapping[str, st
     Raises:
       ConfigError: something has changed: numbers of before and after would not compare.
     """
-    if checkpoints.newest is None:
+    if checkpoints.newest is None or reads_other_data(changes):
         return None
     before = checkpoints.about().get("data")
     if before is None:
@@ -119,11 +175,9 @@ def check_same_data(checkpoints: Checkpoints, data: Mapping[str, Mapping[str, st
 
 def looks_at_no_end(settings: Mapping[str, Any]) -> bool:
     """Whether no update depends on how many there are."""
-    return _flat(settings).get("optimizer.schedule") in (
-        "constant",
-        "inverse_sqrt",
-        "rsqrt_decay",
-    )
+    flat = _flat(settings)
+    endless = flat.get("optimizer.schedule") in ("constant", "inverse_sqrt", "rsqrt_decay")
+    return endless and flat.get("optimizer.warmup_share") is None
 
 
 def _compared(config: Any) -> dict[str, Any]:

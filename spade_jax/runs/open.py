@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from spade_jax.config import ConfigError, ModelConfig, from_dict
+from spade_jax.config import ConfigError, ModelConfig, TokenModelConfig, from_dict, of_kind
 from spade_jax.runs.checkpoint_files import CheckpointError, steps_in
 from spade_jax.runs.checkpoints import Checkpoints
 from spade_jax.runs.scores import by_goodness, scores_of, tell_nothing
@@ -13,8 +13,9 @@ from spade_jax.runs.workdir import read_evaluations
 from spade_jax.training.config import TrainConfig
 
 # What is read here of a run's configuration.
-_DATA = {"vocabulary": str, "extra_ids": int, "input_length": int}
-_SETTINGS = {"train": dict, "model": dict, "data?": _DATA, "task?": _DATA}
+_TEXT = {"vocabulary": str, "extra_ids": int, "input_length": int}
+_CLASSES = {"kind": "classification", "encoding": str, "length": int}
+_SETTINGS = {"train": dict, "model": dict, "data?": (_TEXT, _CLASSES), "task?": _TEXT}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +78,7 @@ class Run:
       why: the step, and why this one, for the reader.
       settings: the whole configuration, as nested dicts and lists.
       model: the model's configuration.
-      vocabulary, extra_ids, input_length: settings of the run's data.
+      data: the settings of its data.
       vocabulary_digest: equal for equal vocabularies.
     """
 
@@ -87,10 +88,37 @@ class Run:
     why: str
     settings: Mapping[str, Any]
     model: ModelConfig
-    vocabulary: str
-    extra_ids: int
-    input_length: int
+    data: Mapping[str, Any]
     vocabulary_digest: str
+
+    @property
+    def vocabulary(self) -> str:
+        """Of a model of tokens, its name.
+
+        Raises:
+          ConfigError: of another model, as the two below do.
+        """
+        self._require_tokens()
+        return _found(self.data["vocabulary"], self.workdir)
+
+    @property
+    def extra_ids(self) -> int:
+        self._require_tokens()
+        return self.data["extra_ids"]
+
+    @property
+    def input_length(self) -> int:
+        self._require_tokens()
+        return self.data["input_length"]
+
+    def describe_vocabulary(self) -> str:
+        """What tokens are, of any model."""
+        if "vocabulary" in self.data:
+            return f"{self.vocabulary!r} with {self.extra_ids} sentinels"
+        return f"encoding {self.data['encoding']!r}"
+
+    def _require_tokens(self) -> None:
+        of_kind(self.model, TokenModelConfig, f"{self.workdir}: model")
 
 
 def open_run(workdir: Path, setting: str, *, alone: bool = False) -> Run:
@@ -168,9 +196,7 @@ def run_of(checkpoints: Checkpoints, choice: Choice | None = None) -> Run:
         choice.why,
         settings,
         model,
-        _found(data["vocabulary"], workdir),
-        data["extra_ids"],
-        data["input_length"],
+        data,
         about["vocabulary"],
     )
 

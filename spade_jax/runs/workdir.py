@@ -22,7 +22,13 @@ from spade_jax.stored import read_json_lines
 from spade_jax.telemetry.events import EventWriter
 
 # A line of metrics.jsonl.
-_LINE = {"kind": ("train", "eval"), "step": int, "loss": float, str: float}
+_LINE = {
+    "kind": ("train", "eval", "change"),
+    "step": int,
+    "loss?": float,
+    "changes?": dict,
+    str: float,
+}
 
 
 def prepare(workdir: Path) -> None:
@@ -67,6 +73,7 @@ class Records:
         self._path = workdir / "metrics.jsonl"
         lines = read_metrics(self._path) if step else []
         lines = [line for line in lines if line["step"] <= step]
+        self._changes = [line for line in lines if line["kind"] == "change"]
         self.evaluations: dict[int, Mapping[str, float]] = {
             line["step"]: line for line in lines if line["kind"] == "eval"
         }
@@ -88,6 +95,16 @@ class Records:
         self._file.flush()
         self._events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
 
+    def change(self, step: int, changes: Mapping[str, tuple[Any, Any]]) -> None:
+        """Adds what is otherwise from this step on: settings, each with its value before and now.
+        A start that was interrupted before it was saved is told of once."""
+        line = {"kind": "change", "step": step, "changes": {n: list(c) for n, c in changes.items()}}
+        line = json.loads(json.dumps(line))
+        if line in self._changes or self._file is None:
+            return
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
     def draw(self, baseline: float | None) -> None:
         """Draws loss.png, with the baseline's loss as a line."""
         if self._file is not None:
@@ -106,7 +123,12 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
       RunError: one of them is no such line.
     """
     advice = "put back a copy of the file, or delete that line, whose numbers are then forgotten"
-    return read_json_lines(path, _LINE, advice=advice, error=RunError)
+    lines = read_json_lines(path, _LINE, advice=advice, error=RunError)
+    for number, line in enumerate(lines, start=1):
+        needed = "changes" if line["kind"] == "change" else "loss"
+        if needed not in line:
+            raise RunError(f"{path}: line {number}: is damaged ({needed} is missing); {advice}")
+    return lines
 
 
 def read_evaluations(path: Path, up_to: int) -> dict[int, dict[str, Any]]:
@@ -126,6 +148,11 @@ def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -
         points = [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
         if points:
             axes.plot(*zip(*points), style, label=label, markersize=4)
+    for step in sorted({line["step"] for line in lines if line["kind"] == "change"}):
+        axes.axvline(step, linestyle=":", color="gray")
+        axes.annotate(
+            " changed", (step, 1), xycoords=("data", "axes fraction"), va="top", fontsize="small"
+        )
     if baseline is not None:
         axes.axhline(baseline, linestyle="--", color="gray", label="baseline")
     axes.grid(alpha=0.3)

@@ -35,6 +35,7 @@ class OptimizerConfig:
         "cosine_restarts" falls to `final_fraction` within each period, and begins again.
       warmup_steps: steps of growth from `initial_fraction` of the peak; of "rsqrt_decay", at the
         peak.
+      warmup_share: the same as a share of `train.steps`, such as 0.01; None is `warmup_steps`.
       warmup_power: step u of w of the warm-up has grown by (u / w) ** warmup_power.
       initial_fraction: where the warm-up begins, as a fraction of the peak.
       final_fraction: where "linear", "cosine" and each period of "cosine_restarts" end, as a
@@ -62,6 +63,7 @@ class OptimizerConfig:
         "constant", "linear", "cosine", "cosine_restarts", "inverse_sqrt", "rsqrt_decay"
     ] = "cosine"
     warmup_steps: Annotated[int, Range(0, MAX_COUNT)] = 1000
+    warmup_share: Annotated[float, Range(0, 1, "for warmup_steps", below=True)] | None = None
     warmup_power: Annotated[float, Range(0, 100, above=True)] = 1.0
     initial_fraction: Annotated[float, Range(0, 1)] = 0.0
     final_fraction: Annotated[float, Range(0, 1)] = 0.1
@@ -81,7 +83,9 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         check_fields(self, "optimizer.")
         require(
-            self.schedule not in ("inverse_sqrt", "rsqrt_decay") or self.warmup_steps > 0,
+            self.schedule not in ("inverse_sqrt", "rsqrt_decay")
+            or self.warmup_steps > 0
+            or self.warmup_share is not None,
             "optimizer.warmup_steps",
             self.warmup_steps,
             f'must be at least 1 for schedule "{self.schedule}", which falls from there',

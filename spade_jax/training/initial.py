@@ -119,7 +119,7 @@ def check_vocabulary(start: Run, digest: str, setting: str, value: str | None) -
         setting,
         value,
         f"is another vocabulary than that of {start.workdir}; must be the same, "
-        f"{start.vocabulary!r} with {start.extra_ids} sentinels",
+        f"{start.describe_vocabulary()}",
     )
 
 

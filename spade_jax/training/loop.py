@@ -10,6 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import jax
@@ -19,7 +20,7 @@ from rich.console import Console
 from spade_jax import hosts
 from spade_jax.ops.attention.dropout import NUMBERS_VERSION
 from spade_jax.runs.checkpoints import Checkpoints
-from spade_jax.runs.identity import looks_at_no_end
+from spade_jax.runs.identity import Changes, looks_at_no_end, reads_other_data, told
 from spade_jax.runs.scores import best_step, scores_of, stale, tell_nothing
 from spade_jax.runs.workdir import Records
 from spade_jax.telemetry.goodput import Goodput
@@ -93,6 +94,7 @@ def train(
     workdir: Path,
     settings: Mapping[str, Any],
     console: Console,
+    changes: Changes = MappingProxyType({}),
 ) -> Outcome:
     """Trains to `config.steps`, or until SIGTERM or SIGINT, which save and return.
 
@@ -109,6 +111,8 @@ def train(
 
     Args:
       settings: the whole configuration as JSON values, kept in the workdir and in checkpoints.
+      changes: settings that are others than those of the newest checkpoint, on purpose; see
+        `runs.identity.check_same_run`. With other data it is read from its beginning.
 
     On several processes all run this, each with its own part of the data.
 
@@ -117,12 +121,12 @@ def train(
       CheckpointError: a checkpoint that cannot be read or written.
       RunError: a file of the workdir that is damaged.
     """
-    loop = _Loop(trainer, config, data, checkpoints, workdir, settings, console)
+    loop = _Loop(trainer, config, data, checkpoints, workdir, settings, console, changes)
     if loop.finished:
         loop.records.close()
         console.print(
             f"This run is finished, at step {loop.step}. For more, raise train.steps"
-            f"{'' if looks_at_no_end(settings) else ' in a new workdir'}."
+            f"{'' if looks_at_no_end(settings) else ', with --extend'}."
         )
         return loop.outcome(finished=True, was_finished=True)
     stopped = loop.go()
@@ -152,20 +156,25 @@ class _Loop:
         workdir: Path,
         settings: Mapping[str, Any],
         console: Console,
+        changes: Changes,
     ):
         """Begins the run, or goes back to where its newest checkpoint stands."""
         self._trainer, self._config, self._data = trainer, config, data
         self._checkpoints, self._workdir, self._console = checkpoints, workdir, console
-        self._about = {
+        self._changes = changes
+        self._about: dict[str, Any] = {
             "settings": settings,
             "vocabulary": data.vocabulary_digest,
             "dropout_numbers": NUMBERS_VERSION,
             "data": data.contents,
+            "history": [],
         }
         self._goodput = Goodput()
         with self._goodput.lost_to("start"):
             self.step, self.state, self.scores = self._begin()
         self.records = Records(workdir, self.step, settings)
+        if changes:
+            self.records.change(self.step, changes)
         self.scores |= scores_of(self.records.evaluations, config)
         self._saved_step = self._first_step = self.step
         self._measured: Mapping[str, jax.Array] | None = None
@@ -179,8 +188,16 @@ class _Loop:
         step = self._checkpoints.newest
         state, position = self._checkpoints.restore(self._trainer.state_shapes)
         scores = self._checkpoints.scores()
-        self._data.train.set_state(position)
+        self._about["history"] = self._checkpoints.about().get("history", [])
+        if self._changes:
+            then = {name: list(change) for name, change in self._changes.items()}
+            self._about["history"].append({"step": step, "changes": then})
+        if not reads_other_data(self._changes):
+            self._data.train.set_state(position)
         self._console.print(f"Going on from the checkpoint of step {step}.")
+        if self._changes:
+            anew = "; its data begins anew" if reads_other_data(self._changes) else ""
+            self._console.print(f"From here on {told(self._changes)}{anew}.")
         return step, state, scores
 
     @property

@@ -17,12 +17,17 @@ def schedule_shape(config: OptimizerConfig, steps: int) -> optax.Schedule:
       ConfigError: a warm-up that is longer than a run whose schedule falls until its last step.
     """
     warmup = config.warmup_steps
+    if config.warmup_share is not None:
+        warmup = round(config.warmup_share * steps)
+        if config.schedule in ("inverse_sqrt", "rsqrt_decay"):
+            warmup = max(warmup, 1)
     falls = config.schedule in ("linear", "cosine")
     require(
         not falls or warmup < steps,
         "optimizer.warmup_steps",
         warmup,
-        f"must be below train.steps = {steps}",
+        f"must be below train.steps = {steps}; for a tenth of the run: "
+        "--config.optimizer.warmup_share=0.1",
     )
     if config.schedule == "rsqrt_decay":
         return lambda count: jnp.sqrt(warmup / jnp.maximum(count, warmup))

@@ -87,6 +87,7 @@ def test_table_has_a_row_for_each_length_and_method(capsys, monkeypatch):
         ("--outputs=0", "argument --outputs: '0' is not a positive integer"),
         ("--preset=smal", "preset = 'smal': must be one of tiny, small, base, large"),
         ("--vocab-size=3", "--vocab-size = 3: must be at least 4, the number of beams"),
+        ("--config.model.d_ff=8", "--config = None: must name what is to be overridden"),
     ],
 )
 def test_a_wrong_option_is_rejected_in_one_line(capsys, option, message):
@@ -94,3 +95,26 @@ def test_a_wrong_option_is_rejected_in_one_line(capsys, option, message):
         decode.main([option])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_a_language_model_has_a_row_for_each_context(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    sizes = ["--outputs=4", "--batch-size=2", "--repeats=1", "--anew=32"]
+    overrides = ["--config.model.d_model=16", "--config.model.decoder.layers=window,full"]
+    config = "--config=configs/pretrain/lm_quickstart.py"
+    decode.main([config, "--lengths", "32", "64", *sizes, *overrides])
+    printed = capsys.readouterr().out
+    number = r" +([\d.,]+)"
+    rows = re.findall(
+        rf"│{number} │{number} │{number} │{number} │(.*)│(.*)│{number} │{number} │", printed
+    )
+    assert [row[0] for row in rows] == ["32", "64"]
+    for _, _, milliseconds, a_second, *_ in rows:
+        assert float(a_second.replace(",", "")) == pytest.approx(
+            2e3 / float(milliseconds), rel=0.1, abs=0.1
+        )
+    (_, *_, anew, ratio, cache, _), (*_, no_anew, no_ratio, larger, _) = rows
+    assert float(anew) > 0
+    assert ratio.strip().endswith("x")
+    assert no_anew.strip() == no_ratio.strip() == ""
+    assert float(cache) <= float(larger)  # full attention's grows

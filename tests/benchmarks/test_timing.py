@@ -29,7 +29,7 @@ def test_the_second_run_of_a_turn_counts(monkeypatch):
     runs = []
     program = types.SimpleNamespace(compile=lambda: lambda x: runs.append("run"))
     monkeypatch.setattr(timing.jax, "jit", lambda f: types.SimpleNamespace(lower=lambda x: program))
-    monkeypatch.setattr(timing, "_temporary_bytes", lambda program: 0)
+    monkeypatch.setattr(timing, "temporary_bytes", lambda program: 0)
     monkeypatch.setattr(timing.time, "perf_counter", lambda: runs.append("clock") or 0.0)
     timing.measure({"it": None}, (np.ones(1),), repeats=2)
     assert runs == ["run", "clock", "run", "clock"] * 2

@@ -1,6 +1,9 @@
 """Settings that explain themselves."""
 
 import dataclasses
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,18 +14,26 @@ from pretrain.__main__ import main
 from pretrain.config import PretrainConfig
 from spade_jax.config import Kinds, Range
 from spade_jax.config.explain import as_text, settings
-from spade_jax.config.page import page
 
 CLASSES = ("pretrain.config:PretrainConfig", "finetune.config:FinetuneConfig")
 
 
+def without_sentence_or_range(found):
+    """Settings that say too little."""
+    return [
+        s.name
+        for s in found
+        if len(s.words) < 2 or re.search(r"\b(int|float)\b(?! (from|above) )", s.type)
+    ]
+
+
 @pytest.mark.parametrize("config_class", [PretrainConfig, FinetuneConfig])
-def test_every_setting_has_a_type_and_a_sentence(config_class):
+def test_every_setting_has_a_sentence_and_every_number_a_range(config_class):
     found = settings(config_class)
     assert len(found) > 100
-    for setting in found:
-        assert setting.type
-        assert len(setting.words) > 1, setting.name
+    # Other tests' kinds of mixers may be there as well.
+    ours = [s for s in found if set(s.kinds).isdisjoint({"moving_average", "gate"})]
+    assert without_sentence_or_range(ours) == []
     names = {setting.name for setting in found}
     assert {"model.d_model", "model.mixers.NAME.radius", "train.steps", "optimizer.betas"} <= names
 
@@ -33,33 +44,25 @@ def test_what_a_setting_says():
     assert found["model.d_ff"].default == ""
     assert found["model.dropout_rate"].type == "float from 0 below 1"
     assert found["model.mixers.NAME.radius"].kinds == ("window",)
-    assert found["model.encoder.layers"].kinds == ("encoder_decoder",)
+    assert found["model.encoder.layers"].kinds == ("encoder_decoder", "classifier")
     assert found["train.patience"].type.endswith("or None to never stop")
     assert found["data.sources.0.kind"].default == "'sotu'"
     assert "must be set" in as_text([found["train.steps"]])
 
 
-def test_one_without_a_sentence_or_a_range_is_refused():
+def test_one_without_a_sentence_or_a_range_is_found():
     @dataclasses.dataclass(frozen=True)
-    class Silent:
-        """Says nothing of its field."""
-
-        steps: Annotated[int, Range(1, 2)] = 1
-
-    @dataclasses.dataclass(frozen=True)
-    class Unbound:
-        """Has a number.
+    class Settings:
+        """Settings.
 
         Attributes:
-          steps: of any size.
+          unbound: of any size.
         """
 
-        steps: int = 1
+        silent: Annotated[int, Range(1, 2)] = 1
+        unbound: float = 1.0
 
-    with pytest.raises(TypeError, match=r"^Silent.steps: has no sentence"):
-        settings(Silent)
-    with pytest.raises(TypeError, match=r"^<class 'int'>: must be a number with a Range"):
-        settings(Unbound)
+    assert without_sentence_or_range(settings(Settings)) == ["silent", "unbound"]
 
 
 def test_settings_of_some_kinds_name_them():
@@ -108,4 +111,7 @@ def test_a_command_line_asks(capsys):
 
 def test_the_page_of_the_docs_is_current():
     written = Path(__file__).parents[2] / "docs" / "settings.md"
-    assert written.read_text() == page(CLASSES), "make docs writes it anew"
+    # In a process that knows no kinds of other tests.
+    command = [sys.executable, "-m", "spade_jax.config.page", *CLASSES]
+    made = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert made.stdout == written.read_text(), "make docs writes it anew"

@@ -138,6 +138,22 @@ def test_command_refuses(corpus, tmp_path, capsys, arguments, message):
     assert not list(tmp_path.iterdir())
 
 
+def test_words_by_frequency(tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("the cat sat on the mat\nthe  cat ， and a  dog\n")
+    command = [f"--input={tmp_path}/a.txt", f"--output={tmp_path}/a.model", "--model_type=word"]
+    assert main([*command, "--size=100"]) == 0
+    # Special tokens, and nine words as they stand.
+    assert "a.model: 12 tokens" in capsys.readouterr().out
+    vocabulary = load_vocabulary(DataConfig(vocabulary=f"{tmp_path}/a.model", extra_ids=0))
+    assert vocabulary.encode("the cat")[:2] == [3, 4]
+    assert vocabulary.encode("the bird flew and") == [
+        3,
+        vocabulary.unk_id,
+        *vocabulary.encode("and"),
+    ]
+    assert vocabulary.text(vocabulary.encode("the mat ， a")) == "the mat ， a"
+
+
 def test_long_documents_are_learned_from(tmp_path):
     """SentencePiece itself would leave out lines above its limit."""
     (tmp_path / "a.txt").write_text(" ".join(make_documents(200, 5)))

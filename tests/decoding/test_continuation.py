@@ -13,6 +13,7 @@ from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.continuation import Continuation
 from spade_jax.decoding.lines import Stream, one_line
+from spade_jax.decoding.sampling import begin
 from spade_jax.mixers import S4, Window
 from spade_jax.models.decoder_only import DecoderOnly
 
@@ -101,6 +102,20 @@ def test_a_cache_is_no_larger_for_a_longer_text(model):
         return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(cache))
 
     assert size(1_000) == size(100_000) < 2**15
+
+
+def test_a_token_copies_neither_cache_nor_parameters():
+    """XLA would, of a single row's cache, and of each layer out of those that are stacked."""
+    layers = StackConfig("2*full", relative_bias="none")
+    model, params = made(dataclasses.replace(CONFIG, decoder=layers))
+    write = continuation(model)
+    apart = write.apart(params)
+    length = 4096
+    writing = begin(jnp.ones((1,), jnp.int32), write.empty(apart, 1, length))
+    compiled = write.write.lower(apart, writing, np.zeros((1, 8), np.int32), None, count=8)
+    # The scores of a layer are its largest array: [heads, length], in float32, and some of them.
+    memory = compiled.compile().memory_analysis().temp_size_in_bytes
+    assert memory < 6 * 2 * length * 4 < length * 16 * 4
 
 
 def test_drawn_tokens_have_a_seed(model, prompts):

@@ -43,6 +43,30 @@ def test_the_authors_drop_nothing_there():
     assert not preset("tiny", "msr", **SMALL).final_dropout
 
 
+def test_layers_taken_apart_are_the_same():
+    config = preset("tiny", **SMALL)
+    stack = StackConfig("window, 2*(window, full), 2*window", relative_bias="none")
+    module = Stack(config, stack, causal=True, cross_attention=False, rngs=nnx.Rngs(0))
+    x = jax.random.normal(jax.random.key(1), (1, 20, 32))
+    run = jax.jit(lambda module, x: module(x)[0])
+    before = run(module, x)
+    module.take_apart()
+    assert [group.repeat for group in module.groups] == [1] * 7
+    after = run(module, x)
+    np.testing.assert_allclose(after, before, atol=1e-6)
+
+
+def test_dropout_rates_of_their_own():
+    config = preset("tiny", **SMALL)
+    assert (config.dropout_in("attention"), config.dropout_in("feed_forward")) == (0.3, 0.3)
+    config = dataclasses.replace(config, attention_dropout_rate=0.0, feed_forward_dropout_rate=0.6)
+    stack = StackConfig("window")
+    module = Stack(config, stack, causal=True, cross_attention=False, rngs=nnx.Rngs(0))
+    block = module.layers_0
+    places = (block, block.local_mixer, block.feed_forward)
+    assert [place.dropout_rate for place in places] == [0.3, 0.0, 0.6]
+
+
 def test_dropout_after_a_norm_that_is_not_there():
     with pytest.raises(ConfigError, match=r"model.final_dropout = True: must be False where"):
         preset("tiny", "msr", final_dropout=True)

@@ -198,9 +198,9 @@ def test_a_finished_run_says_so(finished, capsys):
 def test_another_configurations_workdir_is_refused(finished, capsys):
     workdir, arguments = finished
     before = contents(workdir)
-    assert main([*arguments, "--config.model.d_ff=64", "--config.train.seed=3"]) == 2
+    assert main([*arguments, "--config.model.d_ff=64", "--config.model.d_model=32"]) == 2
     said = capsys.readouterr().err
-    assert "model.d_ff was 32 and is 64; train.seed was 0 and is 3" in said
+    assert "model.d_model was 16 and is 32; model.d_ff was 32 and is 64" in said
     assert said.count("\n") == 1
     assert contents(workdir) == before
 

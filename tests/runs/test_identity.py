@@ -128,6 +128,11 @@ class Stored:
 def test_steps_may_grow_where_the_schedule_does_not_look_at_them(tmp_path):
     stored = Stored(tmp_path, dataclasses.asdict(changed(optimizer__schedule="constant")))
     check_same_run(stored, changed(optimizer__schedule="constant", train__steps=99), "abc")
+    by_share = changed(optimizer__schedule="constant", optimizer__warmup_share=0.5)
+    of_share = Stored(tmp_path, dataclasses.asdict(by_share))
+    longer = dataclasses.replace(by_share.train, steps=99)
+    with pytest.raises(ConfigError, match=r"train.steps was 12 and is 99"):
+        check_same_run(of_share, dataclasses.replace(by_share, train=longer), "abc")
     with pytest.raises(ConfigError, match=r"optimizer.schedule was 'constant' and is 'linear'"):
         check_same_run(stored, changed(optimizer__schedule="linear"), "abc")
 

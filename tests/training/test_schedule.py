@@ -94,3 +94,22 @@ def test_no_warmup_begins_at_the_peak_and_ends_at_the_final_fraction(warmup):
 def test_warmup_longer_than_the_run_is_rejected():
     with pytest.raises(ConfigError, match=r"optimizer.warmup_steps = 8: must be below .* 8"):
         schedule_shape(OptimizerConfig(schedule="cosine", warmup_steps=8), steps=8)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "share", "steps", "warmup"),
+    [("cosine", 0.01, 1000, 10), ("linear", 0.25, 10, 2), ("rsqrt_decay", 0.001, 100, 1)],
+)
+def test_a_warm_up_that_is_a_share_of_the_run(schedule, share, steps, warmup):
+    of_share = OptimizerConfig(schedule=schedule, warmup_share=share)
+    of_steps = OptimizerConfig(schedule=schedule, warmup_steps=warmup)
+    counts = np.arange(steps)
+    np.testing.assert_array_equal(
+        jax.vmap(schedule_shape(of_share, steps))(counts),
+        jax.vmap(schedule_shape(of_steps, steps))(counts),
+    )
+
+
+def test_a_warm_up_beyond_the_run_says_what_would_be_right():
+    with pytest.raises(ConfigError, match=r"warmup_steps = 60: .* = 60; .*warmup_share=0.1$"):
+        schedule_shape(OptimizerConfig(schedule="cosine", warmup_steps=60), 60)

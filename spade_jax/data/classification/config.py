@@ -4,7 +4,16 @@ import dataclasses
 import math
 from typing import Annotated, ClassVar, Literal
 
-from spade_jax.config import MAX_LENGTH, Range, Seed, check_fields, require
+from spade_jax.config import (
+    MAX_LENGTH,
+    ClassifierConfig,
+    ModelConfig,
+    Range,
+    Seed,
+    check_fields,
+    of_kind,
+    require,
+)
 from spade_jax.data.config import TrainingData
 from spade_jax.objectives.classification_batch import (
     ClassificationBatch,
@@ -20,6 +29,10 @@ Source = Literal["table", "tfds", "cifar10", "image_folder", "pathfinder"]
 Encoding = Literal["bytes", "characters", "listops", "pixels", "intensities"]
 
 IMAGE_ENCODINGS = ("pixels", "intensities")
+# ListOps has no other symbols: a parenthesis of its files only shows how the tree was made.
+LISTOPS_SYMBOLS = (*map(str, range(10)), "[MIN", "[MAX", "[MED", "[SM", "]")
+# Sizes of the vocabularies that do not depend on the data; 0 is padding in each.
+VOCABULARIES = {"bytes": 1 + 256, "listops": 1 + len(LISTOPS_SYMBOLS), "intensities": 1 + 256}
 _TEXT_SOURCES = ("table", "tfds")
 _IMAGE_SOURCES = ("tfds", "cifar10", "image_folder", "pathfinder")
 
@@ -51,6 +64,8 @@ class ClassificationDataConfig(TrainingData, kind="classification"):
         symbols of ListOps); of images in grey, row by row, "pixels" (numbers, normalised) or
         "intensities" (tokens, 0 to 255 plus 1).
       min_count: of "characters".
+      alphabet: the "characters", each once; None takes them from the training data. A run keeps
+        those that it found.
       length: tokens or pixels of a sequence; what is longer is cut off.
       mean, std: "pixels" are (x / 255 - mean) / std.
       validation_share, test_share: of the training rows, held out; by their contents and
@@ -76,6 +91,7 @@ class ClassificationDataConfig(TrainingData, kind="classification"):
     labels: tuple[str, ...] = ()
     encoding: Encoding = "bytes"
     min_count: Annotated[int, Range(1, 2**31 - 1)] = 15
+    alphabet: str | None = None
     length: Annotated[int, Range(1, MAX_LENGTH)] = 4096
     mean: Annotated[float, Range(-1e6, 1e6)] = 0.5
     std: Annotated[float, Range(1e-6, 1e6)] = 0.5
@@ -134,6 +150,18 @@ class ClassificationDataConfig(TrainingData, kind="classification"):
             self.encoding,
             f"is of sources {', '.join(sources)}, not of {self.source}",
         )
+        require(
+            self.alphabet is None or self.encoding == "characters",
+            "data.alphabet",
+            self.alphabet,
+            'must be None with another encoding than "characters"',
+        )
+        require(
+            len({*(self.alphabet or "")}) == len(self.alphabet or ""),
+            "data.alphabet",
+            self.alphabet,
+            "must have each character once",
+        )
         most = 1 if images else 2
         require(
             1 <= len(self.inputs) <= most,
@@ -181,6 +209,34 @@ class ClassificationDataConfig(TrainingData, kind="classification"):
         value = getattr(self, split)
         items = value.split(",") if isinstance(value, str) else value
         return tuple(item.strip() for item in items if item.strip())
+
+    def check_model(self, model: ModelConfig) -> None:
+        super().check_model(model)
+        classifier = of_kind(model, ClassifierConfig)
+        require(
+            classifier.classes == self.classes,
+            "model.classes",
+            classifier.classes,
+            f"must be data.classes = {self.classes}",
+        )
+        require(
+            (classifier.pair is not None) == (self.batch is PairBatch),
+            "model.pair",
+            classifier.pair,
+            f"must be {'set' if self.batch is PairBatch else 'None'}, for data.inputs names "
+            f"{len(self.inputs)} column(s)",
+        )
+        size = classifier.vocab_size
+        if self.batch is ScalarBatch:
+            require(size is None, "model.vocab_size", size, 'must be None with encoding "pixels"')
+            return
+        needed = VOCABULARIES.get(self.encoding, 2 + len(self.alphabet or ""))
+        require(
+            size is not None and size >= needed,
+            "model.vocab_size",
+            size,
+            f'must be at least {needed}, the tokens of data.encoding "{self.encoding}"',
+        )
 
     @property
     def has_test(self) -> bool:

@@ -1,17 +1,19 @@
 """What makes a sequence of a text or of an image in grey. Token 0 is padding, always."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 import numpy as np
 
-from spade_jax.data.classification.config import ClassificationDataConfig
+from spade_jax.data.classification.config import (
+    LISTOPS_SYMBOLS,
+    VOCABULARIES,
+    ClassificationDataConfig,
+)
 from spade_jax.data.config import DataError
 from spade_jax.data.digests import digest
 
-# ListOps has no others: a parenthesis of its files only shows how the tree was made.
-LISTOPS_SYMBOLS = (*map(str, range(10)), "[MIN", "[MAX", "[MED", "[SM", "]")
 _PARENTHESES = str.maketrans("()", "  ")
 _CODE_POINTS = 0x110000
 _UNKNOWN = 1
@@ -36,15 +38,22 @@ class Encoder(Protocol):
         """
         ...
 
+    def text(self, tokens: np.ndarray) -> str | None:
+        """The text of tokens, padding left out; None: they are of no text."""
+        ...
+
 
 class Bytes:
     """UTF-8 bytes plus 1."""
 
-    size = 257
+    size = VOCABULARIES["bytes"]
     digest = digest("bytes + 1")
 
     def __call__(self, value: str | np.ndarray) -> np.ndarray:
         return np.frombuffer(_text(value).encode("utf-8"), np.uint8).astype(np.uint16) + 1
+
+    def text(self, tokens: np.ndarray) -> str | None:
+        return bytes((tokens[tokens > 0] - 1).tolist()).decode("utf-8", "replace")
 
 
 class Characters:
@@ -73,6 +82,10 @@ class Characters:
     def __call__(self, value: str | np.ndarray) -> np.ndarray:
         return self._tokens[_code_points(_text(value))]
 
+    def text(self, tokens: np.ndarray) -> str | None:
+        known = f"\0\ufffd{self.alphabet}"
+        return "".join(known[token] for token in tokens if token)
+
 
 class Symbols:
     """Words of a fixed set, from 1 on, between spaces; parentheses are none.
@@ -96,6 +109,10 @@ class Symbols:
             ) from None
         return np.array(tokens, np.min_scalar_type(self.size))
 
+    def text(self, tokens: np.ndarray) -> str | None:
+        words = (None, *self._tokens)
+        return " ".join(str(words[token]) for token in tokens if token)
+
 
 class Pixels:
     """Intensities of an image, row by row, as they are; 0 is black."""
@@ -107,28 +124,36 @@ class Pixels:
         assert isinstance(value, np.ndarray)
         return value.reshape(-1)
 
+    def text(self, tokens: np.ndarray) -> str | None:
+        return None
+
 
 class Intensities:
     """Intensities of an image, row by row, plus 1."""
 
-    size = 257
+    size = VOCABULARIES["intensities"]
     digest = digest("intensities + 1")
 
     def __call__(self, value: str | np.ndarray) -> np.ndarray:
         assert isinstance(value, np.ndarray)
         return value.reshape(-1).astype(np.uint16) + 1
 
+    def text(self, tokens: np.ndarray) -> str | None:
+        return None
 
-def make_encoder(config: ClassificationDataConfig, texts: Iterator[str]) -> Encoder:
+
+def make_encoder(config: ClassificationDataConfig, texts: Iterable[str] = ()) -> Encoder:
     """The encoder that a configuration names.
 
     Args:
-      texts: of the training data, from which "characters" are taken, as far as they are read.
+      texts: of the training data, from which "characters" are taken, as far as they are read, where
+        the configuration has none.
     """
-    if config.encoding == "characters":
-        cut = (text[: config.length] for text in texts)
-        return Characters.of(cut, config.min_count)
-    return _FIXED[config.encoding]()
+    if config.encoding != "characters":
+        return _FIXED[config.encoding]()
+    if config.alphabet is not None:
+        return Characters(config.alphabet)
+    return Characters.of((text[: config.length] for text in texts), config.min_count)
 
 
 _FIXED: dict[str, Callable[[], Encoder]] = {

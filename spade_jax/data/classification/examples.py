@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
 from spade_jax.data.batches import Arrays
 from spade_jax.data.classification.config import SPLITS, ClassificationDataConfig, Split
-from spade_jax.data.classification.encoders import Encoder, make_encoder
-from spade_jax.data.classification.rows import Row, check_splits, read_rows
+from spade_jax.data.classification.encoders import Characters, Encoder, make_encoder
+from spade_jax.data.classification.rows import Row, check_splits, folder_labels, read_rows
 from spade_jax.data.config import DataError
 from spade_jax.objectives.classification_batch import PairBatch, ScalarBatch, TokenBatch
 
@@ -141,13 +142,7 @@ def load_data(config: ClassificationDataConfig) -> ClassificationData:
       DataError: what `read_rows` finds, a file in two splits, or a split without an example.
     """
     check_splits(config)
-    texts = (
-        value
-        for row in read_rows(config, "train")
-        if _split_of(row, config) == "train"
-        for value in row.inputs
-    )
-    encoder = make_encoder(config, texts)
+    encoder = make_encoder(config, _training_texts(config))
     collected = {name: _Collector(config, encoder) for name in SPLITS}
     for name in SPLITS:
         if config.patterns(name):
@@ -164,6 +159,46 @@ def load_data(config: ClassificationDataConfig) -> ClassificationData:
             value = getattr(config, setting.removeprefix("data."))
             raise DataError(f"{setting} = {value!r}: gives no example; must give at least one")
     return ClassificationData(config, encoder, splits)
+
+
+def with_names(config: ClassificationDataConfig) -> ClassificationDataConfig:
+    """The configuration with what it leaves to the data: its alphabet, and names of classes that
+    are names of folders. So what a run saves can be read without the data.
+
+    Raises:
+      DataError: as of `load_data`.
+    """
+    if config.encoding == "characters" and config.alphabet is None:
+        check_splits(config)
+        encoder = make_encoder(config, _training_texts(config))
+        assert isinstance(encoder, Characters)
+        return dataclasses.replace(config, alphabet=encoder.alphabet)
+    if config.source == "image_folder" and not config.labels:
+        return dataclasses.replace(config, labels=folder_labels(config))
+    return config
+
+
+def encode(
+    config: ClassificationDataConfig, encoder: Encoder, inputs: Iterable[tuple[Any, ...]]
+) -> Examples:
+    """Examples of no known class.
+
+    Args:
+      inputs: of each example the texts, or one image in grey, uint8 [side, side].
+
+    Raises:
+      DataError: what cannot be encoded.
+    """
+    collector = _Collector(config, encoder)
+    for number, values in enumerate(inputs):
+        collector.add(Row(f"input {number}", values, 0))
+    return collector.examples()
+
+
+def _training_texts(config: ClassificationDataConfig) -> Iterator[str]:
+    for row in read_rows(config, "train"):
+        if _split_of(row, config) == "train":
+            yield from row.inputs
 
 
 def _split_of(row: Row, config: ClassificationDataConfig) -> Split:

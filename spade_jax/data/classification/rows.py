@@ -131,13 +131,23 @@ def _cifar10_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Ro
             yield Row(where, (image,), _class(label, where, config))
 
 
-def _image_folder_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Row]:
+def folder_labels(config: ClassificationDataConfig) -> tuple[str, ...]:
+    """The names of the classes of an "image_folder".
+
+    Raises:
+      DataError: there are more or fewer.
+    """
     names = config.labels or class_names(_files(config, "train"))
     if len(names) != config.classes:
         raise DataError(
             f"data.train = {config.train!r}: has {len(names)} folders ({', '.join(names)}); must "
             f"have one for each of data.classes = {config.classes}"
         )
+    return names
+
+
+def _image_folder_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Row]:
+    names = folder_labels(config)
     numbers = {name: number for number, name in enumerate(names)}
     listed = [
         (path, path, numbers[name])

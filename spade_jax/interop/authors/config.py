@@ -225,7 +225,15 @@ def language_model(config: Mapping[str, Any], shapes: Mapping[str, Shape]) -> De
         adaptive=_adaptive(config) if _get(config, "adaptive_input", bool, False) else None,
         scale_logits=False,
         dropout_rate=_get(config, "dropout", float, 0.1),
+        attention_dropout_rate=_dropout_rate(config, "attention_dropout"),
+        feed_forward_dropout_rate=_dropout_rate(config, "activation_dropout"),
     )
+
+
+def _dropout_rate(config: Mapping[str, Any], name: str) -> float | None:
+    """Of one place; None where it is that of the others."""
+    rate = _get(config, name, float, 0.0)
+    return None if rate == _get(config, "dropout", float, 0.1) else rate
 
 
 def _adaptive(config: Mapping[str, Any]) -> AdaptiveConfig:

@@ -105,6 +105,8 @@ def _their_language_model(model: DecoderOnlyConfig) -> dict[str, Any]:
         "no_decoder_final_norm": not model.final_norm,
         "activation_fn": model.feed_forward,
         "dropout": model.dropout_rate,
+        "attention_dropout": model.dropout_in("attention"),
+        "activation_dropout": model.dropout_in("feed_forward"),
         "no_scale_embedding": not model.scale_embeddings,
         "share_decoder_input_output_embed": model.tie_embeddings,
         "use_relative_attention": model.decoder.relative_bias == "shared",

@@ -91,6 +91,8 @@ def model_settings(
         "tie_word_embeddings": config.tie_embeddings,
         "scale_logits": config.scale_logits,
         "dropout_rate": config.dropout_rate,
+        "attention_dropout_rate": config.dropout_in("attention"),
+        "feed_forward_dropout_rate": config.dropout_in("feed_forward"),
         "use_cache": True,
         "pad_token_id": PAD_ID,
         "eos_token_id": vocabulary.eos_id,

@@ -69,7 +69,7 @@ def _of_heads(model: ModelConfig) -> Asked:
     """The attention that `model.attention` describes."""
     attention, size = model.attention, model.head_dim
     named = "model.attention.implementation", attention.implementation
-    return Asked(*named, attention.num_heads, size, size, model.dropout_rate)
+    return Asked(*named, attention.num_heads, size, size, model.dropout_in("attention"))
 
 
 def require_implementation(

@@ -15,7 +15,7 @@ class Heads(nnx.Module):
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         d, attention = config.d_model, config.attention
         self.heads, self.head_dim = attention.num_heads, config.head_dim
-        self.dropout_rate = config.dropout_rate
+        self.dropout_rate = config.dropout_in("attention")
         self.implementation = attention.implementation
         # T5 leaves scores unscaled and its queries small.
         small = self.head_dim**-0.5

@@ -118,7 +118,7 @@ class Mega(MixerConfig, kind="mega"):
 
     def dropout_rate_of_weights(self, model: ModelConfig) -> float:
         own = self.attention_dropout_rate
-        return model.dropout_rate if own is None else own
+        return model.dropout_in("attention") if own is None else own
 
     def reach(self, length: int) -> int:
         """Of the biases in sequences of this length: places to either side."""

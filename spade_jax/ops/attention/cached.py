@@ -7,7 +7,12 @@ import jax.numpy as jnp
 from jax import Array
 
 from spade_jax.ops.attention.chunk_numbers import ChunkPlace, first_place, number_chunks
-from spade_jax.ops.attention.softmax import softmax_attention, visible_keys
+from spade_jax.ops.attention.softmax import (
+    probabilities_of,
+    scores_of,
+    visible_keys,
+    weighted,
+)
 from spade_jax.ops.attention.window import window_attention
 
 
@@ -98,31 +103,41 @@ def cached_attention(
     length, slots = query_blhk.shape[1], cache.key_bhjk.shape[2]
     slot = index % slots
 
+    query, key, value = (x.swapaxes(1, 2) for x in (query_blhk, key_blhk, value_blhk))
+
     def put(ring: Array, new: Array, axis: int) -> Array:
         return jax.lax.dynamic_update_slice_in_dim(ring, new.astype(ring.dtype), slot, axis)
 
-    cache = AttentionCache(
-        put(cache.key_bhjk, key_blhk.swapaxes(1, 2), 2),
-        put(cache.value_bhjk, value_blhk.swapaxes(1, 2), 2),
-        put(cache.segment_ids_bj, segment_ids_bl.astype(jnp.int32), 1),
-        cache.place,
-    )
+    segment_ids_bj = put(cache.segment_ids_bj, segment_ids_bl, 1)
     positions = index + jnp.arange(length, dtype=jnp.int32)
     places_back_lj = (positions[:, None] - jnp.arange(slots, dtype=jnp.int32)[None]) % slots
-    visible = visible_keys(segment_ids_bl, cache.segment_ids_bj)
+    visible = visible_keys(segment_ids_bl, segment_ids_bj)
     assert visible is not None
     if length > 1:
         # Of a ring that has not gone round, what is further back than there are tokens is ahead.
         visible = visible & (places_back_lj <= positions[:, None])[None, None]
-    attended_bhlk, _ = softmax_attention(
-        query_blhk.swapaxes(1, 2),
-        cache.key_bhjk,
-        cache.value_bhjk,
+    # The new tokens' scores and values join those of the ring, which is read as it was and written
+    # afterwards: in place, where XLA would copy it for each token else.
+    probabilities, _ = probabilities_of(
+        put(scores_of(query, cache.key_bhjk), scores_of(query, key), 3),
         visible=visible,
         bias=None if bias is None else _behind(bias, places_back_lj)[None],
         weights=weights,
     )
-    return attended_bhlk.swapaxes(1, 2), cache
+    own = jax.lax.dynamic_slice_in_dim(probabilities, slot, length, 3)
+    past = put(probabilities, jnp.zeros_like(own), 3)
+    attended = weighted(past, cache.value_bhjk) + weighted(
+        own, value.astype(cache.value_bhjk.dtype)
+    )
+    # Nothing but what makes the order plain to XLA.
+    afterwards = 0 * attended[..., :1]
+    cache = AttentionCache(
+        put(cache.key_bhjk, key + afterwards, 2),
+        put(cache.value_bhjk, value + afterwards, 2),
+        segment_ids_bj,
+        cache.place,
+    )
+    return attended.astype(query.dtype).swapaxes(1, 2), cache
 
 
 def _behind(bias: Array, places_back_lj: Array) -> Array:

@@ -52,29 +52,40 @@ def softmax_attention(
       sum of exp(score) over the visible keys, float32 [..., q], the lowest number where it sees
       none.
     """
-    scores = _scores(query, key)
-    if weights != "softmax":
-        probabilities = weights_alone(scores, visible=visible, bias=bias, weights=weights)
-        log_sum = jnp.zeros(scores.shape[:-1], scores.dtype)
-    else:
-        if bias is not None:
-            scores = scores + bias.astype(jnp.float32)
-        if visible is not None:
-            scores = jnp.where(visible, scores, -jnp.inf)
-        probabilities, log_sum = _softmax(scores)
+    probabilities, log_sum = probabilities_of(
+        scores_of(query, key), visible=visible, bias=bias, weights=weights
+    )
     if kept is not None:
         probabilities = jnp.where(kept, probabilities / (1.0 - dropout_rate), 0.0)
-    attended = jnp.einsum(
+    return weighted(probabilities, value).astype(query.dtype), log_sum
+
+
+def probabilities_of(
+    scores: Array, *, visible: Array | None, bias: Array | None, weights: str
+) -> tuple[Array, Array]:
+    """Of scores float32 [..., q, j]; all else is that of `softmax_attention`."""
+    if weights != "softmax":
+        probabilities = weights_alone(scores, visible=visible, bias=bias, weights=weights)
+        return probabilities, jnp.zeros(scores.shape[:-1], scores.dtype)
+    if bias is not None:
+        scores = scores + bias.astype(jnp.float32)
+    if visible is not None:
+        scores = jnp.where(visible, scores, -jnp.inf)
+    return _softmax(scores)
+
+
+def weighted(probabilities: Array, value: Array) -> Array:
+    """Sums of values [..., j, k] by probabilities [..., q, j]: [..., q, k]."""
+    return jnp.einsum(
         "...qj,...jk->...qk",
         probabilities.astype(value.dtype),
         value,
         precision=matmul_precision(value.dtype),
     )
-    return attended.astype(query.dtype), log_sum
 
 
 @jax.custom_vjp
-def _scores(query: Array, key: Array) -> Array:
+def scores_of(query: Array, key: Array) -> Array:
     """query key^T, summed up and returned in float32."""
     return jnp.einsum(
         "...qk,...jk->...qj",
@@ -86,7 +97,7 @@ def _scores(query: Array, key: Array) -> Array:
 
 
 def _scores_forward(query: Array, key: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _scores(query, key), (query, key)
+    return scores_of(query, key), (query, key)
 
 
 def _scores_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, Array]:
@@ -99,7 +110,7 @@ def _scores_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array
     )
 
 
-_scores.defvjp(_scores_forward, _scores_backward)
+scores_of.defvjp(_scores_forward, _scores_backward)
 
 
 @jax.custom_jvp

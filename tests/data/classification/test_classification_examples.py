@@ -5,10 +5,11 @@ import json
 
 import numpy as np
 import pytest
-from images_made import noise, write_cifar10
+from images_made import noise, write_cifar10, write_class_folders
 
 from spade_jax.data.classification.config import ClassificationDataConfig
-from spade_jax.data.classification.examples import load_data
+from spade_jax.data.classification.encoders import make_encoder
+from spade_jax.data.classification.examples import encode, load_data, with_names
 from spade_jax.data.classification.images import grey
 from spade_jax.data.config import DataError
 from spade_jax.objectives.classification_batch import PairBatch, ScalarBatch, TokenBatch
@@ -150,3 +151,33 @@ def test_digests_tell_data_apart_and_not_where_it_lies(texts, tmp_path):
 def test_what_cannot_be_encoded_says_where_it_stands(texts):
     with pytest.raises(DataError, match=r"train.jsonl, line 1: has 'train'; must have 0, 1"):
         load_data(dataclasses.replace(texts, encoding="listops"))
+
+
+def test_what_is_left_to_the_data_is_kept(texts, tmp_path):
+    config = dataclasses.replace(texts, encoding="characters", min_count=50)
+    named = with_names(config)
+    assert named.alphabet == " abeimnrtu"
+    assert with_names(named) == named == dataclasses.replace(config, alphabet=named.alphabet)
+    assert make_encoder(named).digest == load_data(config).encoder.digest
+
+    write_class_folders(tmp_path, noise(4))
+    folders = ClassificationDataConfig(
+        source="image_folder",
+        train=str(tmp_path),
+        validation_share=0.5,
+        encoding="pixels",
+        length=1024,
+    )
+    assert with_names(folders).labels == ("cat", "dog")
+    assert with_names(texts) == texts
+
+
+def test_examples_of_no_known_class(texts):
+    encoder = make_encoder(texts)
+    examples = encode(texts, encoder, [("ab",), ("b" * 99,)])
+    batch = TokenBatch.of(examples.batch(np.arange(2)))
+    np.testing.assert_array_equal(batch.inputs[0, :3], [98, 99, 0])
+    assert batch.inputs.shape == (2, texts.length)
+    listops = dataclasses.replace(texts, encoding="listops")
+    with pytest.raises(DataError, match=r"^input 1: has 'x'; must have 0, "):
+        encode(listops, make_encoder(listops), [("[MAX 3 ]",), ("x",)])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from spade_jax.data.classification.config import LISTOPS_SYMBOLS, VOCABULARIES
 from spade_jax.data.classification.encoders import (
-    LISTOPS_SYMBOLS,
     Bytes,
     Characters,
     Intensities,
@@ -42,3 +42,23 @@ def test_images_row_by_row():
     image = np.array([[0, 255], [7, 8]], np.uint8)
     np.testing.assert_array_equal(Pixels()(image), [0, 255, 7, 8])
     np.testing.assert_array_equal(Intensities()(image), [1, 256, 8, 9])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "value", "text"),
+    [
+        (Bytes(), "a é", "a é"),
+        (Characters("abé"), "a🙂é", "a\ufffdé"),
+        (Symbols(LISTOPS_SYMBOLS), "( ( [MAX 3 ) ] )", "[MAX 3 ]"),
+        (Pixels(), np.zeros((2, 2), np.uint8), None),
+        (Intensities(), np.zeros((2, 2), np.uint8), None),
+    ],
+)
+def test_texts_of_tokens(encoder, value, text):
+    padded = np.concatenate([encoder(value).astype(np.int32), np.zeros(3, np.int32)])
+    assert encoder.text(padded) == text
+
+
+def test_sizes_that_do_not_depend_on_the_data_are_known_before():
+    encoders = {"bytes": Bytes(), "listops": Symbols(LISTOPS_SYMBOLS), "intensities": Intensities()}
+    assert {name: encoder.size for name, encoder in encoders.items()} == VOCABULARIES

@@ -53,7 +53,7 @@ class Attention(nn.Module):
     def __init__(self, config: SpadeConfig, radius: int | None = None, causal: bool = False):
         super().__init__()
         d, width = config.d_model, config.num_heads * config.head_dim
-        self.heads, self.dropout_rate = config.num_heads, config.dropout_rate
+        self.heads, self.dropout_rate = config.num_heads, config.attention_dropout_rate
         self.scale = config.head_dim**-0.5 if config.scale_queries else 1.0
         self.radius, self.causal = radius, causal
         self.query = nn.Linear(d, width, bias=False)

@@ -61,6 +61,8 @@ class SpadeConfig(transformers.PretrainedConfig):
         tie_word_embeddings: bool = True,
         scale_logits: bool = True,
         dropout_rate: float = 0.0,
+        attention_dropout_rate: float = 0.0,
+        feed_forward_dropout_rate: float = 0.0,
         use_cache: bool = True,
         pad_token_id: int = 0,
         eos_token_id: int = 1,
@@ -89,6 +91,8 @@ class SpadeConfig(transformers.PretrainedConfig):
         self.add_weight = add_weight
         self.scale_logits = scale_logits
         self.dropout_rate = dropout_rate
+        self.attention_dropout_rate = attention_dropout_rate
+        self.feed_forward_dropout_rate = feed_forward_dropout_rate
         self.use_cache = use_cache
         others.pop("is_encoder_decoder", None)
         others.pop("num_hidden_layers", None)

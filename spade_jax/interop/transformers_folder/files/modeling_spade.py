@@ -57,7 +57,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: SpadeConfig):
         super().__init__()
         d, inner, bias = config.d_model, config.d_ff, config.feed_forward_bias
-        self.kind, self.dropout_rate = config.feed_forward, config.dropout_rate
+        self.kind, self.dropout_rate = config.feed_forward, config.feed_forward_dropout_rate
         self.expand = nn.Linear(d, inner, bias=bias)
         self.gate = nn.Linear(d, inner, bias=bias) if self.kind == "gated-gelu" else None
         self.contract = nn.Linear(inner, d, bias=bias)

@@ -94,9 +94,9 @@ class MegaLayer:
         block = Block(config, stack, spec, causal=self.causal, cross_attention=False, rngs=rngs)
         return assign(block, self.ours("param/"))
 
-    def statistics(self) -> dict[str, np.ndarray]:
+    def statistics(self, prefix: str = "after/") -> dict[str, np.ndarray]:
         """What a training call leaves of batch norms, by our names."""
-        after, top = self.golden.group("after/"), "mega_layer."
+        after, top = self.golden.group(prefix), "mega_layer."
         places = {"mixer_norm": f"{top}norm.norm", "feed_forward_norm": "nffn.norm.norm"}
         return {
             f"{ours}/{part}": after[f"{theirs}.{NORM[part]}"]

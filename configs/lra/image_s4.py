@@ -1,0 +1,16 @@
+"""Image, CIFAR-10 in grey (Long Range Arena): S4, as its authors' code has it now.
+
+    tfds build cifar10
+    python -m pretrain --config=configs/lra/image_s4.py --workdir=runs/image_s4
+
+Its authors have 88.5. For one accelerator. It has not been run, so no time and no score of ours
+stand here.
+"""
+
+import ml_collections
+
+from pretrain.lra_recipes import s4
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return s4("image")

@@ -1,0 +1,15 @@
+"""Image, CIFAR-10 in grey (Long Range Arena): SPADE, windows with S4 beside the bottom one.
+
+    tfds build cifar10
+    python -m pretrain --config=configs/lra/image_spade_window.py --workdir=runs/image_spade_window
+
+For one accelerator. It has not been run, so no time and no score of ours stand here.
+"""
+
+import ml_collections
+
+from pretrain.lra_recipes import spade_window
+
+
+def get_config() -> ml_collections.ConfigDict:
+    return spade_window("image")
