@@ -20,8 +20,6 @@ os.environ.setdefault(
     "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
     " --xla_cpu_parallel_codegen_split_count=1",
 )
-# Nothing here uses Keras; TensorFlow then does without it, and is there a second or two sooner.
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 
 
 def pytest_collection_finish():
