@@ -1,6 +1,6 @@
 # make pretrain    set up .venv, install, and pre-train the quickstart model into runs/quickstart
-# make lm          the same, with the language model's quickstart into runs/lm
-# make finetune    as pretrain, then fine-tune that model into runs/finetune
+# make lm          the same for a small language model, into runs/lm
+# make finetune    the first, then fine-tune that model into runs/finetune
 # make test        set up .venv, install, and run the tests
 # make test-slow   the tests that take minutes each
 # make lint        format check, lint and types

@@ -1,6 +1,7 @@
 """Each wrong setting or file: one sentence that names it, an error status, nothing overwritten."""
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -174,18 +175,11 @@ def test_fewer_documents_than_a_batch(tmp_path, capsys):
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The workdir of a run of two steps."""
-    workdir = tmp_path_factory.mktemp("finished")
-    short = [
-        "--config.train.steps=2",
-        "--config.train.eval_batches=1",
-        "--config.optimizer.warmup_steps=0",
-        "--config.samples=0",
-    ]
-    arguments = [MINIATURE, *short, f"--workdir={workdir}"]
-    assert main(arguments) == 0
-    return workdir, arguments
+def finished(pretrained, pretraining, tmp_path_factory):
+    """A run of two steps, in a workdir of its own, and its command line."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    shutil.copytree(pretrained, workdir)
+    return workdir, [*pretraining, f"--workdir={workdir}"]
 
 
 def contents(workdir):
@@ -196,10 +190,8 @@ def test_a_finished_run_says_so(finished, capsys):
     workdir, arguments = finished
     metrics = (workdir / "metrics.jsonl").read_text()
     assert main(arguments) == 0
-    assert (
-        "This run is finished, at step 2. For more, raise train.steps, with --extend."
-        in capsys.readouterr().out
-    )
+    said = capsys.readouterr().out
+    assert "This run is finished, at step 2. For more, raise train.steps.\n" in said
     assert (workdir / "metrics.jsonl").read_text() == metrics
 
 
@@ -248,15 +240,15 @@ def test_where_parameters_lie_is_printed_and_nothing_trained(tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_other_text_under_the_same_name_is_refused(tmp_path, capsys):
+def test_other_text_under_the_same_name_is_refused(pretraining, tmp_path, capsys):
     """Of the same length: neither to learn from nor to be measured by."""
     lines = {"train": "The union is strong. " * 40, "validation": "Peace and commerce. " * 20}
     for split, line in lines.items():
         (tmp_path / f"{split}.txt").write_text(f"{line}\n")
     source = "--config.data.sources.0"
     files = [f"{source}.{split}={tmp_path}/{split}.txt" for split in lines]
-    arguments = [MINIATURE, f"{source}.kind=text", *files, f"--workdir={tmp_path / 'run'}"]
-    arguments += ["--config.train.steps=1", "--config.optimizer.warmup_steps=0"]
+    arguments = [*pretraining, f"{source}.kind=text", *files, f"--workdir={tmp_path / 'run'}"]
+    arguments += ["--config.train.steps=1"]
     assert main(arguments) == 0
     for split, line in lines.items():
         path = tmp_path / f"{split}.txt"

@@ -63,7 +63,7 @@ def train(trainer):
         placed = sharding.place(data, trainer.mesh)
         if step == 0:
             program = trainer.train_step.lower(state, placed).compile()
-        state, metrics = trainer.train_step(state, placed)
+        state, metrics = program(state, placed)
         losses.append(float(metrics["loss"]))
         digests.append(int(metrics["batch_digest"]))
         if step == 0:

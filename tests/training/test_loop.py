@@ -151,10 +151,12 @@ def test_lines_say_how_time_was_spent(whole):
 def test_a_finished_run_stays_as_it_is(tmp_path):
     start(tmp_path)
     before = metrics(tmp_path)
-    outcome, _ = start(tmp_path)
+    outcome, screen = start(tmp_path)
     assert outcome.was_finished
     assert outcome.finished
     assert outcome.step == 12
+    # Rates that look at the number of steps are another run's where it is another one.
+    assert "finished, at step 12. For more, raise train.steps in a new workdir." in screen
     assert metrics(tmp_path) == before
 
 
