@@ -144,7 +144,7 @@ def test_words_by_frequency(tmp_path, capsys):
     assert main([*command, "--size=100"]) == 0
     # Special tokens, and nine words as they stand.
     assert "a.model: 12 tokens" in capsys.readouterr().out
-    vocabulary = load_vocabulary(DataConfig(vocabulary=f"{tmp_path}/a.model", extra_ids=0))
+    vocabulary = load_vocabulary(DataConfig(vocabulary=f"{tmp_path}/a.model"))
     assert vocabulary.encode("the cat")[:2] == [3, 4]
     assert vocabulary.encode("the bird flew and") == [
         3,
