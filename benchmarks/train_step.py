@@ -147,7 +147,9 @@ def lengths_of(data: TrainingData, length: int, target_length: int | None) -> tu
     """Of the sequences of a row, where inputs are so long; None: as many targets as are made of
     such an input."""
     if isinstance(data, DataConfig):
-        data = dataclasses.replace(data, target_length=target_length, extra_ids=length)
+        if target_length is not None:
+            return length, target_length
+        data = dataclasses.replace(data, target_length=None, extra_ids=length)
     return dataclasses.replace(data, input_length=length).lengths  # type: ignore[call-arg]
 
 

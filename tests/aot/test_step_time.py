@@ -66,7 +66,7 @@ def test_waiting_is_hidden_or_added(time):
 def said(report, capsys, *options):
     """What the command prints of a report."""
     topology = "--topology=v5e:2x2"
-    options, config, topology = compile_program._parse([MINIATURE, topology, *options])
+    options, config, (topology,) = compile_program._parse([MINIATURE, topology, *options])
     show(Console(width=120), options, config, topology, {"fsdp": 4}, report, None)
     return capsys.readouterr().out
 

@@ -60,5 +60,9 @@ def test_fewer_tokens_than_a_sequence(capsys):
 
 def test_targets_grow_with_the_inputs():
     data = train_step.parse([])[1].data
-    assert train_step.decoder_length(data, data.input_length) == data.decoder_length
-    assert train_step.decoder_length(data, 16384) > 15 * train_step.decoder_length(data, 1024)
+
+    def targets(length):
+        return train_step.lengths_of(data, length, None)[1]
+
+    assert targets(data.input_length) == data.decoder_length
+    assert targets(16384) > 15 * targets(1024)

@@ -156,7 +156,7 @@ def test_a_finished_run_stays_as_it_is(tmp_path):
     assert outcome.finished
     assert outcome.step == 12
     # Rates that look at the number of steps are another run's where it is another one.
-    assert "finished, at step 12. For more, raise train.steps in a new workdir." in screen
+    assert "finished, at step 12. For more, raise train.steps, with --extend." in screen
     assert metrics(tmp_path) == before
 
 
