@@ -13,6 +13,11 @@ from spade_jax.programs import exit_status, quiet_imports
 from spade_jax.training.config import MAX_BATCH
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
+    from spade_jax.config import DecoderOnlyConfig
+    from spade_jax.data.windows import Document
+    from spade_jax.objectives.causal_lm_batch import CausalLMBatch
     from spade_jax.runs.open import Run
 
 _DESCRIPTION = """\
@@ -99,15 +104,9 @@ def measure(run: "Run", options: argparse.Namespace) -> None:
       DataError: the text cannot be read.
       RunError: the run tells of its data what this version does not know.
     """
-    import jax
-    from flax import nnx
-
-    from spade_jax import partition
     from spade_jax.config import DecoderOnlyConfig, of_kind
     from spade_jax.data import windows
-    from spade_jax.loading import model_of, vocabulary_of
-    from spade_jax.objectives.causal_lm import CausalLM
-    from spade_jax.telemetry.screen import make_console, progress
+    from spade_jax.loading import vocabulary_of
     from spade_jax.training import sharding
     from spade_jax.training.config import MeshConfig
 
@@ -119,12 +118,7 @@ def measure(run: "Run", options: argparse.Namespace) -> None:
         require(context < length, "--min_context", context, f"must be below the length, {length}")
     config.require_lengths(length)
     mesh = sharding.make_mesh(MeshConfig())
-    require(
-        options.batch_size % mesh.size == 0,
-        "--batch_size",
-        options.batch_size,
-        f"must be a multiple of the {mesh.size} devices",
-    )
+    sharding.require_even_rows(options.batch_size, mesh)
     data = _data(run)
     vocabulary = vocabulary_of(run)
     sources, split = data.sources, options.split
@@ -135,30 +129,49 @@ def measure(run: "Run", options: argparse.Namespace) -> None:
     if data.across_documents:
         texts = [[token for text in texts for token in text]]
     rows = [windows.windows(text, length, context, vocabulary.eos_id) for text in texts]
-
-    objective = CausalLM()
-    objective.check(config, (length,), mesh)
-    graph, params = nnx.split(model_of(run, mesh))
-
-    @jax.jit
-    def sums(params: nnx.State, batch: dict[str, jax.Array]) -> object:
-        with partition.on_mesh(mesh):
-            return objective.measure(nnx.merge(graph, params), objective.batch.of(batch))
-
-    found = []
-    total = -(-sum(len(part.targets) for part in rows) // options.batch_size)
-    with progress(make_console(), "measuring", total) as advance:
-        for batch in windows.batches(rows, options.batch_size):
-            found.append(jax.device_get(sums(params, sharding.place(batch, mesh))))
-            advance(1)
-    nats = math.fsum(float(part.loss) for part in found)
-    tokens = sum(int(part.tokens) for part in found)
-    words, size = sum(d.words for d in documents), sum(d.bytes for d in documents)
+    nats, tokens = _measured(run, config, rows, length, options.batch_size, mesh)
     joined = "across documents" if data.across_documents else "within documents"
     protocol = f"non-overlapping blocks of {length} tokens"
     if context:
         protocol = f"sliding windows of {length} tokens, each with at least {context} before it"
     print(f"protocol         {protocol}, {joined}")
+    _tell(nats, tokens, documents)
+
+
+def _measured(
+    run: "Run",
+    config: "DecoderOnlyConfig",
+    rows: "Sequence[CausalLMBatch]",
+    length: int,
+    batch_size: int,
+    mesh: "Mesh",
+) -> tuple[float, int]:
+    """Nats and tokens, over all windows."""
+    import jax
+    from flax import nnx
+
+    from spade_jax.data import windows
+    from spade_jax.loading import model_of
+    from spade_jax.objectives.causal_lm import CausalLM
+    from spade_jax.telemetry.screen import make_console, progress
+    from spade_jax.training import sharding
+    from spade_jax.training.step import measuring
+
+    objective = CausalLM()
+    objective.check(config, (length,), mesh)
+    graph, params = nnx.split(model_of(run, mesh))
+    sums = jax.jit(measuring(graph, objective, mesh))
+    found = []
+    total = -(-sum(len(part.targets) for part in rows) // batch_size)
+    with progress(make_console(), "measuring", total) as advance:
+        for batch in windows.batches(rows, batch_size):
+            found.append(jax.device_get(sums(params, sharding.place(batch, mesh))))
+            advance(1)
+    return math.fsum(float(part.loss) for part in found), sum(int(part.tokens) for part in found)
+
+
+def _tell(nats: float, tokens: int, documents: "Sequence[Document]") -> None:
+    words, size = sum(d.words for d in documents), sum(d.bytes for d in documents)
     print(f"per token        {_power(nats / tokens)}  ({tokens:,} tokens, each document's end too)")
     print(f"per word         {_power(nats / max(words, 1))}  ({words:,} words between white space)")
     print(f"bits per byte    {nats / math.log(2) / size:.4f}  ({size:,} bytes)")

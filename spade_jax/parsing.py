@@ -57,20 +57,19 @@ def whole_from_environment(
     return parse_number(text, name, int, Range(low, high)) if text else default
 
 
-def whole_number(low: int, high: int) -> Any:
-    """The `action` of an option that is a whole number from `low` to `high`, or several."""
-    return functools.partial(_Number, kind=int, limits=Range(low, high))
-
-
 def number(kind: type, limits: Range) -> Any:
-    """The `action` of an option that is an int or a float within limits."""
+    """The `action` of an option that is an int or a float within limits, or several."""
     return functools.partial(_Number, kind=kind, limits=limits)
+
+
+def whole_number(low: int, high: int) -> Any:
+    """The same of a whole number from `low` to `high`."""
+    return number(int, Range(low, high))
 
 
 def as_in(config_class: Any, field: str) -> Any:
-    """The `action` of an option that is what a field of a configuration can be."""
-    kind, limits = number_range(field_hints(config_class)[field])
-    return functools.partial(_Number, kind=kind, limits=limits)
+    """The same of what a field of a configuration can be."""
+    return number(*number_range(field_hints(config_class)[field]))
 
 
 class _Number(argparse.Action):

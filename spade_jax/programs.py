@@ -17,7 +17,7 @@ from typing import Any, Generic, TypeVar
 from spade_jax.config import ConfigError, RunError, require
 from spade_jax.config.file import parse_overrides, read_config
 from spade_jax.config.hosts import HostsConfig
-from spade_jax.parsing import PathOption, as_in
+from spade_jax.parsing import PathOption, as_in, whole_number
 
 T = TypeVar("T")
 
@@ -184,12 +184,32 @@ def add_folders(parser: argparse.ArgumentParser, read: str) -> None:
       read: what the help says of the former.
     """
     parser.add_argument("--checkpoint", required=True, action=PathOption, metavar="DIR", help=read)
+    add_output(parser)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """Adds --output, a folder that is made as a whole (`files.whole_folder`)."""
     parser.add_argument(
         "--output",
         required=True,
         action=PathOption,
         metavar="DIR",
         help="must not be there, or be empty; appears as a whole",
+    )
+
+
+def add_workers(parser: argparse.ArgumentParser, words: str) -> None:
+    """Adds --workers, processes on this machine.
+
+    Args:
+      words: what the help says of them.
+    """
+    parser.add_argument(
+        "--workers",
+        action=whole_number(1, 2**10),
+        default=os.cpu_count() or 1,
+        metavar="N",
+        help=f"{words} (default: one for each core)",
     )
 
 

@@ -116,7 +116,7 @@ def _own(config_class: type, prefix: str) -> Iterator[Setting]:
         if field.name == "kind" and issubclass(config_class, Kinds):
             known = ", ".join(config_class.KINDS)
             default = repr(config_class.DEFAULT) if config_class.DEFAULT else ""
-            yield Setting(name, f"one of {known}", default, config_class.FAMILY.removeprefix("a "))
+            yield Setting(name, f"one of {known}", default, config_class.FAMILY)
             continue
         if not field.init:
             continue

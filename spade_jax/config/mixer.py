@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class MixerConfig(Kinds, family="a kind of mixer"):
+class MixerConfig(Kinds, family="kind of mixer"):
     """Settings of one kind of mixer: how the tokens of a sequence come together.
 
     `class Window(MixerConfig, kind="window")` makes a kind known: to patterns by this name, with

@@ -97,7 +97,7 @@ OwnDropoutRate = Annotated[float, Range(0, 1, "for model.dropout_rate", below=Tr
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelConfig(Kinds, family="a kind of model", default="encoder_decoder"):
+class ModelConfig(Kinds, family="kind of model", default="encoder_decoder"):
     """What all kinds of models have in common.
 
     Attributes:

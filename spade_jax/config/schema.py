@@ -134,7 +134,7 @@ Seed = Annotated[int, Range(0, 2**32 - 1)]
 class Kinds:
     """Settings of which there are several kinds: a family of dataclasses, known by name.
 
-    `class MixerConfig(Kinds, family="a kind of mixer")` begins a family; `class Window(MixerConfig,
+    `class MixerConfig(Kinds, family="kind of mixer")` begins a family; `class Window(MixerConfig,
     kind="window")` is one of its kinds, which `from_dict` makes of settings whose `kind` it is.
 
     Attributes:
@@ -168,7 +168,8 @@ class Kinds:
         kind = values.get("kind", cls.kind or cls.DEFAULT or None)
         if not isinstance(kind, str) or kind not in cls.KINDS:
             raise ConfigError(
-                f"{where}.kind = {shown(kind)}: must be {cls.FAMILY}{nearest(str(kind), cls.KINDS)}"
+                f"{where}.kind = {shown(kind)}: must be a {cls.FAMILY}"
+                f"{nearest(str(kind), cls.KINDS)}"
             )
         return cls.KINDS[kind]
 

@@ -1,7 +1,8 @@
 """What all ways to batches have in common: the rows of a host, and what is refused."""
 
 import dataclasses
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,32 @@ def require_a_batch(where: str, examples: int, what: str, batch_size: int, advic
 
 # What to do about too little text for a batch.
 MORE_TEXT = "add text, or lower the batch size or data.input_length"
+
+
+def read_position(
+    state: bytes, definition: Mapping[str, Any], words: str, needed: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A position that is a step, as some bytes of JSON have it, among other things.
+
+    Args:
+      definition: what tells the data from others, which must be there as it is.
+      words: what is said of bytes that are no position: of what, and of what they must be.
+      needed: what else must be there.
+
+    Raises:
+      DataError: they are none, or one of other data.
+    """
+    try:
+        position = json.loads(state)
+        step = position["step"]
+        if type(step) is not int or not 0 <= step < 2**63 or not set(needed) <= position.keys():
+            raise ValueError(step)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise DataError(
+            f"position in the data: {len(state)} bytes that are no position {words}"
+        ) from None
+    require_same_data(position, definition)
+    return position
 
 
 def require_same_data(saved: Mapping[str, Any], now: Mapping[str, Any]) -> None:

@@ -147,7 +147,7 @@ class DenoiserConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainingData(Kinds, family="a kind of data", default="span_corruption"):
+class TrainingData(Kinds, family="kind of data", default="span_corruption"):
     """What a model learns from: everything that decides what a batch holds.
 
     Attributes:

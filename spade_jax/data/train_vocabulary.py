@@ -53,8 +53,6 @@ def train_vocabulary(
     from rich.console import Console
     from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    from spade_jax.data.sources import iterate_documents
-
     words = model_type == "word"
     require(
         words or size > 259, "--size", size, "must be above 259: 3 special tokens and 256 bytes"
@@ -66,16 +64,7 @@ def train_vocabulary(
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     try:
         with Progress(*columns, console=Console(stderr=True)) as progress:
-            reading = progress.add_task("reading text")
-            sentences: list[bytes] = []
-            total = 0
-            for document in iterate_documents(source, "train"):
-                sentences += _sentences(document)
-                total += len(document)
-                progress.update(reading, description=f"reading text: {total / 1e6:.1f} MB")
-                if total >= max_bytes:
-                    break
-            progress.stop_task(reading)
+            sentences = _read(source, max_bytes, progress)
             progress.add_task(f"training {size} tokens")
             sentencepiece.SentencePieceTrainer.train(
                 sentence_iterator=iter(sentences),
@@ -103,6 +92,23 @@ def train_vocabulary(
         raise DataError(f"--output = {str(output)!r}: {error.strerror}") from None
     trained: Any = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
     return trained.get_piece_size()
+
+
+def _read(source: SourceConfig, max_bytes: int, progress: Any) -> list[bytes]:
+    """The sentences of a source's training split, up to so many bytes."""
+    from spade_jax.data.sources import iterate_documents
+
+    reading = progress.add_task("reading text")
+    sentences: list[bytes] = []
+    total = 0
+    for document in iterate_documents(source, "train"):
+        sentences += _sentences(document)
+        total += len(document)
+        progress.update(reading, description=f"reading text: {total / 1e6:.1f} MB")
+        if total >= max_bytes:
+            break
+    progress.stop_task(reading)
+    return sentences
 
 
 def _sentences(document: bytes) -> Iterator[bytes]:

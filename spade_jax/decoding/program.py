@@ -56,12 +56,7 @@ def decode(
     # Text is to be seen as it comes.
     streams = language_model and options.output is None and mesh.size == 1
     batch_size = options.batch_size or (1 if streams else -(-_ROWS // mesh.size) * mesh.size)
-    require(
-        batch_size % mesh.size == 0,
-        "--batch_size",
-        batch_size,
-        f"must be a multiple of the {mesh.size} devices",
-    )
+    sharding.require_even_rows(batch_size, mesh)
     read = prompt_tokens if language_model else line_tokens
     tokenized: Iterable[list[int] | None] = (read(line, vocabulary) for line in lines)
     if total is not None:

@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
-import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -16,9 +15,8 @@ from spade_jax.models.flops import classifier_flops
 from spade_jax.objectives.base import Objective
 from spade_jax.objectives.classification_batch import ClassificationBatch, PairBatch, ScalarBatch
 from spade_jax.objectives.config import LossConfig
-from spade_jax.objectives.tokens import token_losses
-from spade_jax.ops.token_scores import TokenScores
-from spade_jax.places import place
+from spade_jax.objectives.tokens import token_sums
+from spade_jax.ops.token_scores import scores_of_logits
 
 
 class ClassSums(NamedTuple):
@@ -133,22 +131,7 @@ def logits_of(model: Any, batch: ClassificationBatch, key: Array | None = None) 
     )
 
 
-@place("logits and loss")
 def _sums(logits: Array, batch: ClassificationBatch, config: LossConfig) -> ClassSums:
     """Of logits [b, classes]."""
-    counts = batch.weights > 0
-    chosen = batch.labels[:, None] == jnp.arange(logits.shape[1])[None]
-    scores = TokenScores(
-        jax.nn.logsumexp(logits, axis=1),
-        jnp.sum(jnp.where(chosen, logits, 0.0), axis=1),
-        jnp.sum(logits, axis=1),
-        jnp.argmax(logits, axis=1) == batch.labels,
-        logits.shape[1],
-    )
-    loss, z_loss = token_losses(scores, config)
-    return ClassSums(
-        jnp.sum(jnp.where(counts, loss, 0.0)),
-        jnp.sum(jnp.where(counts, z_loss, 0.0)),
-        jnp.sum(scores.best & counts, dtype=jnp.int32),
-        jnp.sum(counts, dtype=jnp.int32),
-    )
+    scores = scores_of_logits(logits, jnp.asarray(batch.labels))
+    return ClassSums(*token_sums(scores, jnp.asarray(batch.weights) > 0, config))

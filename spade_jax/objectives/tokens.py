@@ -1,13 +1,16 @@
 """The cross entropy of target tokens: what objectives that predict tokens have in common."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from spade_jax import partition
+from spade_jax.objectives.base import Objective
 from spade_jax.objectives.config import LossConfig
 from spade_jax.ops.token_scores import TokenScores
 from spade_jax.places import place
@@ -101,3 +104,50 @@ def token_metrics(sums: Sequence[TokenSums], text_bytes: float | None) -> dict[s
     if text_bytes is not None:
         metrics["bits_per_byte"] = nats / math.log(2) / max(text_bytes, 1)
     return {**metrics, "tokens": tokens}
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TokenObjective(Objective):
+    """The cross entropy of the tokens of a batch's last sequence.
+
+    Attributes:
+      loss: what training minimises; evaluation measures the plain cross entropy.
+      token_bytes: [v], bytes of text that each token stands for, 0 for sentinels and the end; None
+        measures no bits per byte.
+    """
+
+    sums: ClassVar[type[TokenSums]] = TokenSums
+
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    token_bytes: np.ndarray | None = None
+
+    def scores(self, model: Any, batch: Any, key: jax.Array | None) -> TokenScores:
+        """Of the targets of a batch, whose last sequence the ambient mesh can cut evenly."""
+        raise NotImplementedError
+
+    def __call__(self, model: Any, batch: Any, key: jax.Array | None) -> TokenSums:
+        return self._sums(model, batch, self.loss, key)
+
+    def measure(self, model: Any, batch: Any) -> TokenSums:
+        return self._sums(model, batch, LossConfig(), None)
+
+    def metrics(self, sums: Sequence[TokenSums], text_bytes: float) -> dict[str, float]:
+        return token_metrics(sums, None if self.token_bytes is None else text_bytes)
+
+    def text_bytes(self, batch: Any) -> float:
+        """Of the targets that count: of span corruption what is masked."""
+        if self.token_bytes is None:
+            return 0.0
+        return float(self.token_bytes[batch.counted_targets].sum())
+
+    def _sums(self, model: Any, batch: Any, loss: LossConfig, key: jax.Array | None) -> TokenSums:
+        beyond = -batch.targets.shape[1] % partition.sequence_shards()
+        if beyond:
+            predicted = batch.SEQUENCES[-1]
+            batch = batch.each(predicted, lambda a: jnp.pad(a, ((0, 0), (0, beyond))))
+        return token_sums(self.scores(model, batch, key), batch.weights > 0, loss)
+
+
+def segments_of(given: Any, tokens: jax.Array) -> jax.Array:
+    """The segments of packed rows, or of others: 1, and 0 at padding."""
+    return (tokens != 0).astype(int) if given is None else given

@@ -84,6 +84,16 @@ def check_batch(config: TrainConfig, mesh: Mesh) -> None:
     )
 
 
+def require_even_rows(batch_size: int, mesh: Mesh) -> None:
+    """Raises ConfigError unless the option --batch_size gives every device equally many rows."""
+    require(
+        batch_size % mesh.size == 0,
+        "--batch_size",
+        batch_size,
+        f"must be a multiple of the {mesh.size} devices",
+    )
+
+
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Of every array [b, ...] of a batch."""
     return NamedSharding(mesh, partition.partition_spec(("batch",)))

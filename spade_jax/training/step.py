@@ -134,10 +134,6 @@ def make_trainer(
         slots = optimizer.transformation.init(optimizer.split(params)[0])
         return TrainState(jnp.zeros((), jnp.int32), params, slots)
 
-    def eval_step(params: Tree, batch: Arrays) -> Sums:
-        with partition.on_mesh(mesh):
-            return objective.measure(nnx.merge(graphdef, params), objective.batch.of(batch))
-
     train_step = _train_step(graphdef, objective, optimizer, config, mesh)
     shapes = jax.eval_shape(init)
     param_shardings = jax.tree.map(lambda shape: shape.sharding, parameters)
@@ -171,12 +167,24 @@ def make_trainer(
             donate_argnums=0,
         ),
         eval_step=jax.jit(
-            eval_step,
+            measuring(graphdef, objective, mesh),
             in_shardings=(param_shardings, batch_sharding),
             out_shardings=replicated,
         ),
         model=lambda params: nnx.merge(graphdef, params),
     )
+
+
+def measuring(
+    graphdef: nnx.GraphDef, objective: Objective, mesh: Mesh
+) -> Callable[[Any, Arrays], Sums]:
+    """(parameters, batch) -> the objective's sums of what is held out; to be compiled."""
+
+    def measure(params: Any, batch: Arrays) -> Sums:
+        with partition.on_mesh(mesh):
+            return objective.measure(nnx.merge(graphdef, params), objective.batch.of(batch))
+
+    return measure
 
 
 # Of what runs once: compiling it quickly matters more than running it quickly.

@@ -67,7 +67,7 @@ def test_one_without_a_sentence_or_a_range_is_found():
 
 def test_settings_of_some_kinds_name_them():
     @dataclasses.dataclass(frozen=True)
-    class Shape(Kinds, family="a kind of shape"):
+    class Shape(Kinds, family="kind of shape"):
         """A shape.
 
         Attributes:

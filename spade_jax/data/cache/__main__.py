@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import os
 import sys
 from collections.abc import Sequence
 
@@ -11,7 +10,7 @@ from spade_jax.config.file import parse_overrides, read_settings
 from spade_jax.data.cache.workers import run_in_processes
 from spade_jax.data.config import DataConfig
 from spade_jax.parsing import PathOption, whole_number
-from spade_jax.programs import exit_status, quiet_imports
+from spade_jax.programs import add_workers, exit_status, quiet_imports
 
 _DESCRIPTION = """\
 Tokenises the text of a configuration's data and cuts it into segments, once. Training then reads
@@ -48,13 +47,7 @@ def main(argv: Sequence[str]) -> int:
         metavar="N",
         help="files of each source and split, and so the most workers of use (default: 16)",
     )
-    parser.add_argument(
-        "--workers",
-        action=whole_number(1, 2**10),
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes at work (default: one for each core)",
-    )
+    add_workers(parser, "processes at work")
     parser.add_argument(
         "--beam",
         metavar="OPTIONS",

@@ -16,7 +16,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from spade_jax.data.batches import MORE_TEXT, Arrays, HostRows, require_a_batch, require_same_data
+from spade_jax.data.batches import MORE_TEXT, Arrays, HostRows, read_position, require_a_batch
 from spade_jax.data.cache.manifest import Manifest, SegmentFile, open_cache
 from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, Split
 from spade_jax.data.digests import digest
@@ -118,26 +118,17 @@ class CachedBatches:
           DataError: bytes that are no such position, or one of other data, batch size or versions
             of Grain and numpy that draw other numbers.
         """
-        try:
-            position = json.loads(state)
-            step = position["step"]
-            drawn, by = position["numbers_drawn"], position["drawn_by"]
-            if type(step) is not int or not 0 <= step < 2**63:
-                raise ValueError(step)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        words = "in a cache; must be of a run with data.cache"
+        position = read_position(state, self._definition, words, tuple(self._numbers))
+        if position["numbers_drawn"] != self._numbers["numbers_drawn"]:
             raise DataError(
-                f"position in the data: {len(state)} bytes that are no position in a cache; must "
-                "be of a run with data.cache"
-            ) from None
-        require_same_data(position, self._definition)
-        if drawn != self._numbers["numbers_drawn"]:
-            raise DataError(
-                f"position in the data: was saved with {by}, which draw other random numbers than "
-                f"{self._numbers['drawn_by']}; must be gone on with by the former"
+                f"position in the data: was saved with {position['drawn_by']}, which draw other "
+                f"random numbers than {self._numbers['drawn_by']}; must be gone on with by the "
+                "former"
             )
         if self._iterator is not None:
             self._iterator.close()
-        self._step, self._iterator = step, None
+        self._step, self._iterator = position["step"], None
 
 
 class CachedValidation:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from spade_jax.config import require
-from spade_jax.data.batches import Arrays, HostRows, require_a_batch, require_same_data
+from spade_jax.data.batches import Arrays, HostRows, read_position, require_a_batch
 from spade_jax.data.classification.config import Split
 from spade_jax.data.classification.examples import ClassificationData, Examples
 from spade_jax.data.config import DataError
@@ -117,18 +117,8 @@ class TrainBatches:
         Raises:
           DataError: bytes that are no such position, or one of other data, seed or batch size.
         """
-        try:
-            position = json.loads(state)
-            step = position["step"]
-            if type(step) is not int or not 0 <= step < 2**63:
-                raise ValueError(step)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            raise DataError(
-                f"position in the data: {len(state)} bytes that are no position in examples of "
-                "classification; must be of such a run"
-            ) from None
-        require_same_data(position, self._definition)
-        self._step = step
+        words = "in examples of classification; must be of such a run"
+        self._step = read_position(state, self._definition, words)["step"]
 
 
 class EvaluationBatches:

@@ -4,7 +4,6 @@ import argparse
 import functools
 import hashlib
 import itertools
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,8 +19,8 @@ from spade_jax.data.lra.expressions import (
 )
 from spade_jax.data.processes import in_order
 from spade_jax.files import check_folder, whole_folder
-from spade_jax.parsing import PathOption, as_in, whole_number
-from spade_jax.programs import exit_status
+from spade_jax.parsing import as_in, whole_number
+from spade_jax.programs import add_output, add_workers, exit_status
 
 _DESCRIPTION = """\
 Makes the ListOps data set of the Long Range Arena by its published procedure, in the published
@@ -145,13 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--output",
-        required=True,
-        metavar="DIR",
-        action=PathOption,
-        help="must not be there, or be empty; appears as a whole",
-    )
+    add_output(parser)
     for split, count in _COUNTS.items():
         parser.add_argument(
             f"--{split}",
@@ -176,13 +169,7 @@ def _parser() -> argparse.ArgumentParser:
             metavar="N",
             help=f"{words} (default: {default})",
         )
-    parser.add_argument(
-        "--workers",
-        action=whole_number(1, 2**10),
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes at work, which change nothing else (default: one for each core)",
-    )
+    add_workers(parser, "processes at work, which change nothing else")
     return parser
 
 

@@ -5,7 +5,6 @@ import dataclasses
 import functools
 import io
 import math
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,8 +16,8 @@ from spade_jax.config import require
 from spade_jax.data.lra.stimuli import PUBLISHED, StimulusConfig, draw_stimulus
 from spade_jax.data.processes import in_order
 from spade_jax.files import check_folder, whole_folder
-from spade_jax.parsing import PathOption, as_in, whole_number
-from spade_jax.programs import exit_status
+from spade_jax.parsing import as_in, whole_number
+from spade_jax.programs import add_output, add_workers, exit_status
 
 _DESCRIPTION = """\
 Makes a Pathfinder data set by the published description, with the settings of the hard split of the
@@ -116,13 +115,7 @@ def main(argv: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--output",
-        required=True,
-        metavar="DIR",
-        action=PathOption,
-        help="must not be there, or be empty; appears as a whole",
-    )
+    add_output(parser)
     parser.add_argument(
         "--size",
         action=whole_number(1, 10**4),
@@ -144,13 +137,7 @@ def main(argv: Sequence[str]) -> int:
         metavar="N",
         help="decides all that is drawn (default: 0)",
     )
-    parser.add_argument(
-        "--workers",
-        action=whole_number(1, 2**10),
-        default=os.cpu_count() or 1,
-        metavar="N",
-        help="processes at work, which change nothing else (default: one for each core)",
-    )
+    add_workers(parser, "processes at work, which change nothing else")
 
     def program() -> int:
         options = parser.parse_args(argv)

@@ -120,14 +120,21 @@ def samples(job: Job) -> Samples:
     most = min(_TARGETS, positions) - 1
     targets = [vocabulary.tokens(line)[:most] for line in reversed(lines)]
     decoder_tokens = filled([[0, *row] for row in targets])
+    return _answered(job, texts, tokens, decoder_tokens, positions)
+
+
+def _answered(
+    job: Job, texts: list[str], tokens: np.ndarray, decoder_tokens: np.ndarray, most: int
+) -> Samples:
+    """What the model makes of these; most: tokens of an output, whatever the command says."""
     asked = {
         "tokens": tokens,
         "decoder_tokens": decoder_tokens,
-        "max_length": min(job.options.max_length, positions),
-        "end_id": vocabulary.eos_id,
-        "vocab_size": vocabulary.size,
+        "max_length": min(job.options.max_length, most),
+        "end_id": job.vocabulary.eos_id,
+        "vocab_size": job.vocabulary.size,
     }
-    found = compute(config, job.source, asked)
+    found = compute(job.model, job.source, asked)
     return Samples(texts, asked, found["logits"], found["outputs"])
 
 
@@ -138,15 +145,7 @@ def _prompts(job: Job, config: DecoderOnlyConfig) -> Samples:
     length = min(job.run.input_length, positions - _TARGETS, _TOKENS)
     texts = [_beginning(line, length - 8 * i, vocabulary) for i, line in enumerate(lines)]
     tokens = filled([[vocabulary.eos_id, *vocabulary.encode(text)] for text in texts])
-    asked = {
-        "tokens": tokens,
-        "decoder_tokens": tokens,
-        "max_length": min(job.options.max_length, _TARGETS),
-        "end_id": vocabulary.eos_id,
-        "vocab_size": vocabulary.size,
-    }
-    found = compute(config, job.source, asked)
-    return Samples(texts, asked, found["logits"], found["outputs"])
+    return _answered(job, texts, tokens, tokens, _TARGETS)
 
 
 def _beginning(line: str, most: int, vocabulary: Vocabulary) -> str:

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from flax import nnx
 
 from spade_jax.elements import normal, parameter
+from spade_jax.mixers import state_space
 from spade_jax.mixers.base import Cache, Context
 from spade_jax.mixers.ema.config import EMA
-from spade_jax.ops.ssm.cached import advance, empty_cache
-from spade_jax.ops.ssm.convolution import convolve
+from spade_jax.ops.ssm.cached import empty_cache
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.kernel import keep
 from spade_jax.ops.ssm.transition import RealDiagonal
@@ -55,36 +55,22 @@ class MovingAverage(nnx.Module):
         cache: Cache | None = None,
         dropout_key: jax.Array | None = None,
     ) -> tuple[jax.Array, Cache | None]:
-        """See `Mixer`. Drops nothing.
-
-        Float32 inside, but for the matmuls over tokens of a bfloat16 x, see `convolve`.
-        """
-        u = x.astype(jnp.float32)
+        """See `Mixer`. Drops nothing."""
         if cache is not None:
-            segment_ids = context.segment_ids
-            assert segment_ids is not None
-            (system, skip), chunk_length = cache.shared, self.config.chunk_length
-            y, rows = advance(
-                system, cache.rows, u, segment_ids, context.start, chunk_length=chunk_length
-            )
-            y = jax.nn.silu(y[:, :, 0] + skip[None, None] * u)
-            return y.astype(x.dtype), Cache(rows, cache.shared)
-        system, c, skip = self._discrete()
+            system, skip = cache.shared
+            y, rows = state_space.extend(self.config, system, cache.rows, skip, x, context)
+            return jax.nn.silu(y).astype(x.dtype), Cache(rows, cache.shared)
         taps = self.config.max_kernel_length
-        y = convolve(
-            system,
-            c,
-            x if x.dtype == jnp.bfloat16 else u,
-            method=self.config.convolution,
-            chunk_length=self.config.chunk_length,
-            segment_ids=context.segment_ids,
-            bidirectional=not self.causal,
+        y = state_space.run(
+            self.config,
+            *self._discrete(),
+            x,
+            context,
+            causal=self.causal,
             # What comes from behind begins with the second tap.
             max_kernel_length=None if taps is None else (taps, taps - 1),
-            implementation=self.config.implementation,
         )
-        y = jax.nn.silu(y[:, :, 0] + skip[None, None] * u)
-        return keep(y.astype(x.dtype)), None
+        return keep(jax.nn.silu(y).astype(x.dtype)), None
 
     def init_cache(self, rows: int, length: int, dtype: Any) -> Cache:
         """See `Mixer`; states are float32 whatever `dtype` says.

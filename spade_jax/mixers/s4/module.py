@@ -9,11 +9,11 @@ from flax import nnx
 
 from spade_jax.config.model import ModelConfig
 from spade_jax.elements import Linear, dropout, normal, parameter
+from spade_jax.mixers import state_space
 from spade_jax.mixers.base import Cache, Context
 from spade_jax.mixers.s4.config import S4
 from spade_jax.ops.ssm import hippo
-from spade_jax.ops.ssm.cached import advance, empty_cache
-from spade_jax.ops.ssm.convolution import convolve
+from spade_jax.ops.ssm.cached import empty_cache
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace, StateSpace, discretize, readout
 from spade_jax.ops.ssm.kernel import keep
 from spade_jax.places import place
@@ -104,37 +104,21 @@ class StateSpaceMixer(nnx.Module):
     def _run(
         self, x: jax.Array, context: Context, cache: Cache | None
     ) -> tuple[jax.Array, Cache | None]:
-        """SSM(x) + D x.
-
-        Float32 inside, but for the matmuls over tokens of a bfloat16 x, see `convolve`.
-        """
-        u = x.astype(jnp.float32)
+        """SSM(x) + D x."""
+        skip = self.d[...]
         if cache is not None:
-            segment_ids = context.segment_ids
-            assert segment_ids is not None
-            y, rows = advance(
-                cache.shared,
-                cache.rows,
-                u,
-                segment_ids,
-                context.start,
-                chunk_length=self.config.chunk_length,
-            )
-            y = y[:, :, 0] + self.d[None, None] * u
-            return y.astype(x.dtype), Cache(rows, cache.shared)
-        system, c = self._discrete()
-        y = convolve(
-            system,
-            c,
-            x if x.dtype == jnp.bfloat16 else u,
-            method=self.config.convolution,
-            chunk_length=self.config.chunk_length,
-            segment_ids=context.segment_ids,
-            bidirectional=not self.causal,
+            fixed, rows = cache.shared, cache.rows
+            y, rows = state_space.extend(self.config, fixed, rows, skip, x, context)
+            return y.astype(x.dtype), Cache(rows, fixed)
+        y = state_space.run(
+            self.config,
+            *self._discrete(),
+            skip,
+            x,
+            context,
+            causal=self.causal,
             max_kernel_length=self.config.max_kernel_length,
-            implementation=self.config.implementation,
         )
-        y = y[:, :, 0] + self.d[None, None] * u
         if self.config.detach:
             y = jax.lax.stop_gradient(y)
         return keep(y.astype(x.dtype)), None
