@@ -124,8 +124,8 @@ def _rows(
     """All rows of a table, as fine-tuning reads it."""
     broken: list[str] | None = [] if task is not None and task.leaves_out_broken else None
     header = () if config is None else config.header
-    columns = task.columns if task is not None and inputs is None else ()
-    columns = tuple(inputs.split(",")) if inputs is not None else columns
+    own = () if task is None else task.columns
+    columns = own if inputs is None else tuple(inputs.split(","))
     rows = list(read_rows(file, header, columns, broken, kind))
     if broken and hosts.is_first():
         print(

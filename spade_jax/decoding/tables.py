@@ -1,9 +1,10 @@
 """Tables in, tables out: what a task makes of rows, and how they stand in a file with outputs."""
 
 import csv
+import functools
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -110,32 +111,31 @@ def table_form(file: str, rows: Rows, column: str, source: str, kind: str) -> Fo
     )
     if kind == ".parquet":
         table = _arrow_of(file) if source == kind else _arrow(file, rows, names)
-        return Form(_nothing, save=lambda output, texts: _save(output, table, column, texts))
+        return Form(lambda *_: "", save=lambda *given: _save(table, column, *given))
     if kind == ".jsonl":
-
-        def entry(number: int, output: str) -> str:
-            where, row = rows[number]
-            return _json({**row, column: output}, where) + "\n"
-
-        head = ""
+        form = Form(functools.partial(_json_entry, rows, column))
     else:
-        join = _csv_line if kind == ".csv" else _tsv_line
-
-        def entry(number: int, output: str) -> str:
-            where, row = rows[number]
-            cells = [_cell(row.get(name), f"{where}, column {name!r}") for name in names]
-            return join(
-                [*cells, one_line(output).replace("\t", " ") if kind == ".tsv" else output], where
-            )
-
-        head = join([*names, column], file)
+        write = _csv_line if kind == ".csv" else _tsv_line
+        entry = functools.partial(_delimited_entry, rows, names, write)
+        form = Form(entry, head=write([*names, column], file))
     for number in range(len(rows)):
-        entry(number, "")  # What is wrong with one must not show half-way.
-    return Form(entry, head)
+        form.entry(number, "")  # What is wrong with one must not show half-way.
+    return form
 
 
-def _nothing(number: int, output: str) -> str:
-    return ""
+def _json_entry(rows: Rows, column: str, number: int, output: str) -> str:
+    where, row = rows[number]
+    return _json({**row, column: output}, where) + "\n"
+
+
+def _delimited_entry(
+    rows: Rows, names: list[str], write: Callable[[list[str], str], str], number: int, output: str
+) -> str:
+    where, row = rows[number]
+    cells = [_cell(row.get(name), f"{where}, column {name!r}") for name in names]
+    if write is _tsv_line:
+        output = one_line(output).replace("\t", " ")
+    return write([*cells, output], where)
 
 
 def _cell(value: Any, where: str) -> str:
@@ -148,7 +148,7 @@ def _cell(value: Any, where: str) -> str:
 def _json(value: Any, where: str) -> str:
     try:
         return json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
         raise DataError(
             f"{where}: has what JSON cannot hold ({error}); --output must end in .parquet"
         ) from None
@@ -196,7 +196,7 @@ def _arrow(file: str, rows: Rows, names: list[str]) -> Any:
     return pyarrow.table(columns)
 
 
-def _save(output: IO[bytes], table: Any, column: str, texts: Sequence[str]) -> None:
+def _save(table: Any, column: str, output: IO[bytes], texts: Sequence[str]) -> None:
     import pyarrow
     import pyarrow.parquet
 
