@@ -24,7 +24,7 @@ from spade_jax.decoding.tables import (
 )
 
 # Texts of a run that has learned a task, as they stand.
-_NO_TASK = "none"
+NO_TASK = "none"
 
 
 def of_lines(lines: Iterable[Line], total: int | None) -> Documents:
@@ -95,7 +95,7 @@ def output_kind(options: argparse.Namespace, kind: str) -> str:
 
 def _task_config(settings: Mapping[str, Any], named: str | None) -> TaskConfig | None:
     """What a run has learned; None where texts stand as they are."""
-    if named == _NO_TASK:
+    if named == NO_TASK:
         return None
     if "task" not in settings:
         require(named is None, "--task", named, "must be none: the run was not fine-tuned")
@@ -111,10 +111,10 @@ def _task(config: TaskConfig, named: str | None) -> TextToText:
             len(tasks) == 1,
             "--task",
             named,
-            f"must be one of {', '.join(tasks)}, which the run was fine-tuned on, or {_NO_TASK}",
+            f"must be one of {', '.join(tasks)}, which the run was fine-tuned on, or {NO_TASK}",
         )
         return next(iter(tasks.values()))
-    require_choice("--task", named, (*tasks, _NO_TASK))
+    require_choice("--task", named, (*tasks, NO_TASK))
     return tasks[named]
 
 

@@ -21,7 +21,7 @@ from spade_jax.config import DecoderOnlyConfig, require
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.continuation import Continuation
-from spade_jax.decoding.documents import as_fine_tuned, of_lines, of_table
+from spade_jax.decoding.documents import NO_TASK, as_fine_tuned, of_lines, of_table
 from spade_jax.decoding.generate import make_generator
 from spade_jax.decoding.lines import (
     Line,
@@ -68,10 +68,11 @@ def decode(
     _say(f"{options.checkpoint}: {run.why}")
     vocabulary = vocabulary_of(run)
     if kind == "lines":
-        documents = of_lines(lines, total)
+        documents = _all_there(options, of_lines(lines, total))
+        _warn_of_one_text(options, documents)
     else:
-        documents = of_table(options, kind, run.settings)
-        given = given if options.task == "none" else as_fine_tuned(run.settings, given)
+        documents = _all_there(options, of_table(options, kind, run.settings))
+        given = given if options.task == NO_TASK else as_fine_tuned(run.settings, given)
     config = DecodingConfig(**given)
     mesh = sharding.make_mesh(MeshConfig())
     language_model = isinstance(run.model, DecoderOnlyConfig)
@@ -79,16 +80,6 @@ def decode(
     streams = language_model and options.output is None and kind == "lines" and mesh.size == 1
     batch_size = options.batch_size or (1 if streams else -(-_ROWS // mesh.size) * mesh.size)
     sharding.require_even_rows(batch_size, mesh)
-    if documents.total is not None:
-        documents = dataclasses.replace(documents, lines=list(documents.lines))
-        if jax.process_count() > 1:
-            hosts.check_agreement({"lines": documents.lines}, options.input)
-        if kind == "lines" and are_parts_of_one_text([line.text for line in documents.lines]):
-            _say(
-                f"{options.input}: looks like one document, and each of its {total} lines is one "
-                'here; a file of JSON lines, {"text": "…"}, holds documents with line breaks '
-                "(--format=jsonl)"
-            )
     read = prompt_tokens if language_model else line_tokens
     tokenized: Iterable[list[int] | None] = (read(line, vocabulary) for line in documents.lines)
     if documents.total is not None:
@@ -123,6 +114,31 @@ def decode(
 def _say(words: str) -> None:
     if hosts.is_first():
         print(words, file=sys.stderr)
+
+
+def _all_there(options: argparse.Namespace, documents: Documents) -> Documents:
+    """Documents whose number is known, as a list; all of several processes have the same.
+
+    Raises:
+      ConfigError: they do not.
+    """
+    if documents.total is None:
+        return documents
+    lines = list(documents.lines)
+    if jax.process_count() > 1:
+        hosts.check_agreement({"lines": lines}, options.input)
+    return dataclasses.replace(documents, lines=lines)
+
+
+def _warn_of_one_text(options: argparse.Namespace, documents: Documents) -> None:
+    if documents.total is None:
+        return
+    if are_parts_of_one_text([line.text for line in documents.lines]):
+        _say(
+            f"{options.input}: looks like one document, and each of its {documents.total} lines "
+            'is one here; a file of JSON lines, {"text": "…"}, holds documents with line breaks '
+            "(--format=jsonl)"
+        )
 
 
 def _writer(
