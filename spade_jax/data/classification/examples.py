@@ -11,7 +11,13 @@ import numpy as np
 from spade_jax.data.batches import Arrays
 from spade_jax.data.classification.config import SPLITS, ClassificationDataConfig, Split
 from spade_jax.data.classification.encoders import Characters, Encoder, make_encoder
-from spade_jax.data.classification.rows import Row, check_splits, folder_labels, read_rows
+from spade_jax.data.classification.rows import (
+    Row,
+    check_splits,
+    folder_labels,
+    read_rows,
+    split_of,
+)
 from spade_jax.data.config import DataError
 from spade_jax.objectives.classification_batch import PairBatch, ScalarBatch, TokenBatch
 
@@ -147,7 +153,7 @@ def load_data(config: ClassificationDataConfig) -> ClassificationData:
     for name in SPLITS:
         if config.patterns(name):
             for row in read_rows(config, name):
-                collected[_split_of(row, config) if name == "train" else name].add(row)
+                collected[split_of(row, config) if name == "train" else name].add(row)
     splits = {name: rows.examples() for name, rows in collected.items()}
     if config.validate_on_test:
         splits["validation"] = splits["test"]
@@ -197,19 +203,5 @@ def encode(
 
 def _training_texts(config: ClassificationDataConfig) -> Iterator[str]:
     for row in read_rows(config, "train"):
-        if _split_of(row, config) == "train":
+        if split_of(row, config) == "train":
             yield from row.inputs
-
-
-def _split_of(row: Row, config: ClassificationDataConfig) -> Split:
-    """The split that a training row is of, by its contents alone: equal rows are in the same."""
-    if not (config.validation_share or config.test_share):
-        return "train"
-    contents = hashlib.blake2b(digest_size=8, key=config.split_seed.to_bytes(8))
-    for value in row.inputs:
-        data = value.encode("utf-8") if isinstance(value, str) else value.tobytes()
-        contents.update(len(data).to_bytes(8) + data)
-    place = int.from_bytes(contents.digest()) / 2**64
-    if place < config.test_share:
-        return "test"
-    return "validation" if place < config.test_share + config.validation_share else "train"
