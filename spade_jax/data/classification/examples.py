@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from spade_jax.data.batches import Arrays
-from spade_jax.data.classification.config import SPLITS, ClassificationDataConfig, Split
+from spade_jax.data.classification.config import (
+    IMAGE_ENCODINGS,
+    SPLITS,
+    ClassificationDataConfig,
+    Split,
+)
 from spade_jax.data.classification.encoders import Characters, Encoder, make_encoder
 from spade_jax.data.classification.rows import (
     Row,
@@ -19,6 +24,7 @@ from spade_jax.data.classification.rows import (
     split_of,
 )
 from spade_jax.data.config import DataError
+from spade_jax.data.in_words import advise_length, describe_classes, describe_lengths
 from spade_jax.objectives.classification_batch import PairBatch, ScalarBatch, TokenBatch
 
 
@@ -27,7 +33,7 @@ class Examples:
 
     Attributes:
       labels: int32 [n].
-      cut: how many had a sequence that was too long.
+      lengths: int64 [n, 1 or 2], of whole sequences.
     """
 
     def __init__(
@@ -35,18 +41,24 @@ class Examples:
         config: ClassificationDataConfig,
         sequences: list[np.ndarray],
         labels: list[int],
-        cut: int,
+        lengths: list[int],
     ):
-        """Args: `sequences` are those of the first example, one or two, then of the next."""
+        """Args: `sequences` are those of the first example, one or two, then of the next; as are
+        their `lengths` before they were cut."""
         self._config = config
         self.labels = np.array(labels, np.int32)
-        self.cut = cut
+        self.lengths = np.array(lengths, np.int64).reshape(len(labels), len(config.inputs))
         # One array of all: millions of small ones would take much more room.
         self._ends = np.cumsum([0, *map(len, sequences)])
         self._tokens = np.concatenate(sequences) if sequences else np.zeros(0, np.uint8)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def cut(self) -> int:
+        """How many had a sequence that was too long."""
+        return int((self.lengths > self._config.length).any(axis=1).sum())
 
     @functools.cached_property
     def digest(self) -> str:
@@ -92,7 +104,7 @@ class _Collector:
         self._config, self._encoder = config, encoder
         self._sequences: list[np.ndarray] = []
         self._labels: list[int] = []
-        self._cut = 0
+        self._lengths: list[int] = []
 
     def add(self, row: Row) -> None:
         """Raises DataError for what cannot be encoded."""
@@ -101,13 +113,13 @@ class _Collector:
         except DataError as error:
             raise DataError(f"{row.where}: {error}") from None
         length = self._config.length
-        self._cut += any(len(tokens) > length for tokens in whole)
+        self._lengths += map(len, whole)
         # Copies, or what was cut off would stay in memory.
         self._sequences += [tokens[:length].copy() for tokens in whole]
         self._labels.append(row.label)
 
     def examples(self) -> Examples:
-        return Examples(self._config, self._sequences, self._labels, self._cut)
+        return Examples(self._config, self._sequences, self._labels, self._lengths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,7 +140,7 @@ class ClassificationData:
         return {f"data.{name}": {"examples": found.digest} for name, found in self.splits.items()}
 
     def describe(self) -> Iterator[str]:
-        """What a person wants to know before training, a sentence for each split."""
+        """What a person wants to know before training, in sentences."""
         for name, examples in self.splits.items():
             cut = (
                 f", {examples.cut:,} of them cut to data.length = {self.config.length}"
@@ -139,6 +151,16 @@ class ClassificationData:
             if name == "validation" and self.config.validate_on_test:
                 what = ", which are the test set (data.validate_on_test)"
             yield f"{name}: {len(examples):,} examples{cut}{what}."
+            counts = np.bincount(examples.labels, minlength=self.config.classes)
+            names = self.config.labels or map(str, range(self.config.classes))
+            yield f"{name}, classes: {describe_classes(dict(zip(names, counts.tolist())))}."
+        if self.config.encoding in IMAGE_ENCODINGS:
+            return
+        lengths = self.splits["train"].lengths.ravel().tolist()
+        yield f"train, tokens: {describe_lengths(lengths)}."
+        advice = advise_length(lengths, "inputs", "data.length", self.config.length)
+        if advice is not None:
+            yield f"train: {advice}."
 
 
 def load_data(config: ClassificationDataConfig) -> ClassificationData:

@@ -103,6 +103,7 @@ class Examined:
       examples: how many there are.
       looked_at: how many of them were tokenised.
       cut_inputs, cut_targets: those of them that are too long.
+      input_lengths, target_lengths: their tokens, ends included, before any is cut.
       commonest: the most common target, as the vocabulary writes it.
       target_words: of a target, on average.
       losses: what the vocabulary takes from those looked at.
@@ -115,6 +116,8 @@ class Examined:
     cut_targets: int
     commonest: str
     target_words: float
+    input_lengths: list[int] = dataclasses.field(default_factory=list)
+    target_lengths: list[int] = dataclasses.field(default_factory=list)
     losses: Losses = dataclasses.field(default_factory=Losses)
 
 
@@ -148,6 +151,8 @@ def examine(config: TaskConfig) -> list[Examined]:
                 cut_targets=tokenizer.cut_targets,
                 commonest=tokenizer.vocabulary.rewritten(commonest),
                 target_words=sum(len(p.target.split()) for p in pairs) / max(len(pairs), 1),
+                input_lengths=tokenizer.input_lengths,
+                target_lengths=tokenizer.target_lengths,
                 losses=tokenizer.losses,
             )
         )

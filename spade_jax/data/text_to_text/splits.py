@@ -43,8 +43,8 @@ def parts(config: TaskConfig, split: Split) -> list[Part]:
         sources: list[str | tuple[str, ...]] = []
         if split == "validation" and config.holds_out:
             # The rows of these tables that are held out.
-            for source in _tables(config, task, "train"):
-                found.append(Part(task.name, task, split, 0, source))
+            tables = _tables(config, task, "train")
+            found += [Part(task.name, task, split, 0, table) for table in tables]
             continue
         if config.local:
             sources = [*_tables(config, task, split)]
