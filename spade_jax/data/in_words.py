@@ -7,22 +7,22 @@ import numpy as np
 
 from spade_jax.config import MAX_LENGTH
 
-# More sequences cut than this share are worth a word of advice, which holds all but this share.
-_MAY_BE_CUT = 0.05
+# Of a hundred sequences, those that a length should hold: where it does not, another is advised.
+_HELD = 95
 # That are named.
 _CLASSES = 10
 
 
-def percentile(lengths: Sequence[int], share: float) -> int:
-    """The smallest of some lengths that holds at least this share of the sequences."""
-    return int(np.percentile(lengths, 100 * share, method="inverted_cdf"))
+def percentile(lengths: Sequence[int], percent: int) -> int:
+    """The smallest of some lengths that holds at least this many of a hundred sequences."""
+    return sorted(lengths)[math.ceil(percent * len(lengths) / 100) - 1]
 
 
 def describe_lengths(lengths: Sequence[int]) -> str:
     """Percentiles, such as "p50 8,000, p95 11,200, p99 12,160, longest 13,021"."""
     if not len(lengths):
         return "none"
-    named = [f"p{100 * share:.0f} {percentile(lengths, share):,}" for share in (0.5, 0.95, 0.99)]
+    named = [f"p{percent} {percentile(lengths, percent):,}" for percent in (50, 95, 99)]
     return f"{', '.join(named)}, longest {max(lengths):,}"
 
 
@@ -40,13 +40,13 @@ def advise_length(
     if not len(lengths):
         return None
     cut, longest = count_longer(lengths, length), max(lengths)
-    if cut > _MAY_BE_CUT * len(lengths):
-        held = percentile(lengths, 1 - _MAY_BE_CUT)
+    if 100 * cut > (100 - _HELD) * len(lengths):
+        held = percentile(lengths, _HELD)
         if (better := _rounded(held)) > length:
             many = f"all {cut:,} {what}" if cut == len(lengths) else f"{cut:,} {what}"
             return (
-                f"{many} are cut at {length:,} tokens: p95 is {held:,}; {setting}={better} would "
-                f"hold {1 - _MAY_BE_CUT:.0%}"
+                f"{many} are cut at {length:,} tokens: p{_HELD} is {held:,}; {setting}={better} "
+                f"would hold {_HELD}%"
             )
     elif whole and 2 * _rounded(longest) <= length:
         return (

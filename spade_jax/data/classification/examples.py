@@ -150,14 +150,14 @@ class ClassificationData:
             what = ""
             if name == "validation" and self.config.validate_on_test:
                 what = ", which are the test set (data.validate_on_test)"
-            yield f"{name}: {len(examples):,} examples{cut}{what}."
-            counts = np.bincount(examples.labels, minlength=self.config.classes)
+            counts = np.bincount(examples.labels, minlength=self.config.classes).tolist()
             names = self.config.labels or map(str, range(self.config.classes))
-            yield f"{name}, classes: {describe_classes(dict(zip(names, counts.tolist())))}."
+            classes = describe_classes(dict(zip(names, counts)))
+            yield f"{name}: {len(examples):,} examples ({classes}){cut}{what}."
         if self.config.encoding in IMAGE_ENCODINGS:
             return
         lengths = self.splits["train"].lengths.ravel().tolist()
-        yield f"train, tokens: {describe_lengths(lengths)}."
+        yield f"train: tokens of an input {describe_lengths(lengths)}."
         advice = advise_length(lengths, "inputs", "data.length", self.config.length)
         if advice is not None:
             yield f"train: {advice}."

@@ -31,7 +31,7 @@ def draw_lengths(sets: Sequence[Seen], path: Path) -> None:
         # A few long ones would press all others together.
         ends = min(sequences.lengths), max(sequences.lengths) + 1
         axes.hist(sequences.lengths, np.geomspace(*ends, _BINS + 1).tolist(), color="#4477aa")
-        label = f"{sequences.setting}: {sequences.bound:,} tokens"
+        label = f"{sequences.bound:,} tokens, by {sequences.setting}"
         axes.axvline(sequences.bound, color="#cc6677", label=label)
         axes.set_xscale("log")
         axes.legend(fontsize="small")

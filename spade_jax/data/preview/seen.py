@@ -37,8 +37,9 @@ class Sequences:
         self.lengths.append(length)
         self.unknown += unknown
 
-    def describe(self) -> Iterator[str]:
+    def describe(self) -> str:
         total = sum(self.lengths)
+        unknown = f"{self.unknown:,} ({self.unknown / total:.2%})" if self.unknown else "none"
         longer = count_longer(self.lengths, self.bound)
         share = f"{longer:,} ({longer / max(len(self.lengths), 1):.1%})"
         beyond = (
@@ -47,12 +48,10 @@ class Sequences:
             else f"longer than the {self.bound:,} tokens of an example"
         )
         lengths = describe_lengths(self.lengths)
-        yield f"{self.name}: {total:,} tokens; {lengths}; {share} are {beyond}"
-        if self.unknown:
-            yield (
-                f"{self.name}: {self.unknown:,} tokens ({self.unknown / total:.2%}) are unknown to "
-                "the vocabulary"
-            )
+        return (
+            f"{self.name}: {total:,} tokens, {unknown} unknown to the vocabulary; {lengths}; "
+            f"{share} are {beyond}"
+        )
 
     def advice(self, whole: bool) -> str | None:
         if not self.are_cut:
@@ -112,22 +111,24 @@ class Seen:
 
     def describe(self) -> Iterator[str]:
         """All there is to say, a sentence for each thing but for examples."""
-        for sequences in self.sequences:
-            yield from sequences.describe()
+        yield from (sequences.describe() for sequences in self.sequences)
         if self.classes:
             yield f"classes: {describe_classes(self.classes)}"
         yield from self.notes
-        yield from self._equal()
-        yield from self.advice()
+        yield from [*self._equal()] or [f"no {self.rows_are} come twice"]
+        yield from self._advice()
 
     def brief(self) -> Iterator[str]:
         """The same in a line, and in one more each for what should be looked at."""
-        first, *more = (s for sequences in self.sequences for s in sequences.describe())
+        first, *more = (sequences.describe() for sequences in self.sequences)
         yield f"{'; '.join((self.title, *self.notes))}; {first}"
-        for sentence in (*more, *self._equal(), *self.advice()):
+        for sentence in (*more, *self._equal(), *self._advice()):
             yield f"{self.name}: {sentence}"
 
-    def advice(self) -> Iterator[str]:
+    def _advice(self) -> Iterator[str]:
+        """Of what is trained on: other sets are read as that is."""
+        if self._before:
+            return
         for sequences in self.sequences:
             if (sentence := sequences.advice(self.whole)) is not None:
                 yield sentence
