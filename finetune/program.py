@@ -96,6 +96,7 @@ def _finetune(
         start = open_run(Path(config.init_from), "init_from")
     config = _resolve(config, start)
     vocabulary = load_vocabulary(config.task)
+    config = dataclasses.replace(config, model=_model_of(config).following(vocabulary.size))
     _check_vocabulary(config, vocabulary, start)
     trainer = _make_trainer(config)
     if print_sharding:
@@ -147,12 +148,7 @@ def _check_vocabulary(config: FinetuneConfig, vocabulary: Vocabulary, start: Run
     model_config = _model_of(config)
     if start is not None:
         check_vocabulary(start, vocabulary.digest, "task.vocabulary", config.task.vocabulary)
-    require(
-        vocabulary.size <= model_config.vocab_size,
-        "model.vocab_size",
-        model_config.vocab_size,
-        f"must be at least {vocabulary.size}, the size of task.vocabulary",
-    )
+    model_config.require_tokens(vocabulary.size, "task.vocabulary")
     require(
         config.decoding.beams <= vocabulary.size,
         "decoding.beams",

@@ -11,7 +11,7 @@ from pretrain.config import PretrainConfig
 from pretrain.fill_in import print_passages
 from pretrain.objectives import objective_of
 from pretrain.write_on import print_continuations
-from spade_jax.config import TokenModelConfig, of_kind, require
+from spade_jax.config import TokenModelConfig, of_kind
 from spade_jax.data.config import DataConfig, TextBlocksConfig, TextConfig
 from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
 from spade_jax.data.preview.text import look_at_text
@@ -38,12 +38,7 @@ class Text:
         self.vocabulary = load_vocabulary(self._data)
         self.vocabulary_digest = self.vocabulary.digest
         self.vocabulary_setting = ("data.vocabulary", self._data.vocabulary)
-        require(
-            self.vocabulary.size <= self._model.vocab_size,
-            "model.vocab_size",
-            self._model.vocab_size,
-            f"must be at least {self.vocabulary.size}, the size of data.vocabulary",
-        )
+        self._model.require_tokens(self.vocabulary.size, "data.vocabulary")
         self.objective = objective_of(config, self.vocabulary.token_bytes)
 
     def contents(self) -> Mapping[str, Mapping[str, str]]:

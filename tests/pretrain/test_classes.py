@@ -136,6 +136,15 @@ def test_programs_that_write_text(workdir, tmp_path, capsys):
             ["--config.data.encoding=bytes", "--config.model.vocab_size=256"],
             "model.vocab_size = 256: must be at least 257, the tokens of data.encoding",
         ),
+        (
+            [
+                "--config.data.encoding=pixels",
+                "--config.data.source=image_folder",
+                "--config.data.length=64",
+                "--config.model.embedding_std=1.0",
+            ],
+            "model.embedding_std = 1.0: must be None: numbers have no embedding",
+        ),
         (["--config.model.vocab_size=9"], "model.vocab_size = 9: must be at least "),
         (
             ["--config.train.best_metric=bits_per_byte"],
