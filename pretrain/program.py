@@ -96,7 +96,7 @@ def _pretrain(
     if start is not None and origin is not None:
         tell(start, origin, console)
     for sentence in learning.describe():
-        console.print(sentence)
+        console.print(sentence, markup=False)
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     console.print(
         f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "

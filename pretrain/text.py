@@ -12,8 +12,9 @@ from pretrain.fill_in import print_passages
 from pretrain.objectives import objective_of
 from pretrain.write_on import print_continuations
 from spade_jax.config import TokenModelConfig, of_kind
-from spade_jax.data.config import TextBlocksConfig, TextConfig
+from spade_jax.data.config import DataConfig, TextBlocksConfig, TextConfig
 from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
+from spade_jax.data.preview.text import look_at_text
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.training.loop import BatchIterator
@@ -21,6 +22,10 @@ from spade_jax.training.step import Trainer
 
 # Batches of training text whose unigram distribution is the baseline.
 UNIGRAM_BATCHES = 50
+# Of each set the documents, and bytes of text, that are looked at to say what it is like: so few
+# that it costs little.
+DESCRIBED = 200
+DESCRIBED_BYTES = 2**20
 
 
 class Text:
@@ -50,7 +55,10 @@ class Text:
         )
 
     def describe(self) -> Iterable[str]:
-        return ()
+        if isinstance(self._data, DataConfig) and self._data.cache is not None:
+            return  # Whose sources need not be there any more.
+        for seen in look_at_text(self._data, DESCRIBED, DESCRIBED_BYTES):
+            yield from seen.brief()
 
     def tested(self, trainer: Trainer, params: Any) -> str | None:
         return None

@@ -77,7 +77,9 @@ def test_stopped_and_gone_on_equals_never_stopped(reviews, run, tmp_path, capsys
     guessed = -np.log(shares[labels["validation"]]).mean()
     assert float(found[2]) == pytest.approx(guessed, abs=1e-4)
     for name, own in labels.items():
-        assert f"{name}: {len(own)} examples." in printed
+        classes = zip(run.data.labels, np.bincount(own, minlength=2))
+        counted = ", ".join(f"{label} {count}" for label, count in classes)
+        assert f"{name}: {len(own)} examples ({counted})." in printed
     assert re.search(r"Held-out example 2 input review \d+ is \w+ class (posi|nega)tive", printed)
 
     # Of the best parameters, which load gives, and said again where there is no more to train.

@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 
@@ -11,12 +11,35 @@ from spade_jax.data.config import DataError
 from spade_jax.data.text_files import read_json, read_lines
 from spade_jax.data.text_to_text.formats import Row
 from spade_jax.data.text_to_text.values import shortened
-from spade_jax.data.utf8 import decode_utf8
+from spade_jax.data.utf8 import EncodingDataError, decode_utf8, gathered, raise_gathered
 
 # Of a field of a CSV file, which Python's reader would limit to 131,072: papers are longer.
 _MOST_CHARACTERS = 2**31 - 1
 
 KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
+
+
+def read_tables(
+    paths: Sequence[str],
+    header: tuple[str, ...] = (),
+    columns: tuple[str, ...] = (),
+    broken: list[str] | None = None,
+) -> Iterator[tuple[str, Row]]:
+    """The rows of several files, one after the other; see `read_rows`.
+
+    Raises:
+      DataError: as there, but of all files that are not UTF-8 one that names them.
+    """
+    for number, path in enumerate(paths, start=1):
+        found: list[EncodingDataError] = []
+        with gathered(found):
+            yield from read_rows(path, header, columns, broken)
+        if found:
+            for later in paths[number:]:
+                with gathered(found):
+                    for _ in read_rows(later, header, columns, broken):
+                        pass
+            raise_gathered(found)
 
 
 def read_rows(
