@@ -13,7 +13,6 @@ from finetune.config import FinetuneConfig
 from finetune.describe import describe_losses, describe_sets, describe_tables
 from finetune.evaluation import Evaluator, metric_names
 from finetune.finish import EVALUATED, finish, has_training, made_of
-from finetune.vocabulary import resolve_vocabulary
 from spade_jax import hosts
 from spade_jax.config import EncoderDecoderConfig, of_kind, require, require_choice
 from spade_jax.data.task_config import TaskConfig
@@ -38,6 +37,7 @@ from spade_jax.training.initial import (
     check_vocabulary,
     plan,
     resolve_model,
+    resolve_vocabulary,
     tell,
 )
 from spade_jax.training.sharding import data_shard, make_mesh

@@ -1,10 +1,11 @@
 """Your own table of inputs and targets: TSV, CSV, JSON lines or Parquet.
 
     python -m finetune --config=configs/finetune/local_pairs.py --config.init_from=runs/base \\
-        --workdir=runs/mine --config.task.train=train.csv --config.task.validation=validation.csv \\
+        --workdir=runs/mine --config.task.train=train.csv \\
         --config.task.inputs="('text',)" --config.task.target=summary
 
-With labels the targets are classes: --config.task.labels="('negative', 'positive')". See
+A tenth of the rows is held out, or --config.task.validation=validation.csv is another table. With
+labels the targets are classes: --config.task.labels="('negative', 'positive')". See
 docs/finetuning.md. The time it takes and the score to expect depend on the data.
 """
 
@@ -22,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
             init_from="runs/base",
             task=TaskConfig(
                 train="train.tsv",
-                validation="validation.tsv",
+                validation="10%",
                 inputs=("input",),
                 target="target",
                 input_length=1024,

@@ -9,7 +9,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from rich.console import Console
 from rich.table import Table
 
-from spade_jax.config import ModelConfig, require
+from spade_jax.config import ConfigError, ModelConfig, require
+from spade_jax.data.config import DataConfig
 from spade_jax.runs.checkpoints import CheckpointError
 from spade_jax.runs.open import Run
 from spade_jax.training.step import Trainer, TrainState
@@ -145,3 +146,20 @@ def resolve_model(
     assert model is not None  # One of the two is there, or the configuration is none.
     changes: dict[str, Any] = {"dropout_rate": dropout_rate, "dtype": dtype}
     return dataclasses.replace(model, **{k: v for k, v in changes.items() if v is not None})
+
+
+def resolve_vocabulary(task: Any, start: Run | None) -> Any:
+    """The task with the vocabulary of the checkpoint where it names none of its own.
+
+    Raises:
+      ConfigError: neither names one.
+    """
+    if start is None:
+        if task.vocabulary is None:
+            raise ConfigError("task.vocabulary = None: must be set where init_from is not")
+        return dataclasses.replace(task, extra_ids=task.extra_ids or DataConfig.extra_ids)
+    return dataclasses.replace(
+        task,
+        vocabulary=task.vocabulary or start.vocabulary,
+        extra_ids=task.extra_ids or start.extra_ids,
+    )

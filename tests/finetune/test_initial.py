@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from finetune.vocabulary import resolve_vocabulary
 from spade_jax.config import ConfigError
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.models.build import builder
@@ -15,7 +14,7 @@ from spade_jax.objectives.seq2seq import Seq2Seq
 from spade_jax.runs.checkpoints import CheckpointError
 from spade_jax.runs.open import open_run
 from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
-from spade_jax.training.initial import initial_state, plan
+from spade_jax.training.initial import initial_state, plan, resolve_vocabulary
 from spade_jax.training.sharding import make_mesh
 from spade_jax.training.step import make_trainer
 

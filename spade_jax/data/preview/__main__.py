@@ -112,19 +112,13 @@ def _with_vocabulary(task: TaskConfig, init_from: Any) -> TaskConfig:
     Raises:
       ConfigError: it names none, nor a run that has one.
     """
-    if task.vocabulary is not None:
-        return dataclasses.replace(task, extra_ids=task.extra_ids or DataConfig.extra_ids)
-    require(
-        isinstance(init_from, str) and bool(init_from),
-        "task.vocabulary",
-        None,
-        "must be set where init_from is not the workdir of a run",
-    )
     with quiet_imports():
-        from finetune.vocabulary import resolve_vocabulary
+        # Only here, for they need JAX.
         from spade_jax.runs.open import open_run
+        from spade_jax.training.initial import resolve_vocabulary
 
-    return resolve_vocabulary(task, open_run(Path(str(init_from)), "init_from"))
+    needs_run = task.vocabulary is None and isinstance(init_from, str) and init_from
+    return resolve_vocabulary(task, open_run(Path(init_from), "init_from") if needs_run else None)
 
 
 if __name__ == "__main__":

@@ -146,7 +146,7 @@ def test_of_much_data_the_first_is_read_alone(tmp_path, preview, monkeypatch):
         (
             {"task": {"train": "a.csv", "inputs": ("a",), "target": "b"}},
             "--limit=1",
-            "task.vocabulary = None: must be set where init_from is not the workdir of a run",
+            "task.vocabulary = None: must be set where init_from is not",
         ),
         (
             {"data": {"sources": ({"kind": "text", "train": "EMPTY"},)}},
