@@ -47,6 +47,7 @@ def read_rows(
     header: tuple[str, ...] = (),
     columns: tuple[str, ...] = (),
     broken: list[str] | None = None,
+    kind: str | None = None,
 ) -> Iterator[tuple[str, Row]]:
     """The rows of a file, each with where it stands: `my/train.tsv, line 3`.
 
@@ -60,12 +61,13 @@ def read_rows(
       columns: a first line that holds all of these is a header even so.
       broken: where given, a row of fewer columns than the header is left out, and where it stands
         is added here before the next row comes.
+      kind: one of `KINDS`, whatever the path ends in.
 
     Raises:
       DataError: a file of another kind, that cannot be read, is damaged, or has no rows.
     """
-    kind = next((k for k in KINDS if path.removesuffix(".gz").endswith(k)), None)
-    if kind is None or path.endswith(".parquet.gz"):
+    kind = kind or kind_of(path)
+    if kind is None:
         raise DataError(
             f"{path}: is no table; its name must end in {', '.join(KINDS)} (all but the last also "
             "with .gz)"
@@ -82,6 +84,13 @@ def read_rows(
         empty = False
     if empty:
         raise DataError(f"{path}: has no rows; must have at least one")
+
+
+def kind_of(path: str) -> str | None:
+    """Which of `KINDS` a path's ending tells, before a ".gz"; None if it tells none."""
+    if path.endswith(".parquet.gz"):
+        return None
+    return next((kind for kind in KINDS if path.removesuffix(".gz").endswith(kind)), None)
 
 
 def _text_lines(path: str) -> Iterator[tuple[str, str]]:
