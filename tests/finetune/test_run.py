@@ -78,6 +78,7 @@ def test_a_run_says_what_it_does_and_leaves_what_it_should(whole):
     assert "all that this model has" in " ".join(done.stdout.split())
     assert "at random" not in done.stdout
     assert "25 training examples; 0 inputs are cut off at 48 tokens, 0 targets" in done.stdout
+    assert ": tokens of inputs p50 " in done.stdout
     evaluations = [line for line in metrics(workdir) if line["kind"] == "eval"]
     assert [line["step"] for line in evaluations] == [3, 6, 9, 12]
     assert set(evaluations[0]) == {"kind", "step", "loss", "accuracy", "f1", "score"}

@@ -191,6 +191,10 @@ def test_a_finished_run_says_so(finished, capsys):
     metrics = (workdir / "metrics.jsonl").read_text()
     assert main(arguments) == 0
     said = capsys.readouterr().out
+    found = re.search(
+        r"train: .*? documents; [\d,]+ segments of \d+ tokens; documents: .* p50", said
+    )
+    assert found, said
     assert "This run is finished, at step 2. For more, raise train.steps.\n" in said
     assert (workdir / "metrics.jsonl").read_text() == metrics
 
