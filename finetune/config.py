@@ -18,6 +18,9 @@ from spade_jax.decoding.config import BeamConfig
 from spade_jax.objectives.config import LossConfig
 from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 
+# What a person still looks at.
+MAX_SAMPLES = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
@@ -39,6 +42,8 @@ class FinetuneConfig:
       decoding: how predictions are written, of at most `task.target_length` tokens.
       eval_examples: of each evaluation set, the most that are evaluated during training; the end
         evaluates all.
+      samples: of each evaluation set, the first examples that are shown with their predictions at
+        each evaluation.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {
@@ -58,6 +63,7 @@ class FinetuneConfig:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     decoding: BeamConfig = dataclasses.field(default_factory=BeamConfig)
     eval_examples: Annotated[int, Range(1, MAX_COUNT, "for all")] | None = None
+    samples: Annotated[int, Range(0, MAX_SAMPLES)] = 3
 
     def __post_init__(self) -> None:
         check_fields(self, "")

@@ -35,11 +35,44 @@ def describe_sets(
         describe_losses(examples.part, examples.losses, console)
 
 
+def table_of_sets(
+    training: Sequence[Examined], validation: Sequence[EvaluationSet]
+) -> list[dict[str, str | int]]:
+    """The same as rows for facts.json."""
+    rows: list[dict[str, str | int]] = [
+        {
+            "set": found.part.name,
+            "split": "train",
+            "examples": found.examples,
+            "looked at": found.looked_at,
+            "inputs cut off": found.cut_inputs,
+            "targets cut off": found.cut_targets,
+        }
+        for found in training
+    ]
+    return rows + [
+        {
+            "set": examples.part.name,
+            "split": "validation, during training",
+            "examples": len(examples.pairs),
+            "looked at": len(examples.pairs),
+            "inputs cut off": examples.cut_inputs,
+            "targets cut off": examples.cut_targets,
+        }
+        for examples in validation
+    ]
+
+
 def describe_losses(part: Part, losses: Losses, console: Console) -> None:
     """What the vocabulary takes from a set."""
-    for sentence in losses.sentences():
+    for sentence in losses_of(part, losses):
         # Texts of people: what looks like markup in them is none.
-        console.print(f"{part.name}, {part.split}: {sentence}", markup=False, highlight=False)
+        console.print(sentence, markup=False, highlight=False)
+
+
+def losses_of(part: Part, losses: Losses) -> list[str]:
+    """The same as sentences."""
+    return [f"{part.name}, {part.split}: {sentence}" for sentence in losses.sentences()]
 
 
 def describe_tables(looked: Sequence[Looked]) -> Iterator[str]:

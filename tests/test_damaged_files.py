@@ -15,7 +15,8 @@ from finetune.results import read_results, results_table, write_results
 from spade_jax.config import RunError
 from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
 from spade_jax.runs.open import open_run
-from spade_jax.runs.workdir import Records, draw_loss, read_metrics
+from spade_jax.runs.workdir import Records, read_metrics
+from spade_jax.telemetry.curves import draw_loss
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 from small_checkpoints import ABOUT, save, shapes, state_of
