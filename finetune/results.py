@@ -15,6 +15,7 @@ from spade_jax.runs.workdir import replace_file
 # The leaderboard takes label words of these tasks, class numbers of the others.
 _SUBMITTED_AS_WORDS = ("mnli", "ax", "qnli", "rte")
 
+
 def write_split(
     workdir: Path, sets: Sequence[EvaluationSet], predictions: Sequence[Sequence[str]]
 ) -> list[Path]:

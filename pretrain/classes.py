@@ -130,12 +130,16 @@ class Classes:
         )
 
     def ending(
-        self, trainer: Trainer, params: Any, evaluation: Mapping[str, float], baseline: float
+        self,
+        trainer: Trainer,
+        params: Callable[[], Any],
+        evaluation: Mapping[str, float],
+        baseline: float,
     ) -> Ending:
-        ending = Ending({})
+        ending, own = Ending({}), params()
         for split in EVALUATED:
             if split in self._data.splits:
-                self._judge(ending, split, self._shares(trainer, params, split))
+                self._judge(ending, split, self._shares(trainer, own, split))
         if "test" in ending.splits:
             result = ending.splits["test"]
             accuracy, total = result["metrics"]["accuracy"], result["examples"]

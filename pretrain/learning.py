@@ -64,11 +64,16 @@ class Learning(Protocol):
         ...
 
     def ending(
-        self, trainer: Trainer, params: Any, evaluation: Mapping[str, float], baseline: float
+        self,
+        trainer: Trainer,
+        params: Callable[[], Any],
+        evaluation: Mapping[str, float],
+        baseline: float,
     ) -> Ending:
         """What the parameters are worth in the end.
 
         Args:
+          params: reads them.
           evaluation: metrics of theirs.
           baseline: the validation loss of guessing.
         """

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -157,17 +158,21 @@ def _conclude(
     """Writes what the best parameters are worth, and says what they and the last ones are worth on
     a test set, if there is one."""
     best = choose(checkpoints, outcome.scores, config.train, at_hand=outcome.step)
-    params = outcome.state.params
-    if best.step != outcome.step:
-        params = checkpoints.restore_params(trainer.state_shapes.params, best.step)
+    last_one = best.step == outcome.step
+
+    def best_params() -> Any:
+        if last_one:
+            return outcome.state.params
+        return checkpoints.restore_params(trainer.state_shapes.params, best.step)
+
     assert outcome.evaluation is not None
     evaluation = outcome.evaluations.get(best.step, outcome.evaluation)
-    ending = learning.ending(trainer, params, evaluation, baseline)
+    ending = learning.ending(trainer, best_params, evaluation, baseline)
     ending.write(workdir, best.step)
     if ending.said is None:
         return
-    if best.step != outcome.step:
-        last = learning.ending(trainer, outcome.state.params, outcome.evaluation, baseline)
+    if not last_one:
+        last = learning.ending(trainer, lambda: outcome.state.params, outcome.evaluation, baseline)
         console.print(f"{best.why}: {ending.said}")
         console.print(f"step {outcome.step}, the last: {last.said}")
     else:

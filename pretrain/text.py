@@ -67,7 +67,11 @@ class Text:
         )
 
     def ending(
-        self, trainer: Trainer, params: Any, evaluation: Mapping[str, float], baseline: float
+        self,
+        trainer: Trainer,
+        params: Callable[[], Any],
+        evaluation: Mapping[str, float],
+        baseline: float,
     ) -> Ending:
         guess = {"method": "unigrams of the training text", "metrics": {"loss": baseline}}
         return Ending({"validation": {"metrics": metrics_of(evaluation), "baseline": guess}})

@@ -91,7 +91,7 @@ def score(
         )
     if not targets:
         raise DataError("targets = 0 texts: must be at least 1 to compute task.metrics")
-    scores = {}
+    scores: dict[str, float] = {}
     if labels:
         scores |= _classes(metrics, targets, predictions, labels)
     if {*CORRELATIONS} & {*metrics}:

@@ -102,6 +102,8 @@ def _mark(axes: "Axes", lines: Lines, name: str, best: int | None) -> None:
     for line in lines:
         if line["kind"] == "eval" and line["step"] == best and name in line:
             label = f"best, step {best}"
-            axes.plot(best, line[name], "*", color="C3", markersize=12, label=label, zorder=3)
+            axes.plot(
+                line["step"], line[name], "*", color="C3", markersize=12, label=label, zorder=3
+            )
             if name != "loss":
                 axes.legend(fontsize="small")
