@@ -40,8 +40,9 @@ def confusion_figure(labels: Sequence[str], counts: np.ndarray) -> "Figure":
     names = [_short(label) for label in (*labels, "no label")]
     columns = counts.shape[1]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    side = min(2.5 + 0.45 * columns, 9)
-    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    cell = max(0.35, 0.75 - 0.04 * columns)
+    size = (min(3 + cell * columns, 10), min(1.75 + cell * len(labels), 9))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot(xlabel="predicted", ylabel="true")
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     figure.colorbar(image, label="share of the true class", shrink=0.8)

@@ -33,8 +33,7 @@ h2 { font-size: 1.25rem; margin: 2.5rem 0 .75rem; padding-top: .75rem;
      border-top: 1px solid #ccc; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
 p { max-width: 42rem; margin: .5rem 0; }
-nav { margin: 1rem 0 0; }
-nav a { margin-right: 1rem; white-space: nowrap; }
+nav { display: flex; flex-wrap: wrap; gap: 0 1rem; margin: 1rem 0 0; }
 a { color: #1a4f8b; }
 .about { color: #555; }
 .wide { overflow-x: auto; margin: .75rem 0; }
