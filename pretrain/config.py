@@ -41,8 +41,8 @@ class PretrainConfig:
       optimizer: how parameters follow the gradient.
       loss: what is minimised.
       mesh: how devices share the work.
-      samples: held-out passages that the model fills in, continues or classifies, at each evaluation
-        and, whole on the screen, at the end.
+      samples: held-out passages that the model fills in, continues or classifies, at each
+        evaluation and, whole on the screen, at the end.
     """
 
     MOVED: ClassVar[Mapping[str, str]] = {"print_sharding": "--print_sharding"}

@@ -41,18 +41,20 @@ def time(run: Contents) -> Iterator[Section]:
     if speeds:
         last = speeds[-1]
         rows.append(("tokens a second", Number(f"{last['tokens_per_second']:,.0f}")))
-        if "seconds_per_step" in last:
+        if last.get("seconds_per_step", 0) > 0:
             rows.append(("steps a second", Number(f"{1 / last['seconds_per_step']:,.3g}")))
         if "mfu" in last:
             rows.append(("of the devices' peak", Number(f"{last['mfu']:.1%}")))
-    evaluations = [line["seconds"] for line in run.lines if line["kind"] == "eval"]
+    evaluations = [
+        line["seconds"] for line in run.lines if line["kind"] == "eval" and "seconds" in line
+    ]
     if evaluations:
         mean = sum(evaluations) / len(evaluations)
         rows.append((f"an evaluation, mean of {len(evaluations)}", Number(_seconds(mean))))
     pieces = [table(("speed", ""), rows)] if rows else []
     spent, starts = seconds_by_cause(train)
     if spent:
-        total = sum(spent.values())
+        total = sum(spent.values()) or 1.0
         shares = (
             (cause, Number(_seconds(value)), Number(f"{value / total:.1%}"))
             for cause, value in (*spent.items(), ("in all", total))
@@ -92,10 +94,10 @@ def seconds_by_cause(train: Sequence[Mapping[str, Any]]) -> tuple[dict[str, floa
 def changes(run: Contents) -> Iterator[Section]:
     """Settings that were others before some step."""
     rows = [
-        (line["step"], name, json.dumps(before), json.dumps(now))
+        (line["step"], name, *map(json.dumps, values))
         for line in run.lines
         if line["kind"] == "change"
-        for name, (before, now) in line["changes"].items()
+        for name, values in line["changes"].items()
     ]
     if rows:
         yield Section("Changes", table(("after step", "setting", "was", "is"), rows))

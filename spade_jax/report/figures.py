@@ -56,14 +56,17 @@ def confusion_figure(labels: Sequence[str], counts: np.ndarray) -> "Figure":
 
 
 def scatter_figure(true: np.ndarray, predicted: np.ndarray) -> "Figure":
-    """Predicted numbers over true ones, and the line where both are the same."""
+    """Predicted numbers over true ones, and the line where both are the same. Those that are far
+    from all true ones stand at the edge."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="true", ylabel="predicted")
-    # As pixels: thousands of points would make a large page.
-    axes.scatter(true, predicted, s=10, alpha=0.4, linewidths=0, rasterized=True)
     ends = [float(true.min()), float(true.max())]
+    beyond = (ends[1] - ends[0]) / 2 or 1.0
+    shown = np.clip(predicted, ends[0] - beyond, ends[1] + beyond)
+    # As pixels: thousands of points would make a large page.
+    axes.scatter(true, shown, s=10, alpha=0.4, linewidths=0, rasterized=True)
     axes.plot(ends, ends, "--", color="gray", label="predicted = true")
     axes.legend(fontsize="small")
     axes.grid(alpha=0.3)

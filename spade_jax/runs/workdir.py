@@ -35,7 +35,7 @@ _LINE = {
     "kind": ("train", "eval", "change"),
     "step": int,
     "loss?": float,
-    "changes?": dict,
+    "changes?": {str: list},
     str: float,
 }
 # A line of samples.jsonl.

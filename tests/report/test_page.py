@@ -8,13 +8,17 @@ import subprocess
 
 import numpy as np
 import pytest
+from damage import each_damage
 from small_run import SCRIPT, write_run
 
 from spade_jax.config import ConfigError, RunError
+from spade_jax.report import sections
 from spade_jax.report.__main__ import main
 from spade_jax.report.circumstances import seconds_by_cause
+from spade_jax.report.page import page as page_of
 from spade_jax.report.page import write_report
 from spade_jax.report.scores import confusion, points
+from spade_jax.report.workdir import read_workdir
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -116,6 +120,18 @@ def test_a_page_of_what_there_is(path, tmp_path, capsys):
     (folder / "samples.jsonl").write_text('{"step": "one"}\n')
     with pytest.raises(RunError, match=r"samples.jsonl: line 1: is damaged \("):
         write_report(folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["config.json", "facts.json", "metrics.jsonl", "results.json", "samples.jsonl"]
+)
+def test_damaged_files(path, tmp_path, monkeypatch, name):
+    """A sentence, or a page of what can be read."""
+    monkeypatch.setattr(sections, "data_uri", lambda figure: "data:,")
+    workdir = tmp_path / "run"
+    shutil.copytree(path.parent, workdir)
+    refused = each_damage(workdir / name, 5, lambda: page_of(read_workdir(workdir)), RunError)
+    assert refused >= 10
 
 
 def test_a_confusion_matrix_by_hand():
