@@ -1,8 +1,10 @@
 """Sections of a page on what a run learned: numbers, curves, classes and examples."""
 
+import collections
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from spade_jax.report.bootstrap import RESAMPLES
 from spade_jax.report.figures import confusion_figure, data_uri, scatter_figure
 from spade_jax.report.html import Html, Number, element, image, join, paragraph, table
 from spade_jax.report.scores import Confusion, confusion, points
@@ -51,21 +53,29 @@ def results(run: Contents) -> Iterator[Section]:
                 )
             )
     heads = ("split", "metric", "model", "95 % interval", "baseline", "baseline is")
-    sizes = [
-        f"{found['examples']:,} in {split}"
-        for split, found in run.results["splits"].items()
-        if "examples" in found
-    ]
-    words = [
-        f"Of the parameters of step {run.results['step']:,}. Metrics are times 100; losses in nats."
-    ]
-    words += [f"Examples: {', '.join(sizes)}."] if sizes else []
-    if any("intervals" in found for found in run.results["splits"].values()):
-        words.append(
-            "Intervals are of 1,000 bootstrap resamples of the examples: how far the numbers of "
-            "these parameters would move with other examples, not with another training run."
+    notes = paragraph(" ".join(_notes(run.results)))
+    yield Section("Results", join((table(heads, rows), notes)))
+
+
+def _notes(results: Mapping[str, Any]) -> Iterator[str]:
+    """What to know of the numbers."""
+    yield (
+        f"Of the parameters of step {results['step']:,}. Shares and correlations are times 100, "
+        "losses in nats."
+    )
+    splits = results["splits"]
+    sizes = [f"{own['examples']:,} in {name}" for name, own in splits.items() if "examples" in own]
+    if sizes:
+        yield f"Examples: {', '.join(sizes)}."
+    intervals = [bounds for own in splits.values() for bounds in own.get("intervals", {}).values()]
+    if intervals:
+        yield (
+            f"Intervals are of {RESAMPLES:,} bootstrap resamples of the examples: how far the "
+            "numbers of these parameters would move with other examples, not with another training "
+            "run."
         )
-    yield Section("Results", join((table(heads, rows), paragraph(" ".join(words)))))
+    if any(len({*bounds}) == 1 for bounds in intervals):
+        yield "One without width says nothing: where all examples are alike, resamples are, too."
 
 
 def curves(run: Contents) -> Iterator[Section]:
@@ -99,19 +109,23 @@ def sets(run: Contents) -> Iterator[Section]:
 
 def samples(run: Contents) -> Iterator[Section]:
     """What the model made of the same few examples, step by step."""
-    by_input: dict[tuple[str, str | None], list[Mapping[str, Any]]] = {}
+    # Images have no text: which one it is, its place among those of its step says, too.
+    by_example: dict[tuple[int, str, str | None], list[Mapping[str, Any]]] = {}
+    steps = collections.Counter[int]()
     for line in run.samples:
-        by_input.setdefault((line["input"], line["target"]), []).append(line)
+        steps[line["step"]] += 1
+        key = (steps[line["step"]], line["input"], line["target"])
+        by_example.setdefault(key, []).append(line)
     pieces = []
-    for (source, target), lines in list(by_input.items())[:_EXAMPLES]:
+    for (_, source, target), lines in list(by_example.items())[:_EXAMPLES]:
         about = [("input", _text(source))] if source else []
         about += [("target", _text(target))] if target is not None else []
-        steps = _spread(lines)
         own = [
             (line["step"], _text(line["prediction"] + _in_brackets(line.get("note"))))
-            for line in steps
+            for line in _spread(lines)
         ]
-        pieces += [table(("", "text"), about), table(("step", "prediction"), own)]
+        pieces += [table(("", ""), about)] if about else []
+        pieces.append(table(("step", "prediction"), own))
     if pieces:
         yield Section("Samples during training", join(pieces))
 

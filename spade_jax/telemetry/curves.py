@@ -47,6 +47,8 @@ def loss_figure(lines: Lines, baseline: float | None = None, best: int | None = 
     for kind, label, style in (("train", "training", "-"), ("eval", "validation", "o-")):
         points = [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
         if points:
+            # A line of one point would be none.
+            style = "o-" if len(points) == 1 else style
             axes.plot(*zip(*points), style, label=label, markersize=4)
     for step in sorted({line["step"] for line in lines if line["kind"] == "change"}):
         axes.axvline(step, linestyle=":", color="gray")
@@ -56,7 +58,6 @@ def loss_figure(lines: Lines, baseline: float | None = None, best: int | None = 
     if baseline is not None:
         axes.axhline(baseline, linestyle="--", color="gray", label="baseline")
     _mark(axes, lines, "loss", best)
-    axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
     return figure
@@ -85,7 +86,6 @@ def metrics_figure(lines: Lines, best: int | None = None) -> "Figure | None":
         points = [(line["step"], line[name]) for line in evaluations if name in line]
         axes.plot(*zip(*points), "o-", color="C1", markersize=4)
         _mark(axes, lines, name, best)
-        axes.grid(alpha=0.3)
     return figure
 
 
@@ -98,7 +98,9 @@ def write_png(figure: "Figure", path: Path) -> None:
 
 
 def _mark(axes: "Axes", lines: Lines, name: str, best: int | None) -> None:
-    """A star at the best step's value."""
+    """A grid of whole steps, and a star at the best one's value."""
+    axes.grid(alpha=0.3)
+    axes.locator_params(axis="x", integer=True)
     for line in lines:
         if line["kind"] == "eval" and line["step"] == best and name in line:
             label = f"best, step {best}"
