@@ -62,7 +62,7 @@ def table(options: argparse.Namespace, config: DecoderOnlyConfig) -> Table:
         lambda params: nnx.merge(graph, params),
         DecodingConfig(max_length=options.outputs),
         end_id=-1,
-        vocab_size=config.vocab_size,
+        vocab_size=config.num_embeddings,
     )
     model = continuation.apart(params)
     random = np.random.default_rng(0)

@@ -78,10 +78,13 @@ def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, TokenModelConfig]:
                 options.preset, vocab_size=options.vocab_size, dtype=options.dtype
             )
         else:
+            # Only here, for it reads vocabularies.
+            from pretrain.learning import with_vocabulary
+
             config = read_config(options.config, overrides, PretrainConfig, "pretrain")
-            model = of_kind(config.own_model, TokenModelConfig)
+            model = of_kind(with_vocabulary(config).own_model, TokenModelConfig)
         smallest = f"must be at least {BEAMS}, the number of beams"
-        require(model.vocab_size >= BEAMS, "--vocab-size", model.vocab_size, smallest)
+        require(model.num_embeddings >= BEAMS, "--vocab-size", model.num_embeddings, smallest)
     except ConfigError as error:
         parser.error(str(error))
     if options.lengths is None:
@@ -195,7 +198,9 @@ def competitors(
                 extend=model.extend,
             )
             # No token has this id, so that no output ends early.
-            return generate(decoder, inputs, decoding, end_id=-1, vocab_size=config.vocab_size)[0]
+            return generate(decoder, inputs, decoding, end_id=-1, vocab_size=config.num_embeddings)[
+                0
+            ]
 
         return method
 

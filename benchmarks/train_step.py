@@ -56,11 +56,13 @@ def main(argv: Sequence[str]) -> int:
     from rich.table import Table
 
     from benchmarks import timing
+    from pretrain.learning import with_vocabulary
     from pretrain.objectives import objective_of
     from spade_jax.models.build import builder
     from spade_jax.training.sharding import check_batch, make_mesh
     from spade_jax.training.step import make_trainer
 
+    config = with_vocabulary(config)
     model, train = of_kind(config.own_model, TokenModelConfig), config.train
     inputs = options.lengths or [config.data.lengths[0]]
     batch_sizes = {

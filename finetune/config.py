@@ -8,6 +8,7 @@ from spade_jax.config import (
     MAX_COUNT,
     DropoutRate,
     ModelConfig,
+    Presets,
     Range,
     check_fields,
     require,
@@ -15,6 +16,7 @@ from spade_jax.config import (
 )
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.decoding.config import BeamConfig
+from spade_jax.models.presets import MODEL_PRESETS
 from spade_jax.objectives.config import LossConfig
 from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 
@@ -46,6 +48,7 @@ class FinetuneConfig:
         each evaluation.
     """
 
+    PRESETS: ClassVar[Mapping[str, Presets]] = {"model": MODEL_PRESETS}
     MOVED: ClassVar[Mapping[str, str]] = {
         "eval_only": "--eval_only",
         "print_sharding": "--print_sharding",

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
+from spade_jax.data.in_words import advise_length, describe_lengths
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet
 from spade_jax.data.text_to_text.inspection import Examined, Looked
@@ -25,6 +26,8 @@ def describe_sets(
             f"inputs are cut off at {task.input_length} tokens, {found.cut_targets:,} targets at "
             f"{task.target_length}"
         )
+        for sentence in lengths_of(task, found):
+            console.print(sentence)
         describe_losses(found.part, found.losses, console)
     for examples in validation:
         console.print(
@@ -35,10 +38,25 @@ def describe_sets(
         describe_losses(examples.part, examples.losses, console)
 
 
+def lengths_of(task: TaskConfig, found: Examined) -> Iterator[str]:
+    """How long training examples are, and what length would be better, in sentences."""
+    yield (
+        f"{found.part.name}: tokens of inputs {describe_lengths(found.input_lengths)}; of targets "
+        f"{describe_lengths(found.target_lengths)}"
+    )
+    whole = found.looked_at == found.examples
+    for what, lengths, setting, length in (
+        ("inputs", found.input_lengths, "task.input_length", task.input_length),
+        ("targets", found.target_lengths, "task.target_length", task.target_length),
+    ):
+        if (advice := advise_length(lengths, what, setting, length, whole=whole)) is not None:
+            yield f"{found.part.name}: {advice}"
+
+
 def table_of_sets(
     training: Sequence[Examined], validation: Sequence[EvaluationSet]
 ) -> list[dict[str, str | int]]:
-    """The same as rows for facts.json."""
+    """Examples, and how many are cut off, as rows for facts.json."""
     rows: list[dict[str, str | int]] = [
         {
             "set": found.part.name,

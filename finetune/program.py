@@ -15,6 +15,7 @@ from finetune.describe import (
     describe_losses,
     describe_sets,
     describe_tables,
+    lengths_of,
     losses_of,
     table_of_sets,
 )
@@ -106,6 +107,7 @@ def _finetune(
         start = open_run(Path(config.init_from), "init_from")
     config = _resolve(config, start)
     vocabulary = load_vocabulary(config.task)
+    config = dataclasses.replace(config, model=_model_of(config).following(vocabulary.size))
     _check_vocabulary(config, vocabulary, start)
     trainer = _make_trainer(config)
     if print_sharding:
@@ -153,7 +155,7 @@ def _finetune(
         workdir,
         program="finetune",
         data=table_of_sets(sets.training, sets.validation),
-        notes=sets.notes(),
+        notes=sets.notes(config.task),
         files=contents,
         params=trainer.state_shapes.params,
         trainable=trainer.trainable,
@@ -171,12 +173,7 @@ def _check_vocabulary(config: FinetuneConfig, vocabulary: Vocabulary, start: Run
     model_config = _model_of(config)
     if start is not None:
         check_vocabulary(start, vocabulary.digest, "task.vocabulary", config.task.vocabulary)
-    require(
-        vocabulary.size <= model_config.vocab_size,
-        "model.vocab_size",
-        model_config.vocab_size,
-        f"must be at least {vocabulary.size}, the size of task.vocabulary",
-    )
+    model_config.require_tokens(vocabulary.size, "task.vocabulary")
     require(
         config.decoding.beams <= vocabulary.size,
         "decoding.beams",
@@ -238,12 +235,17 @@ class _Sets:
         for found in self.looked:
             describe_losses(found.part, found.losses, console)
 
-    def notes(self) -> list[str]:
-        """What of it is no number, in sentences."""
+    def notes(self, task: TaskConfig) -> list[str]:
+        """What else there is to say of them, in sentences."""
+        lengths = [lengths_of(task, found) for found in self.training]
         losses = [losses_of(found.part, found.losses) for found in self.training]
         losses += [losses_of(examples.part, examples.losses) for examples in self.validation]
         losses += [losses_of(found.part, found.losses) for found in self.looked]
-        return [*describe_tables(self.looked), *itertools.chain(*losses)]
+        return [
+            *itertools.chain(*lengths),
+            *describe_tables(self.looked),
+            *itertools.chain(*losses),
+        ]
 
 
 def _read_sets(config: FinetuneConfig, console: Console) -> _Sets:

@@ -72,7 +72,9 @@ def _print_days(
         from rich.console import Console
 
         from pretrain.days import durations, show
+        from pretrain.learning import with_vocabulary
 
+    config = with_vocabulary(config)
     found = durations(config, topologies, options.share)
     Console().print(show(options.config, config, found, options.share))
 
@@ -165,6 +167,7 @@ def _compile(
 ) -> None:
     from rich.console import Console
 
+    from pretrain.learning import with_vocabulary
     from pretrain.objectives import objective_of
     from spade_jax import partition
     from spade_jax.aot import compiled
@@ -172,6 +175,7 @@ def _compile(
     from spade_jax.training.sharding import make_mesh
 
     console = Console()
+    config = with_vocabulary(config)
     model = resolve_model(config.own_model, None, config.dropout_rate, config.dtype)
     mesh = make_mesh(config.mesh, found)
 

@@ -8,6 +8,7 @@ from spade_jax.config import (
     ConfigError,
     DropoutRate,
     ModelConfig,
+    Presets,
     Range,
     check_fields,
     require,
@@ -15,6 +16,7 @@ from spade_jax.config import (
 )
 from spade_jax.data.classification.config import ClassificationDataConfig
 from spade_jax.data.config import DataConfig, TrainingData
+from spade_jax.models.presets import MODEL_PRESETS
 from spade_jax.objectives.config import CLASS_METRICS, TOKEN_METRICS, LossConfig
 from spade_jax.training.config import (
     MAX_BATCH,
@@ -45,6 +47,7 @@ class PretrainConfig:
         evaluation and, whole on the screen, at the end.
     """
 
+    PRESETS: ClassVar[Mapping[str, Presets]] = {"model": MODEL_PRESETS}
     MOVED: ClassVar[Mapping[str, str]] = {"print_sharding": "--print_sharding"}
 
     model: ModelConfig | None

@@ -10,8 +10,10 @@ from pretrain.classes import Classes, with_names
 from pretrain.config import PretrainConfig
 from pretrain.ending import Ending
 from pretrain.text import BlocksOfText, MaskedText
+from spade_jax.config import ClassifierConfig, TokenModelConfig, of_kind
 from spade_jax.data.classification.config import ClassificationDataConfig
 from spade_jax.data.config import TextBlocksConfig
+from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.runs.open import Run
 from spade_jax.telemetry.samples import Sample
 from spade_jax.training.loop import BatchIterator
@@ -81,7 +83,7 @@ class Learning(Protocol):
 
 
 def with_data_settings(config: PretrainConfig, before: Run | None) -> PretrainConfig:
-    """The configuration with the settings that it leaves to the data.
+    """The configuration with the settings that it leaves to the data, `model.vocab_size` too.
 
     Args:
       before: the run that goes on or that this one begins with, which has them.
@@ -89,9 +91,24 @@ def with_data_settings(config: PretrainConfig, before: Run | None) -> PretrainCo
     Raises:
       DataError: the data cannot be read.
     """
-    if not isinstance(config.data, ClassificationDataConfig):
-        return config
-    return dataclasses.replace(config, data=with_names(config.data, before))
+    if isinstance(config.data, ClassificationDataConfig):
+        config = dataclasses.replace(config, data=with_names(config.data, before))
+    return with_vocabulary(config)
+
+
+def with_vocabulary(config: PretrainConfig) -> PretrainConfig:
+    """The configuration whose model has as many tokens as the data's vocabulary, if it does not
+    say how many.
+
+    Raises:
+      DataError: the vocabulary cannot be read, which it is only then.
+    """
+    data, model = config.data, config.own_model
+    if isinstance(data, ClassificationDataConfig) and data.tokens is not None:
+        model = of_kind(model, ClassifierConfig).following(data.tokens)
+    if isinstance(model, TokenModelConfig) and model.vocab_size is None:
+        model = model.following(load_vocabulary(data).size)
+    return dataclasses.replace(config, model=model)
 
 
 def learning_of(config: PretrainConfig) -> Learning:

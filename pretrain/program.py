@@ -99,13 +99,14 @@ def _pretrain(
     data = _read_data(config, trainer, learning, contents)
     if start is not None and origin is not None:
         tell(start, origin, console)
-    for sentence in learning.describe():
-        console.print(sentence)
+    notes = list(learning.describe())
+    for sentence in notes:
+        console.print(sentence, markup=False)
     write_facts(
         workdir,
         program="pretrain",
         data=(),
-        notes=learning.describe(),
+        notes=notes,
         files=contents,
         params=trainer.state_shapes.params,
         trainable=trainer.trainable,

@@ -11,9 +11,10 @@ from pretrain.ending import Ending, metrics_of
 from pretrain.fill_in import passages
 from pretrain.objectives import objective_of
 from pretrain.write_on import continuations
-from spade_jax.config import TokenModelConfig, of_kind, require
-from spade_jax.data.config import TextBlocksConfig, TextConfig
+from spade_jax.config import TokenModelConfig, of_kind
+from spade_jax.data.config import DataConfig, TextBlocksConfig, TextConfig
 from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
+from spade_jax.data.preview.text import look_at_text
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.telemetry.samples import Sample
@@ -22,6 +23,10 @@ from spade_jax.training.step import Trainer
 
 # Batches of training text whose unigram distribution is the baseline.
 UNIGRAM_BATCHES = 50
+# Of each set the documents, and bytes of text, that are looked at to say what it is like: so few
+# that it costs little.
+DESCRIBED = 200
+DESCRIBED_BYTES = 2**20
 
 
 class Text:
@@ -34,12 +39,7 @@ class Text:
         self.vocabulary = load_vocabulary(self._data)
         self.vocabulary_digest = self.vocabulary.digest
         self.vocabulary_setting = ("data.vocabulary", self._data.vocabulary)
-        require(
-            self.vocabulary.size <= self._model.vocab_size,
-            "model.vocab_size",
-            self._model.vocab_size,
-            f"must be at least {self.vocabulary.size}, the size of data.vocabulary",
-        )
+        self._model.require_tokens(self.vocabulary.size, "data.vocabulary")
         self.objective = objective_of(config, self.vocabulary.token_bytes)
 
     def contents(self) -> Mapping[str, Mapping[str, str]]:
@@ -56,7 +56,10 @@ class Text:
         )
 
     def describe(self) -> Iterable[str]:
-        return ()
+        if isinstance(self._data, DataConfig) and self._data.cache is not None:
+            return  # Whose sources need not be there any more.
+        for seen in look_at_text(self._data, DESCRIBED, DESCRIBED_BYTES):
+            yield from seen.brief()
 
     def baseline(self, held_out: Iterable[dict[str, np.ndarray]]) -> float:
         """That of the unigram distribution of the training text."""

@@ -90,7 +90,7 @@ def check_output(path: str | Path, setting: str) -> None:
     if os.path.isdir(path) or not str(path) or str(path).endswith("/"):
         raise ConfigError(f"{where}: is a folder; must be a file to write")
     try:
-        if _is_written_through(Path(path)):
+        if is_written_through(Path(path)):
             if stat.S_ISSOCK(os.stat(path).st_mode):
                 raise OSError(errno.ENXIO, "Is a socket")
             if not os.access(path, os.W_OK):
@@ -135,7 +135,7 @@ def open_output(path: Path, mode: Literal["w", "wb"] = "w") -> Iterator[IO[Any]]
     It appears as a whole, with the permissions of the one that it replaces, where links lead to.
     What is no regular file, such as a device or a pipe, is written through.
     """
-    if _is_written_through(path):
+    if is_written_through(path):
         # Appending, which is the same to a pipe, and keeps what `>> file` has in /dev/stdout.
         with _opened(path, mode.replace("w", "a"), path) as file:
             yield file
@@ -156,10 +156,17 @@ def _opened(path: Path, mode: str, name: Path) -> Iterator[IO[Any]]:
         try:
             yield file
         finally:
-            try:
+            with errors_of(str(name)):
                 file.close()
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, str(name)) from None
+
+
+@contextlib.contextmanager
+def errors_of(name: str) -> Iterator[None]:
+    """Says what the system says of what a person named, whatever it was called within."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, name) from None
 
 
 def _followed(path: Path) -> Path:
@@ -167,7 +174,7 @@ def _followed(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _is_written_through(path: Path) -> bool:
+def is_written_through(path: Path) -> bool:
     """Whether a path is there and no regular file, or one that this process holds open, such as
     /dev/stdout where it goes into a file."""
     try:

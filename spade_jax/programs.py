@@ -26,6 +26,9 @@ Every setting of the configuration file can be overridden by its name, for examp
 
   --config.train.steps=500  --config.optimizer.learning_rate=3e-4
   --config.data.sources.0.kind=text  --config.data.sources.0.train='my/*.txt'
+  --config.model.preset=base  (or tiny, small, large: a size instead of the file's model)
+
+--help-config lists them all.
 
 A second start with the same workdir goes on where the first one stopped.
 """

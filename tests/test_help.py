@@ -34,6 +34,7 @@ finally:
             "spade_jax.data.cache",
             ["--config FILE", "--output DIR", "--shards N", "--workers N", "--beam OPTIONS"],
         ),
+        ("spade_jax.data.preview", ["--config FILE", "--limit N", "--picture FILE"]),
         ("spade_jax.data.train_vocabulary", ["--input"]),
         ("spade_jax.data.lra.listops", ["--output DIR", "--train N", "--depth N", "--seed N"]),
         ("spade_jax.data.lra.pathfinder", ["--output DIR", "--size N", "--count N", "--seed N"]),

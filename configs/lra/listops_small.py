@@ -21,7 +21,6 @@ def get_config() -> ml_collections.ConfigDict:
     return to_config_dict(
         PretrainConfig(
             model=ClassifierConfig(
-                vocab_size=16,
                 classes=10,
                 d_model=64,
                 d_ff=128,

@@ -22,7 +22,6 @@ def get_config() -> ml_collections.ConfigDict:
     return to_config_dict(
         PretrainConfig(
             model=ClassifierConfig(
-                vocab_size=257,
                 classes=4,
                 d_model=64,
                 d_ff=128,

@@ -18,7 +18,6 @@ def get_config() -> ml_collections.ConfigDict:
         PretrainConfig(
             model=DecoderOnlyConfig(
                 # 259 bytes and special tokens, filled up to a multiple of 128.
-                vocab_size=384,
                 d_model=128,
                 d_ff=384,
                 decoder=StackConfig("s4+window:concat, 2*window"),

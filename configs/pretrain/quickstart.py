@@ -23,7 +23,6 @@ def get_config() -> ml_collections.ConfigDict:
             # Narrower and with fewer layers than tiny, for more updates in the time.
             model=preset(
                 "tiny",
-                vocab_size=384,
                 d_model=64,
                 d_ff=192,
                 attention=AttentionConfig(num_heads=4, head_dim=16),

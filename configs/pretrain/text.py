@@ -23,7 +23,7 @@ def get_config() -> ml_collections.ConfigDict:
     return to_config_dict(
         PretrainConfig(
             # 259 bytes and special tokens and 100 sentinels, filled up to a multiple of 128.
-            model=preset("small", vocab_size=384, dtype="bfloat16", dropout_rate=0.1),
+            model=preset("small", dtype="bfloat16", dropout_rate=0.1),
             data=DataConfig(
                 sources=(
                     SourceConfig(

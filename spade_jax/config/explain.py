@@ -121,6 +121,9 @@ def _own(config_class: type, prefix: str) -> Iterator[Setting]:
         if not field.init:
             continue
         yield Setting(name, _words_of(hint), _default(field), words.get(field.name, ""))
+        if (presets := getattr(config_class, "PRESETS", {}).get(field.name)) is not None:
+            known = f"one of {', '.join(presets.names)}, or None"
+            yield Setting(f"{name}.preset", known, "None", presets.words)
         inside: dict[str, dict[str, type]] = {}
         for inner, place in _inside(hint):
             inside.setdefault(place, {}).update(_variants(inner))

@@ -20,8 +20,11 @@ import ml_collections
 from spade_jax.config import explain
 from spade_jax.config.schema import (
     ConfigError,
+    Presets,
     from_dict,
     nearest,
+    require,
+    require_choice,
     shorten,
     shown,
 )
@@ -70,8 +73,27 @@ def read_config(file: str, overrides: Mapping[str, Any], config_class: type[T], 
     Raises:
       ConfigError: a file or setting that does not exist, or what `config_class` rejects.
     """
+    overrides = dict(overrides)
+    settings = _load(Path(file), program)
+    for name, presets in getattr(config_class, "PRESETS", {}).items():
+        _take_preset(settings, name, presets, overrides)
     _check_names(config_class, overrides)
-    return from_dict(config_class, read_settings(file, overrides, program))
+    return from_dict(config_class, _overridden(settings, overrides))
+
+
+def _take_preset(
+    settings: dict[str, Any], name: str, presets: Presets, overrides: dict[str, Any]
+) -> None:
+    """Replaces what a preset is for, if the overrides name one, and takes its name out of these."""
+    size, flavour = (overrides.pop(f"{name}.{word}", None) for word in ("preset", "flavour"))
+    if size is None:
+        right = f"must come with --config.{name}.preset"
+        require(flavour is None, f"{name}.flavour", flavour, right)
+        return
+    require_choice(f"{name}.preset", size, presets.names)
+    before = settings.get(name) or {}
+    kept = {key: before[key] for key in presets.kept if key in before}
+    settings[name] = presets.make(size, **({} if flavour is None else {"flavour": flavour}), **kept)
 
 
 def _check_names(config_class: type, names: Iterable[str]) -> None:
@@ -99,7 +121,10 @@ def read_settings(file: str, overrides: Mapping[str, Any], program: str) -> dict
     Raises:
       ConfigError: a file or setting that does not exist, or a file that makes no settings.
     """
-    settings = _load(Path(file), program)
+    return _overridden(_load(Path(file), program), overrides)
+
+
+def _overridden(settings: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in overrides.items():
         _override(settings, name, value)
     return settings

@@ -15,6 +15,8 @@ from spade_jax.config.schema import ConfigError, Kinds, Range, check_fields, nea
 # Of sequences, and of the entries of a vocabulary.
 MAX_LENGTH = 2**20
 MAX_VOCABULARY = 2**24
+# What matrices over a vocabulary are rounded up to: tiles of matmuls, and even shares of devices.
+_ROUNDED = 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,12 +233,13 @@ class TokenModelConfig(ModelConfig):
     """What models that read and write tokens have in common.
 
     Attributes:
-      vocab_size: v.
+      vocab_size: v; None: that of the data's vocabulary with its sentinels, rounded up to a
+        multiple of 128.
       tie_embeddings: the output matrix is the embedding.
       scale_logits: multiply the tied logits by d_model ** -0.5.
     """
 
-    vocab_size: Annotated[int, Range(1, MAX_VOCABULARY)]
+    vocab_size: Annotated[int, Range(1, MAX_VOCABULARY, "for that of the data")] | None = None
     tie_embeddings: bool = True
     scale_logits: bool = True
 
@@ -248,6 +251,28 @@ class TokenModelConfig(ModelConfig):
             self.scale_logits,
             "must be False where tie_embeddings is False",
         )
+
+    @property
+    def num_embeddings(self) -> int:
+        """v.
+
+        Raises:
+          ConfigError: it is still to follow a vocabulary.
+        """
+        if self.vocab_size is None:
+            raise ConfigError("model.vocab_size = None: must be set where no vocabulary is read")
+        return self.vocab_size
+
+    def require_tokens(self, vocabulary: int, setting: str) -> None:
+        """Raises ConfigError for a vocabulary of more tokens, which `setting` names."""
+        right = f"must be at least {vocabulary}, the size of {setting}"
+        require(self.num_embeddings >= vocabulary, "model.vocab_size", self.vocab_size, right)
+
+    def following(self, vocabulary: int) -> Self:
+        """The model of a vocabulary of so many tokens, where it does not say how many it has."""
+        if self.vocab_size is not None:
+            return self
+        return dataclasses.replace(self, vocab_size=-(-vocabulary // _ROUNDED) * _ROUNDED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -285,7 +310,8 @@ class DecoderOnlyConfig(TokenModelConfig, kind="decoder_only"):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.adaptive is not None:
-            self.adaptive.check_model(self.vocab_size, self.d_model)
+            if self.vocab_size is not None:
+                self.adaptive.check_model(self.vocab_size, self.d_model)
             require(
                 self.tie_embeddings and not self.scale_logits,
                 "model.tie_embeddings, scale_logits",
@@ -302,7 +328,8 @@ class ClassifierConfig(ModelConfig, kind="classifier"):
       encoder: its stack.
       causal: tokens see none behind them.
       classes: how many there are.
-      vocab_size: of tokens; None: inputs are numbers, such as pixels.
+      vocab_size: of tokens; None: that of the data's encoding, or, where these are numbers such as
+        pixels, none.
       embedding_std: of the initial embedding of tokens; None is d_model ** -0.5.
       pooling: the mean of a sequence's outputs, the first or the last of them stands for it.
       pair: a row is one sequence (None), or two, a and b, each encoded by itself. Their features
@@ -315,7 +342,7 @@ class ClassifierConfig(ModelConfig, kind="classifier"):
 
     encoder: StackConfig
     classes: Annotated[int, Range(2, 2**20)]
-    vocab_size: Annotated[int, Range(2, MAX_VOCABULARY, "for inputs that are numbers")] | None
+    vocab_size: Annotated[int, Range(2, MAX_VOCABULARY, "for that of the data")] | None = None
     causal: bool = False
     embedding_std: Annotated[float, Range(0, 1000, above=True)] | None = None
     pooling: Literal["mean", "first", "last"] = "mean"
@@ -325,17 +352,15 @@ class ClassifierConfig(ModelConfig, kind="classifier"):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(
-            self.vocab_size is not None or self.embedding_std is None,
-            "model.embedding_std",
-            self.embedding_std,
-            "must be None where model.vocab_size is None: numbers have no embedding",
-        )
-        require(
             not (self.causal and self.pooling == "first"),
             "model.pooling",
             self.pooling,
             'must be "mean" or "last" with model.causal, for a first token sees no other',
         )
+
+    def following(self, vocabulary: int) -> Self:
+        """The model of an encoding of so many tokens, where it does not say how many it has."""
+        return self if self.vocab_size else dataclasses.replace(self, vocab_size=vocabulary)
 
     @property
     def features(self) -> int:

@@ -12,8 +12,8 @@ import numbers
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -172,6 +172,24 @@ class Kinds:
                 f"{nearest(str(kind), cls.KINDS)}"
             )
         return cls.KINDS[kind]
+
+
+class Presets(NamedTuple):
+    """Settings that have a name, for a command line to choose.
+
+    A dataclass of settings has them as `PRESETS`, by the field that they are for.
+
+    Attributes:
+      names: those of the sizes.
+      make: the settings of one, as nested dicts: of the size's name, and more by keywords.
+      kept: what stays as a configuration file has it where a command line chooses another.
+      words: what they are, in a sentence.
+    """
+
+    names: tuple[str, ...]
+    make: Callable[..., dict[str, Any]]
+    kept: tuple[str, ...]
+    words: str
 
 
 @functools.cache

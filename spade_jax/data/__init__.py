@@ -3,7 +3,7 @@
 `config` and `task_config` import neither. `pipeline` is where pre-training meets data: `sources`
 read documents, `denoising` makes seqio Tasks of them, `cache` keeps their tokens. `text_to_text` is
 where fine-tuning does, `classification` where classifiers do; `lra` makes data of the Long Range
-Arena.
+Arena, `preview` shows what data is like.
 """
 
 import os

@@ -58,7 +58,8 @@ def _in_a_sentence(where: str) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        # tf.data turns an error that Python raised within it into text, with a stack trace.
+        # tf.data turns an error that Python raised within it into text, with a stack trace; the
+        # names of all kinds of DataError end so.
         raised = re.search(rf"{DataError.__name__}: (.+)", error.message)
         message = raised.group(1) if raised else f"{where}: {first_line(error)}"
         raise DataError(message) from None

@@ -21,6 +21,18 @@ def digest(*definition: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def place(contents: Iterable[bytes], seed: int) -> float:
+    """A place from 0 up to 1 that nothing decides but what a row holds and a seed.
+
+    What is below a share is held out: a row stays where it is when others come or the order
+    changes, and equal rows are on the same side.
+    """
+    found = hashlib.blake2b(digest_size=8, key=seed.to_bytes(8))
+    for data in contents:
+        found.update(len(data).to_bytes(8) + data)
+    return int.from_bytes(found.digest()) / 2**64
+
+
 def digest_files(paths: Iterable[str]) -> dict[str, str]:
     """A digest of the contents of each file, by path; several are read at a time.
 

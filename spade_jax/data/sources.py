@@ -12,6 +12,7 @@ from spade_jax.data.config import SPLITS, SourceConfig, Split
 from spade_jax.data.digests import digest_files
 from spade_jax.data.documents import DocumentReader, read_documents
 from spade_jax.data.input_files import SHIPPED_TEXT, check_disjoint, glob_files
+from spade_jax.data.utf8 import EncodingDataError, gathered, raise_gathered
 
 # Local files of up to this size together are read through before training begins.
 CHECKED_BYTES = 32 * 2**20
@@ -117,11 +118,18 @@ def check_sources(sources: Sequence[SourceConfig], split: Split) -> None:
     all of them together: what one trains on, none must validate on.
 
     Raises:
-      DataError: the first thing found.
+      DataError: the first thing found, but of all files that are not UTF-8 one that names them.
     """
+    broken: list[EncodingDataError] = []
     for source in sources:
         if has_split(source, split):
-            check_source(source, split)
+            broken += _look_through(source, split)
+    if broken:
+        # A run would come upon those of the other split next.
+        for other in SPLITS:
+            for source in sources if other != split else ():
+                broken += _look_through(source, other) if has_split(source, other) else ()
+    raise_gathered(broken)
     _check_splits(sources)
 
 
@@ -131,17 +139,25 @@ def check_source(config: SourceConfig, split: Split) -> None:
     Local files are read through, unless they are large; others fail when their turn comes.
 
     Raises:
-      DataError: the first thing found.
+      DataError: the first thing found, but of all files that are not UTF-8 one that names them.
     """
+    raise_gathered(_look_through(config, split))
+
+
+def _look_through(config: SourceConfig, split: Split) -> list[EncodingDataError]:
+    """What `check_source` does, but gives what is not UTF-8, the first place of each file."""
     if config.kind == "tfds":
         tfds_datasets.check_splits(config)
-        return
+        return []
     files = list_files(config, split)
     _check_splits([config])
+    broken: list[EncodingDataError] = []
     if _are_local(files, CHECKED_BYTES):
         for path in files:
-            for _ in read_documents(path, config):
-                pass
+            with gathered(broken):
+                for _ in read_documents(path, config):
+                    pass
+    return broken
 
 
 def _are_local(files: list[str], most_bytes: int) -> bool:

@@ -44,6 +44,19 @@ def span_corruption(
     return replace_spans(tokens, mask, first, xp), replace_spans(tokens, ~mask, first, xp)
 
 
+def corrupted(
+    tokens: np.ndarray, denoiser: DenoiserConfig, vocabulary_size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """`span_corruption` of int32 [l] tokens in numpy."""
+    return span_corruption(
+        tokens,
+        count_tokens(len(tokens), denoiser),
+        vocabulary_size,
+        lambda count, chosen: rng.choice(count, chosen, replace=False),
+        np,
+    )
+
+
 def noise_mask(counts: tuple[Any, Any, Any], choose: Choose, xp: Any) -> Array:
     """Which tokens are masked: bool [kept + masked].
 

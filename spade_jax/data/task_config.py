@@ -1,6 +1,7 @@
 """What a fine-tuned model reads and writes, as a frozen dataclass that knows no framework."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from spade_jax.data.text_to_text.registry import MIXTURES, TASKS
 from spade_jax.data.text_to_text.task import SPLITS, Split, TextToText
 
 LOCAL = "local_pairs"
+_SHARE = re.compile(r"[0-9]+(\.[0-9]*)?%")
 
 Length = Annotated[int, Range(2, MAX_LENGTH)]
 
@@ -26,7 +28,10 @@ class TaskConfig:
       train, validation, test: tables (TSV, CSV, JSON lines, Parquet) with the task's columns:
         paths or globs, several separated by commas or in a tuple. "{task}" stands for the name of
         each task of a mixture, "{part}" for MNLI's "_matched" and "_mismatched" and for nothing
-        elsewhere. All empty: the task's data set in TFDS.
+        elsewhere. All empty: the task's data set in TFDS. A `validation` such as "10%" is no table
+        but that share of the rows of `train`, held out.
+      split_seed: of what is held out; by it and the input of a row alone, so that a row stays where
+        it is when others come.
       data_dir: the directory that TFDS prepared it in; None is TFDS's own default.
       header: names of the columns of TSV or CSV files whose first line does not have them.
       inputs, target: of "local_pairs", the columns that inputs and targets are made of. Of several
@@ -61,6 +66,7 @@ class TaskConfig:
     pack: bool = False
     shuffle_buffer: ShuffleBuffer = 2048
     seed: Seed = 0
+    split_seed: Seed = 0
 
     def __post_init__(self) -> None:
         check_fields(self, "task.")
@@ -88,6 +94,7 @@ class TaskConfig:
                     value,
                     f'is of task "{LOCAL}" only; task {self.name!r} has its own',
                 )
+        self._check_share()
         require(
             len(set(self.header)) == len(self.header),
             "task.header",
@@ -95,13 +102,42 @@ class TaskConfig:
             "must name each column once",
         )
 
+    def _check_share(self) -> None:
+        """Raises ConfigError for a share of nothing, or that leaves nothing."""
+        if not self.holds_out:
+            return
+        require(
+            0 < self.validation_share < 1,
+            "task.validation",
+            self.validation,
+            "must be above 0% and below 100%, or name a table",
+        )
+        require(
+            bool(self.patterns("train")),
+            "task.validation",
+            self.validation,
+            "must be a split of TFDS's where task.train names no table: a share is of its rows",
+        )
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether `validation` is a share of the training rows. No name of a table is one."""
+        return isinstance(self.validation, str) and bool(_SHARE.fullmatch(self.validation.strip()))
+
+    @property
+    def validation_share(self) -> float:
+        """Of the training rows, held out; 0 where `validation` names tables."""
+        return float(str(self.validation).strip()[:-1]) / 100 if self.holds_out else 0.0
+
     @property
     def local(self) -> bool:
         """Whether rows come from local tables."""
         return any(self.patterns(split) for split in SPLITS)
 
     def patterns(self, split: Split) -> tuple[str, ...]:
-        """The paths and globs of one split, one by one."""
+        """The paths and globs of one split, one by one; none of a share that is held out."""
+        if split == "validation" and self.holds_out:
+            return ()
         value = getattr(self, split)
         items = value.split(",") if isinstance(value, str) else value
         return tuple(item.strip() for item in items if item.strip())

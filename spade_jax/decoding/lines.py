@@ -1,8 +1,9 @@
 """The lines that decoding reads and writes: alike of files and of the standard input."""
 
 import codecs
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from spade_jax.config import RunError
@@ -11,6 +12,9 @@ from spade_jax.data.utf8 import decode_utf8
 
 if TYPE_CHECKING:
     from spade_jax.data.vocabulary import Vocabulary
+
+# Of lines that someone's editor has broken, the longest.
+_WRAPPED = 120
 
 _LINE_BREAKS = re.compile(r"\s*[\r\n]\s*")
 
@@ -93,3 +97,19 @@ def prompt_tokens(line: Line, vocabulary: "Vocabulary") -> list[int] | None:
 def one_line(text: str) -> str:
     """A text with spaces for its line breaks, so that lines correspond; all else stays."""
     return _LINE_BREAKS.sub(" ", text)
+
+
+def are_parts_of_one_text(lines: Sequence[str]) -> bool:
+    """Whether the lines of a file look like those of one text: blank ones part its paragraphs, or
+    most of them are of about one length and go on in the next one. A guess, to warn by."""
+    texts = [line.strip() for line in lines]
+    inner = "\n".join(texts).strip("\n").split("\n")
+    if inner.count("") > 1:
+        return True
+    longest = max(map(len, texts), default=0)
+    pairs = [(one, other) for one, other in itertools.pairwise(texts) if one and other]
+    goes_on = [
+        other[0].islower() and one[-1] not in ".!?:;" and 2 * len(one) > longest
+        for one, other in pairs
+    ]
+    return longest <= _WRAPPED and len(pairs) > 3 and 2 * sum(goes_on) > len(pairs)

@@ -19,6 +19,7 @@ def written(
     *,
     batch_size: int,
     key: jax.Array | None,
+    done: int = 0,
 ) -> Iterator[list[str]]:
     """The outputs of each batch of inputs.
 
@@ -26,8 +27,11 @@ def written(
       write: (inputs, key) -> tokens, [len(inputs), t]; it is given no None, and at least one input.
       inputs: tokens; None stands for an empty text, whose output is one.
       key: of sampling; each batch draws from one of its own.
+      done: how many batches are left out, for they are written already.
     """
     for number, batch in enumerate(_batches(inputs, batch_size)):
+        if number < done:
+            continue
         tokens = [sequence for sequence in batch if sequence is not None]
         own = None if key is None else jax.random.fold_in(key, number)
         outputs = iter(write(tokens, own) if tokens else ())

@@ -40,10 +40,10 @@ def check_vocabulary(vocabulary: Vocabulary, model: ModelConfig, name: Path | st
     """Raises ConfigError for a vocabulary that has more tokens than the model."""
     model = of_kind(model, TokenModelConfig)
     require(
-        vocabulary.size <= model.vocab_size,
+        vocabulary.size <= model.num_embeddings,
         "vocabulary",
         str(name),
-        f"must have at most {model.vocab_size} tokens, as the model has, and has "
+        f"must have at most {model.num_embeddings} tokens, as the model has, and has "
         f"{vocabulary.size} with its sentinels",
     )
 

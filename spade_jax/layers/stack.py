@@ -149,7 +149,7 @@ class Stack(nnx.Module):
             x = self._run(x, context, encoded, keys[1:])
         else:
             layers = []
-            for block, own in zip(self._all_blocks(), cache.layers, strict=True):
+            for block, own in zip(self.blocks(), cache.layers, strict=True):
                 x, after = block(x, context, cache=own)
                 assert after is not None
                 layers.append(after)
@@ -172,7 +172,7 @@ class Stack(nnx.Module):
         """
         self._check_positions(length)
         dtype = self.config.dtype
-        layers = [block.init_cache(rows, length, dtype, encoded) for block in self._all_blocks()]
+        layers = [block.init_cache(rows, length, dtype, encoded) for block in self.blocks()]
         return StackCache(Cache(None, (jnp.int32(0), self._biases(length))), layers)
 
     def take_apart(self) -> None:
@@ -181,7 +181,7 @@ class Stack(nnx.Module):
         A cache has them apart, since a scan would copy their caches each time. Before a loop over
         tokens this does once what each token would do anew: copy them out of the stacked ones.
         """
-        blocks = [*self._all_blocks()]
+        blocks = [*self.blocks()]
         specs = [spec for group in self.groups for spec in group.layers * group.repeat]
         self.groups = tuple(Group((spec,)) for spec in specs)
         for i, block in enumerate(blocks):
@@ -227,7 +227,7 @@ class Stack(nnx.Module):
             return self.config.scan_layers
         return partition.platform() != "cpu" or repeat > _FEW
 
-    def _all_blocks(self) -> Iterator[Block]:
+    def blocks(self) -> Iterator[Block]:
         """The layers one by one, bottom first."""
         for i, group in enumerate(self.groups):
             layers = getattr(self, f"layers_{i}")

@@ -24,7 +24,7 @@ def forward_flops(config: EncoderDecoderConfig, encoder_length: int, decoder_len
     layers = len([*config.decoder.layer_specs])
     per_target = 2 * 2 * d * width + 2 * 2 * encoder_length * width
     cross = layers * (decoder_length * per_target + encoder_length * 2 * 2 * d * width)
-    return encoder + decoder + cross + decoder_length * 2 * d * config.vocab_size
+    return encoder + decoder + cross + decoder_length * 2 * d * config.num_embeddings
 
 
 def decoder_only_flops(config: DecoderOnlyConfig, length: int) -> float:
@@ -32,7 +32,7 @@ def decoder_only_flops(config: DecoderOnlyConfig, length: int) -> float:
 
     An adaptive softmax counts as if each token were of the first band, which most are.
     """
-    words = config.vocab_size
+    words = config.num_embeddings
     if config.adaptive is not None:
         words = config.adaptive.cutoffs[0] + len(config.adaptive.cutoffs)
     layers = stack_flops(config, config.decoder, length, causal=True)

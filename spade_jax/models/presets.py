@@ -1,9 +1,10 @@
 """Models of named sizes and flavours."""
 
+import dataclasses
 from typing import Any
 
 from spade_jax.config.model import AttentionConfig, EncoderDecoderConfig, StackConfig
-from spade_jax.config.schema import require_choice
+from spade_jax.config.schema import Presets, require_choice
 from spade_jax.mixers import S4, Full, Window
 
 # d_model, d_ff, layers of each stack, heads, head size, SSM state, radius: the widths of T5 v1.1.
@@ -16,7 +17,7 @@ _SIZES = {
 
 
 def preset(
-    size: str, flavour: str = "t5", *, vocab_size: int = 32128, **changes: Any
+    size: str, flavour: str = "t5", *, vocab_size: int | None = None, **changes: Any
 ) -> EncoderDecoderConfig:
     """A model of a named size ("tiny", "small", "base", "large") and flavour.
 
@@ -85,3 +86,16 @@ def preset(
         )
     mixers = settings["mixers"] | dict(changes.pop("mixers", {}))
     return EncoderDecoderConfig(**{**settings, **changes, "mixers": mixers})
+
+
+def _settings(size: str, flavour: str = "t5", **changes: Any) -> dict[str, Any]:
+    return dataclasses.asdict(preset(size, flavour, **changes))
+
+
+MODEL_PRESETS = Presets(
+    tuple(_SIZES),
+    _settings,
+    kept=("vocab_size", "dtype", "remat", "dropout_rate"),
+    words="on a command line: an encoder-decoder of this size, and of `model.flavour`, t5 or msr, "
+    "instead of the file's, but for its vocabulary, dtype, remat and dropout",
+)

@@ -35,17 +35,17 @@ class TokenModel(nnx.Module):
         self.config = config
         self.embedding: nnx.Param | AdaptiveVocabulary
         if adaptive is not None:
-            v, d = config.vocab_size, config.d_model
+            v, d = config.num_embeddings, config.d_model
             self.embedding = AdaptiveVocabulary(adaptive, v, d, rngs)
             return
         # Where tied logits are not scaled down, the embedding is.
         d = config.d_model
         std = d**-0.5 if config.tie_embeddings and not config.scale_logits else 1.0
-        self.embedding = normal(rngs, (config.vocab_size, d), std, ("vocab", "embed"))
+        self.embedding = normal(rngs, (config.num_embeddings, d), std, ("vocab", "embed"))
 
     def add_output(self, rngs: nnx.Rngs) -> None:
         """The output matrix, where it is not the embedding: made after the layers."""
-        v, d = self.config.vocab_size, self.config.d_model
+        v, d = self.config.num_embeddings, self.config.d_model
         tied = self.config.tie_embeddings
         self.output = None if tied else normal(rngs, (v, d), d**-0.5, ("vocab", "embed"))
 

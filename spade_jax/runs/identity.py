@@ -24,6 +24,8 @@ MAY_CHANGE = (
     # The position in the data knows what is in it.
     "data.cache",
 )
+# What pre-training and fine-tuning call their data.
+_DATA = {"data", "task"}
 # With others of these it is another run: its parameters would mean something else, or its optimiser
 # would know nothing of them. All else may be changed on purpose (`extend`).
 MAKES_ANOTHER_RUN = (
@@ -76,6 +78,11 @@ def check_same_run(
     if checkpoints.newest is None:
         return {}
     about = checkpoints.about()
+    if _DATA & about["settings"].keys() != _DATA & {f.name for f in dataclasses.fields(config)}:
+        raise ConfigError(
+            f"{checkpoints.directory.parent}: is the workdir of another program's run; must be "
+            "another"
+        )
     stored = from_dict(type(config), about["settings"], f"{checkpoints.directory}: config")
     before, now = _compared(stored), _compared(config)
     if looks_at_no_end(dataclasses.asdict(config)):

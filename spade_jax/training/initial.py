@@ -30,12 +30,14 @@ class Plan:
     skipped: dict[str, tuple[int, ...]]
     new: dict[str, tuple[int, ...]]
 
-    def table(self) -> Table:
-        table = Table(title="Initial parameters", title_justify="left")
+    def table(self) -> Table | None:
+        """What does not begin as in the checkpoint; None if all does."""
+        if not self.skipped and not self.new:
+            return None
+        table = Table(title="Other parameters", title_justify="left")
         for column in ("parameter", "shape", "begins"):
             table.add_column(column)
         for shapes, word in (
-            (self.loaded, "as in the checkpoint"),
             (self.skipped, "skipped: not in this model"),
             (self.new, "at random: not in the checkpoint"),
         ):
@@ -103,8 +105,13 @@ def beginning_with(start: Run, origin: Plan, trainer: Trainer) -> Trainer:
 
 def tell(start: Run, origin: Plan, console: Console) -> None:
     """Says what the run begins with."""
-    console.print(f"Beginning with the parameters of {start.workdir}, {start.why}.")
-    console.print(origin.table())
+    count = len(origin.loaded)
+    whole = "" if (table := origin.table()) else ", all that this model has"
+    console.print(
+        f"Beginning with the parameters of {start.workdir}, {start.why}: {count} arrays{whole}."
+    )
+    if table is not None:
+        console.print(table)
 
 
 def check_vocabulary(start: Run, digest: str, setting: str, value: str | None) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pretrain.config import PretrainConfig
 from spade_jax.config import ConfigError, file
 from spade_jax.config.file import parse_overrides, read_config, read_settings
+from spade_jax.models.presets import preset
 
 QUICKSTART = Path(__file__).parents[2] / "configs" / "pretrain" / "quickstart.py"
 
@@ -161,3 +162,30 @@ def test_a_setting_of_another_branch_or_name_is_found(name, meant):
 def test_a_file_is_found_by_its_stem():
     with pytest.raises(ConfigError, match=r"did you mean 'configs/pretrain/base.py'\?"):
         read_config("base", {}, PretrainConfig, "pretrain")
+
+
+def test_a_preset_takes_the_place_of_the_files_model():
+    overrides = {"model.preset": "tiny", "model.dropout_rate": 0.2, "model.flavour": "msr"}
+    config = read_config(str(QUICKSTART), overrides, PretrainConfig, "pretrain")
+    assert config.model == preset("tiny", "msr", dropout_rate=0.2)
+    assert config.train == read_config(str(QUICKSTART), {}, PretrainConfig, "pretrain").train
+    # What fits the data and the machine stays as the file has it.
+    large = QUICKSTART.with_name("large.py")
+    config = read_config(str(large), {"model.preset": "base"}, PretrainConfig, "pretrain")
+    kept = {"vocab_size": 32256, "dtype": "bfloat16", "remat": "full", "dropout_rate": 0.0}
+    assert config.model == preset("base", **kept)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"model.preset": "bse"}, "must be one of tiny, small, base, large; did you mean 'base'?"),
+        ({"model.preset": "base", "model.flavour": "x"}, "flavour = 'x': must be one of t5, msr"),
+        ({"model.flavour": "msr"}, "model.flavour = 'msr': must come with --config.model.preset"),
+        ({"preset": "base"}, "config.preset: no such setting; did you mean 'config.model.preset'?"),
+    ],
+)
+def test_presets_that_are_none(overrides, message):
+    with pytest.raises(ConfigError) as refused:
+        read_config(str(QUICKSTART), overrides, PretrainConfig, "pretrain")
+    assert message in str(refused.value)

@@ -61,6 +61,25 @@ def test_what_one_source_trains_on_no_other_validates_on(corpus):
     check_sources([one, one], "validation")
 
 
+def test_all_files_of_another_encoding_are_named_at_once(corpus, tmp_path):
+    """Those of both splits and of all sources, with where each is at fault first."""
+    for name, text in {"a": "caf\xe9\nna\xefve", "b": "good", "c": "ok\n\xa3", "d": "\xfc"}.items():
+        (tmp_path / f"{name}.txt").write_bytes(text.encode("latin1"))
+    one = text_source(f"{tmp_path}/[ab].txt", validation=f"{tmp_path}/d.txt")
+    other = text_source(f"{tmp_path}/c.txt")
+    with pytest.raises(DataError) as caught:
+        check_sources([one, other], "validation")
+    assert str(caught.value) == (
+        f"{tmp_path}/d.txt, line 1 (byte 0xfc at 0); {tmp_path}/a.txt, line 1 (byte 0xe9 at 3); "
+        f"{tmp_path}/c.txt, line 2 (byte 0xa3 at 0): are not UTF-8; must be UTF-8, which `iconv -f "
+        "latin1 -t utf-8` makes of Latin-1, for instance"
+    )
+    with pytest.raises(
+        DataError, match=r"c\.txt, line 2: is not UTF-8 \(byte 0xa3 at 0\); must be"
+    ):
+        check_sources([other, text_source(f"{corpus}/train0.txt")], "train")
+
+
 def test_contents_tell_sources_apart(corpus, prepared, tmp_path, monkeypatch):
     path = write_lines(tmp_path / "a.txt", ["The union is a strong one."])
     mine = text_source(path, validation=f"{corpus}/validation.txt")

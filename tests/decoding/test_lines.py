@@ -7,7 +7,13 @@ import pytest
 from spade_jax.config import RunError
 from spade_jax.data.config import DataConfig, DataError
 from spade_jax.data.vocabulary import load_vocabulary
-from spade_jax.decoding.lines import Line, line_tokens, one_line, read_lines
+from spade_jax.decoding.lines import (
+    Line,
+    are_parts_of_one_text,
+    line_tokens,
+    one_line,
+    read_lines,
+)
 
 
 def texts(data: bytes) -> list[str]:
@@ -52,3 +58,22 @@ def test_tokens_of_a_line():
 def test_an_output_is_one_line_and_else_as_the_model_wrote_it():
     assert one_line("a  b\tc\u00a0d") == "a  b\tc\u00a0d"
     assert one_line("a\nb \r\n\n c\rd") == "a b c d"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("A paragraph.\n\nAnother one.\n\nA third.\n", True),
+        (
+            "It goes on and on in\nlines that someone's\neditor has broken at\n"
+            "about one length for\nall of the document.",
+            True,
+        ),
+        ("A sentence.\nanother\n\nA third.\n", False),
+        ("how to cook rice\nwhy\nwhere is the nearest station\nwhat\nis it late\nwho", False),
+        ("国情咨文\n第二段\n第三段\n第四段\n第五段\n第六段", False),
+        ("", False),
+    ],
+)
+def test_a_file_that_looks_like_one_document(text, expected):
+    assert are_parts_of_one_text(text.split("\n")) is expected

@@ -20,6 +20,7 @@ from prepared_rte import CLASSES, prepare_rte
 from finetune.__main__ import main
 from finetune.evaluation import Evaluator
 from spade_jax.config import RunError
+from spade_jax.decoding.__main__ import main as decode
 from spade_jax.report.__main__ import main as report
 from spade_jax.runs.workdir import Records, read_metrics
 
@@ -79,7 +80,7 @@ def test_a_run_says_what_it_does_and_leaves_what_it_should(whole):
         "samples.jsonl",
         "tensorboard",
     }
-    assert "as in the checkpoint" in done.stdout
+    assert "all that this model has" in " ".join(done.stdout.split())
     assert "at random" not in done.stdout
     assert "25 training examples; 0 inputs are cut off at 48 tokens, 0 targets" in done.stdout
     evaluations = [line for line in metrics(workdir) if line["kind"] == "eval"]
@@ -141,6 +142,27 @@ def test_results_are_those_of_the_predictions(whole):
     # A test set without labels has predictions, and no metrics.
     assert "test" not in results["splits"]
     assert [row["target"] for row in predictions(workdir, "test")] == [None] * 3
+
+
+def test_decoding_a_table_writes_the_predictions_of_the_run(whole, tables, tmp_path):
+    workdir, _ = whole
+    expected = [row["prediction"] for row in predictions(workdir, "validation")]
+    before = [json.loads(line) for line in (tables / "validation.jsonl").read_text().splitlines()]
+    output = tmp_path / "out.jsonl"
+    settings = [f"--checkpoint={workdir}", f"--output={output}"]
+    assert decode([*settings, f"--input={tables}/validation.jsonl", "--batch_size=4"]) == 0
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert rows == [row | {"prediction": text} for row, text in zip(before, expected, strict=True)]
+    # By another name of the column, and without the other one.
+    path = tmp_path / "in.csv"
+    path.write_text("number,words\n" + "".join(f"{i},number {i}\n" for i in range(3)))
+    options = [f"--input={path}", "--inputs=words", "--output_column=even"]
+    assert decode([*settings, *options]) == 0
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert rows == [
+        {"number": str(i), "words": f"number {i}", "even": row["prediction"]}
+        for i, row in enumerate(predictions(workdir, "test"))
+    ]
 
 
 def test_the_parameters_come_from_the_checkpoint(pretrained, arguments, tmp_path):

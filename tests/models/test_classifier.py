@@ -147,10 +147,6 @@ def test_operations_are_those_of_the_layers_and_the_head():
     [
         ({"classes": 1}, "model.classes = 1: must be at least 2"),
         (
-            {"vocab_size": None, "embedding_std": 1.0},
-            "model.embedding_std = 1.0: must be None where model.vocab_size is None",
-        ),
-        (
             {"causal": True, "pooling": "first"},
             'model.pooling = \'first\': must be "mean" or "last" with model.causal',
         ),

@@ -42,7 +42,7 @@ def inner_states(model, tokens, valid):
     positions = jnp.arange(length)[None]
     context = Context(valid, positions, jnp.int32(0), decoder._biases(length))
     states = [x]
-    for block in decoder._all_blocks():
+    for block in decoder.blocks():
         states.append(block(states[-1], context)[0])
     return jnp.stack(states)
 

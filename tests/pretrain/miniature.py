@@ -14,7 +14,6 @@ def get_config():
         PretrainConfig(
             model=preset(
                 "tiny",
-                vocab_size=384,
                 d_model=16,
                 d_ff=32,
                 encoder=StackConfig("s4+window:concat, window"),

@@ -12,7 +12,6 @@ def get_config():
     return to_config_dict(
         PretrainConfig(
             model=ClassifierConfig(
-                vocab_size=264,
                 classes=2,
                 d_model=16,
                 d_ff=32,

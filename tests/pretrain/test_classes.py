@@ -78,7 +78,9 @@ def test_stopped_and_gone_on_equals_never_stopped(reviews, run, tmp_path, capsys
     guessed = -np.log(shares[labels["validation"]]).mean()
     assert float(found[2]) == pytest.approx(guessed, abs=1e-4)
     for name, own in labels.items():
-        assert f"{name}: {len(own)} examples." in printed
+        classes = zip(run.data.labels, np.bincount(own, minlength=2))
+        counted = ", ".join(f"{label} {count}" for label, count in classes)
+        assert f"{name}: {len(own)} examples ({counted})." in printed
     assert re.search(r"Held-out example 2 input review \d+ is \w+ class (posi|nega)tive", printed)
 
     # Of the best parameters, which load gives, and said again where there is no more to train.
@@ -150,6 +152,15 @@ def test_programs_that_write_text(workdir, tmp_path, capsys):
         (
             ["--config.data.encoding=bytes", "--config.model.vocab_size=256"],
             "model.vocab_size = 256: must be at least 257, the tokens of data.encoding",
+        ),
+        (
+            [
+                "--config.data.encoding=pixels",
+                "--config.data.source=image_folder",
+                "--config.data.length=64",
+                "--config.model.embedding_std=1.0",
+            ],
+            "model.embedding_std = 1.0: must be None: numbers have no embedding",
         ),
         (["--config.model.vocab_size=9"], "model.vocab_size = 9: must be at least "),
         (

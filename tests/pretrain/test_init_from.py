@@ -37,10 +37,13 @@ def test_it_begins_with_parameters_and_model_of_the_other(pretrained, arguments,
     assert main(still) == 0
     printed = "".join(capsys.readouterr().out.split())
     assert f"Beginningwiththeparametersof{pretrained},step2" in printed
+    assert "allthatthismodelhas." in printed
+    assert "Otherparameters" not in printed
     before, after = open_run(pretrained, "init_from"), open_run(tmp_path / "run", "workdir")
     assert after.model.dropout_rate == 0.0
     assert after.settings["init_from"] == str(pretrained)
     assert after.model.encoder == before.model.encoder
+    assert after.model.vocab_size == 384  # That of bytes and 100 sentinels, in whole tiles.
     for one, other in zip(parameters(before), parameters(after), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-6)
     # What goes on needs the other run no more.

@@ -1,5 +1,6 @@
 """A language model from its configuration to text that it writes, by the programs."""
 
+import json
 import math
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ from flax import nnx
 import spade_jax
 from pretrain.__main__ import main as pretrain
 from pretrain.perplexity import main as perplexity
+from spade_jax.data.text_to_text.tables import read_rows
 from spade_jax.decoding.__main__ import main as decode
 from spade_jax.interop.export.__main__ import main as export
 from spade_jax.interop.from_safetensors import main as from_safetensors
@@ -111,6 +113,14 @@ def test_prompts_are_lines(workdir, tmp_path, capsys):
     written = run.generate([line for line in lines if line], max_length=20)
     expected = [" ".join(text.splitlines()) for text in written]
     assert streamed.splitlines() == [expected[0], "", *expected[1:]]
+    # Of a table a prompt is one with its line breaks, and so is what is written behind it.
+    table, output = tmp_path / "prompts.jsonl", tmp_path / "out.csv"
+    table.write_text("".join(json.dumps({"text": line}) + "\n" for line in (lines[0], "a\nb")))
+    arguments = [f"--input={table}", f"--output={output}", "--batch_size=3"]
+    assert decode([*settings, *arguments]) == 0
+    rows = [row for _, row in read_rows(str(output))]
+    assert rows[0] == {"text": lines[0], "prediction": written[0]}
+    assert rows[1]["text"] == "a\nb"
     assert decode([*settings, "--input_length=3"]) == 0
     assert "3 inputs were cut off at 3 tokens" not in capsys.readouterr().out
 

@@ -20,7 +20,7 @@ from spade_jax.data.batches import MORE_TEXT, Arrays, HostRows, read_position, r
 from spade_jax.data.cache.manifest import Manifest, SegmentFile, open_cache
 from spade_jax.data.config import DataConfig, DataError, DenoiserConfig, Split
 from spade_jax.data.digests import digest
-from spade_jax.data.span_corruption import count_tokens, span_corruption
+from spade_jax.data.span_corruption import corrupted
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
 
@@ -226,13 +226,7 @@ def _example(
     decoder_length: int,
 ) -> Arrays:
     """One segment, corrupted: a row of a batch."""
-    inputs, targets = span_corruption(
-        tokens,
-        count_tokens(len(tokens), denoiser),
-        vocabulary_size,
-        lambda count, chosen: rng.choice(count, chosen, replace=False),
-        np,
-    )
+    inputs, targets = corrupted(tokens, denoiser, vocabulary_size, rng)
     return Seq2SeqBatch.unpacked(
         _ended(inputs, eos_id, input_length), _ended(targets, eos_id, decoder_length)
     ).named()

@@ -227,20 +227,29 @@ class ClassificationDataConfig(TrainingData, kind="classification"):
             f"{len(self.inputs)} column(s)",
         )
         size = classifier.vocab_size
-        if self.batch is ScalarBatch:
+        if self.tokens is None:
             require(size is None, "model.vocab_size", size, 'must be None with encoding "pixels"')
+            std, right = classifier.embedding_std, "must be None: numbers have no embedding"
+            require(std is None, "model.embedding_std", std, right)
             return
-        needed = VOCABULARIES.get(self.encoding, 2 + len(self.alphabet or ""))
         require(
-            size is not None and size >= needed,
+            size is None or size >= self.tokens,
             "model.vocab_size",
             size,
-            f'must be at least {needed}, the tokens of data.encoding "{self.encoding}"',
+            f'must be at least {self.tokens}, the tokens of data.encoding "{self.encoding}"',
         )
 
     @property
     def has_test(self) -> bool:
         return bool(self.patterns("test")) or self.test_share > 0
+
+    @property
+    def tokens(self) -> int | None:
+        """How many the encoding has, of "characters" as far as their alphabet is known; None for
+        numbers."""
+        if self.encoding == "pixels":
+            return None
+        return VOCABULARIES.get(self.encoding, 2 + len(self.alphabet or ""))
 
     @property
     def lengths(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ from spade_jax.data.digests import digest
 
 _PARENTHESES = str.maketrans("()", "  ")
 _CODE_POINTS = 0x110000
-_UNKNOWN = 1
+UNKNOWN = 1
 
 
 class Encoder(Protocol):
@@ -67,7 +67,7 @@ class Characters:
         self.alphabet = alphabet
         self.size = 2 + len(alphabet)
         self.digest = digest("characters", alphabet)
-        self._tokens = np.full(_CODE_POINTS, _UNKNOWN, np.min_scalar_type(self.size))
+        self._tokens = np.full(_CODE_POINTS, UNKNOWN, np.min_scalar_type(self.size))
         self._tokens[_code_points(alphabet)] = np.arange(2, self.size)
 
     @classmethod

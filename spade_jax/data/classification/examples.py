@@ -9,10 +9,22 @@ from typing import Any
 import numpy as np
 
 from spade_jax.data.batches import Arrays
-from spade_jax.data.classification.config import SPLITS, ClassificationDataConfig, Split
+from spade_jax.data.classification.config import (
+    IMAGE_ENCODINGS,
+    SPLITS,
+    ClassificationDataConfig,
+    Split,
+)
 from spade_jax.data.classification.encoders import Characters, Encoder, make_encoder
-from spade_jax.data.classification.rows import Row, check_splits, folder_labels, read_rows
+from spade_jax.data.classification.rows import (
+    Row,
+    check_splits,
+    folder_labels,
+    read_rows,
+    split_of,
+)
 from spade_jax.data.config import DataError
+from spade_jax.data.in_words import advise_length, describe_classes, describe_lengths
 from spade_jax.objectives.classification_batch import PairBatch, ScalarBatch, TokenBatch
 
 
@@ -21,7 +33,7 @@ class Examples:
 
     Attributes:
       labels: int32 [n].
-      cut: how many had a sequence that was too long.
+      lengths: int64 [n, 1 or 2], of whole sequences.
     """
 
     def __init__(
@@ -29,18 +41,24 @@ class Examples:
         config: ClassificationDataConfig,
         sequences: list[np.ndarray],
         labels: list[int],
-        cut: int,
+        lengths: list[int],
     ):
-        """Args: `sequences` are those of the first example, one or two, then of the next."""
+        """Args: `sequences` are those of the first example, one or two, then of the next; as are
+        their `lengths` before they were cut."""
         self._config = config
         self.labels = np.array(labels, np.int32)
-        self.cut = cut
+        self.lengths = np.array(lengths, np.int64).reshape(len(labels), len(config.inputs))
         # One array of all: millions of small ones would take much more room.
         self._ends = np.cumsum([0, *map(len, sequences)])
         self._tokens = np.concatenate(sequences) if sequences else np.zeros(0, np.uint8)
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def cut(self) -> int:
+        """How many had a sequence that was too long."""
+        return int((self.lengths > self._config.length).any(axis=1).sum())
 
     @functools.cached_property
     def digest(self) -> str:
@@ -86,7 +104,7 @@ class _Collector:
         self._config, self._encoder = config, encoder
         self._sequences: list[np.ndarray] = []
         self._labels: list[int] = []
-        self._cut = 0
+        self._lengths: list[int] = []
 
     def add(self, row: Row) -> None:
         """Raises DataError for what cannot be encoded."""
@@ -95,13 +113,13 @@ class _Collector:
         except DataError as error:
             raise DataError(f"{row.where}: {error}") from None
         length = self._config.length
-        self._cut += any(len(tokens) > length for tokens in whole)
+        self._lengths += map(len, whole)
         # Copies, or what was cut off would stay in memory.
         self._sequences += [tokens[:length].copy() for tokens in whole]
         self._labels.append(row.label)
 
     def examples(self) -> Examples:
-        return Examples(self._config, self._sequences, self._labels, self._cut)
+        return Examples(self._config, self._sequences, self._labels, self._lengths)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +140,7 @@ class ClassificationData:
         return {f"data.{name}": {"examples": found.digest} for name, found in self.splits.items()}
 
     def describe(self) -> Iterator[str]:
-        """What a person wants to know before training, a sentence for each split."""
+        """What a person wants to know before training, in sentences."""
         for name, examples in self.splits.items():
             cut = (
                 f", {examples.cut:,} of them cut to data.length = {self.config.length}"
@@ -132,7 +150,17 @@ class ClassificationData:
             what = ""
             if name == "validation" and self.config.validate_on_test:
                 what = ", which are the test set (data.validate_on_test)"
-            yield f"{name}: {len(examples):,} examples{cut}{what}."
+            counts = np.bincount(examples.labels, minlength=self.config.classes).tolist()
+            names = self.config.labels or map(str, range(self.config.classes))
+            classes = describe_classes(dict(zip(names, counts)))
+            yield f"{name}: {len(examples):,} examples ({classes}){cut}{what}."
+        if self.config.encoding in IMAGE_ENCODINGS:
+            return
+        lengths = self.splits["train"].lengths.ravel().tolist()
+        yield f"train: tokens of an input {describe_lengths(lengths)}."
+        advice = advise_length(lengths, "inputs", "data.length", self.config.length)
+        if advice is not None:
+            yield f"train: {advice}."
 
 
 def load_data(config: ClassificationDataConfig) -> ClassificationData:
@@ -147,7 +175,7 @@ def load_data(config: ClassificationDataConfig) -> ClassificationData:
     for name in SPLITS:
         if config.patterns(name):
             for row in read_rows(config, name):
-                collected[_split_of(row, config) if name == "train" else name].add(row)
+                collected[split_of(row, config) if name == "train" else name].add(row)
     splits = {name: rows.examples() for name, rows in collected.items()}
     if config.validate_on_test:
         splits["validation"] = splits["test"]
@@ -197,19 +225,5 @@ def encode(
 
 def _training_texts(config: ClassificationDataConfig) -> Iterator[str]:
     for row in read_rows(config, "train"):
-        if _split_of(row, config) == "train":
+        if split_of(row, config) == "train":
             yield from row.inputs
-
-
-def _split_of(row: Row, config: ClassificationDataConfig) -> Split:
-    """The split that a training row is of, by its contents alone: equal rows are in the same."""
-    if not (config.validation_share or config.test_share):
-        return "train"
-    contents = hashlib.blake2b(digest_size=8, key=config.split_seed.to_bytes(8))
-    for value in row.inputs:
-        data = value.encode("utf-8") if isinstance(value, str) else value.tobytes()
-        contents.update(len(data).to_bytes(8) + data)
-    place = int.from_bytes(contents.digest()) / 2**64
-    if place < config.test_share:
-        return "test"
-    return "validation" if place < config.test_share + config.validation_share else "train"

@@ -23,6 +23,7 @@ from spade_jax.data.classification.folders import (
 )
 from spade_jax.data.classification.images import check_size, grey, read_image
 from spade_jax.data.config import DataError
+from spade_jax.data.digests import place
 from spade_jax.data.input_files import check_disjoint, glob_files
 from spade_jax.data.text_to_text import tables
 from spade_jax.data.text_to_text.formats import RowError, text
@@ -46,6 +47,11 @@ class Row(NamedTuple):
     inputs: tuple[Any, ...]
     label: int
 
+    def contents(self) -> Iterator[bytes]:
+        """Those of each input: equal for equal inputs."""
+        for value in self.inputs:
+            yield value.encode("utf-8") if isinstance(value, str) else value.tobytes()
+
 
 def read_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Row]:
     """The rows of what a split's setting names, in order.
@@ -55,6 +61,16 @@ def read_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Row]:
         empty, or a label that is no class.
     """
     return _READERS_BY_SOURCE[config.source](config, split)
+
+
+def split_of(row: Row, config: ClassificationDataConfig) -> Split:
+    """The split that a training row is of, by its contents alone: equal rows are in the same."""
+    if not (config.validation_share or config.test_share):
+        return "train"
+    found = place(row.contents(), config.split_seed)
+    if found < config.test_share:
+        return "test"
+    return "validation" if found < config.test_share + config.validation_share else "train"
 
 
 def check_splits(config: ClassificationDataConfig) -> None:
@@ -83,9 +99,8 @@ def _files(config: ClassificationDataConfig, split: Split) -> list[str]:
 
 def _table_rows(config: ClassificationDataConfig, split: Split) -> Iterator[Row]:
     columns = (*config.inputs, config.target)
-    for path in _files(config, split):
-        for where, row in tables.read_rows(path, config.header, columns):
-            yield _text_row(row, where, config)
+    for where, row in tables.read_tables(_files(config, split), config.header, columns):
+        yield _text_row(row, where, config)
 
 
 def _find_builder(config: ClassificationDataConfig) -> tfds.core.DatasetBuilder:

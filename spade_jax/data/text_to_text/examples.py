@@ -1,5 +1,6 @@
 """The examples of a task: pairs of texts, made of rows of tables or of TFDS."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -7,11 +8,11 @@ from typing import NamedTuple
 import tensorflow_datasets as tfds
 
 from spade_jax.data.config import DataError
-from spade_jax.data.digests import digest_files
+from spade_jax.data.digests import digest_files, place
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.text_to_text.formats import Row, RowError
 from spade_jax.data.text_to_text.splits import Part, find_builder
-from spade_jax.data.text_to_text.tables import read_rows
+from spade_jax.data.text_to_text.tables import read_tables
 from spade_jax.data.text_to_text.task import Split
 from spade_jax.data.text_to_text.values import python_value
 from spade_jax.data.text_to_text.vocabulary_coverage import (
@@ -60,13 +61,26 @@ def _read_tables(part: Part, config: TaskConfig, broken: list[str]) -> Iterator[
     task = part.task
     leave_out = broken if task.leaves_out_broken else None
     number = 0
-    for path in part.source:
-        for where, row in read_rows(path, config.header, task.columns, leave_out):
-            for piece in task.expand(row):
-                # TFDS counts those that it leaves out as well.
-                place = number + len(broken)
-                yield make_pair(piece, where, place, part, config)
-                number += 1
+    for where, row in read_tables(part.source, config.header, task.columns, leave_out):
+        pieces = [*task.expand(row)]
+        here = _is_in(part, pieces, where, config)
+        for piece in pieces:
+            # TFDS counts those that it leaves out as well.
+            index = number + len(broken)
+            if here:
+                yield make_pair(piece, where, index, part, config)
+            number += 1
+
+
+def _is_in(part: Part, pieces: list[Row], where: str, config: TaskConfig) -> bool:
+    """Whether a row is in a part, and not on the other side of what is held out; all pieces of a
+    row are on one side."""
+    if not config.holds_out or part.split == "test" or not pieces:
+        return True
+    # As of training: what validation asks beyond that, it asks of its own rows.
+    first = make_pair(pieces[0], where, 0, dataclasses.replace(part, split="train"), config)
+    held_out = place([first.input.encode("utf-8")], config.split_seed) < config.validation_share
+    return held_out == (part.split == "validation")
 
 
 def make_pair(row: Row, where: str, number: int, part: Part, config: TaskConfig) -> Pair:

@@ -5,6 +5,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterable
 
+from spade_jax.data.config import DataError
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.data.text_to_text.examples import (
     load_table,
@@ -45,8 +46,10 @@ def look_through(config: TaskConfig, splits: Iterable[Split] = SPLITS) -> list[L
     """Reads all local tables of splits through.
 
     Raises:
-      DataError: a row that makes no pair.
+      DataError: a row that makes no pair, or a share held out that lacks a class.
     """
+    if config.holds_out:
+        _check_held_out(config)
     looked = []
     inputs: dict[tuple[str, Split], set[str]] = collections.defaultdict(set)
     for split in splits:
@@ -71,6 +74,27 @@ def look_through(config: TaskConfig, splits: Iterable[Split] = SPLITS) -> list[L
     return looked
 
 
+def _check_held_out(config: TaskConfig) -> None:
+    """Raises DataError where one side of what is held out has no row, or none of a class."""
+    for train, validation in zip(parts(config, "train"), parts(config, "validation")):
+        sides = {
+            "train": collections.Counter(pair.target for pair in load_table(train, config)),
+            "validate": collections.Counter(p.target for p in read_pairs(validation, config)),
+        }
+        both = sides["train"] + sides["validate"]
+        for purpose, found in sides.items():
+            missing = [label for label in train.task.labels if both[label] and not found[label]]
+            if found and not missing:
+                continue
+            of = f" of {missing[0]!r}" if missing else ""
+            own = both[missing[0]] if missing else both.total()
+            raise DataError(
+                f"task.validation = {config.validation!r}: leaves none of the {own:,} rows{of} of "
+                f"{train.name} to {purpose} on; must be another share, come with another "
+                "task.split_seed, or name a table"
+            )
+
+
 @dataclasses.dataclass(frozen=True)
 class Examined:
     """What a look at the training examples of one part finds.
@@ -79,6 +103,7 @@ class Examined:
       examples: how many there are.
       looked_at: how many of them were tokenised.
       cut_inputs, cut_targets: those of them that are too long.
+      input_lengths, target_lengths: their tokens, ends included, before any is cut.
       commonest: the most common target, as the vocabulary writes it.
       target_words: of a target, on average.
       losses: what the vocabulary takes from those looked at.
@@ -91,6 +116,8 @@ class Examined:
     cut_targets: int
     commonest: str
     target_words: float
+    input_lengths: list[int] = dataclasses.field(default_factory=list)
+    target_lengths: list[int] = dataclasses.field(default_factory=list)
     losses: Losses = dataclasses.field(default_factory=Losses)
 
 
@@ -124,6 +151,8 @@ def examine(config: TaskConfig) -> list[Examined]:
                 cut_targets=tokenizer.cut_targets,
                 commonest=tokenizer.vocabulary.rewritten(commonest),
                 target_words=sum(len(p.target.split()) for p in pairs) / max(len(pairs), 1),
+                input_lengths=tokenizer.input_lengths,
+                target_lengths=tokenizer.target_lengths,
                 losses=tokenizer.losses,
             )
         )

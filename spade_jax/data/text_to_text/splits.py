@@ -20,7 +20,8 @@ class Part:
     Attributes:
       name: the task's, with what tells parts apart: "rte", "mnli_matched".
       number: which of the task's parts of this split.
-      source: name of the split in TFDS, or the paths of tables.
+      source: name of the split in TFDS, or the paths of tables; both training and validation have
+        those of which a share is held out, and each its own rows of them.
     """
 
     name: str
@@ -40,6 +41,11 @@ def parts(config: TaskConfig, split: Split) -> list[Part]:
     for task in config.tasks:
         names = task.splits.get(split, ())
         sources: list[str | tuple[str, ...]] = []
+        if split == "validation" and config.holds_out:
+            # The rows of these tables that are held out.
+            tables = _tables(config, task, "train")
+            found += [Part(task.name, task, split, 0, table) for table in tables]
+            continue
         if config.local:
             sources = [*_tables(config, task, split)]
         elif task.tfds is None:
@@ -138,6 +144,7 @@ def check_splits(config: TaskConfig) -> None:
     check_disjoint(
         (f"task.{split}", getattr(config, split), part.source)
         for split in SPLITS
+        if not (split == "validation" and config.holds_out)
         for part in parts(config, split)
         if isinstance(part.source, tuple)
     )

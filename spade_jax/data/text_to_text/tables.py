@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from etils import epath
 
@@ -11,7 +11,7 @@ from spade_jax.data.config import DataError
 from spade_jax.data.text_files import read_json, read_lines
 from spade_jax.data.text_to_text.formats import Row
 from spade_jax.data.text_to_text.values import shortened
-from spade_jax.data.utf8 import decode_utf8
+from spade_jax.data.utf8 import EncodingDataError, decode_utf8, gathered, raise_gathered
 
 # Of a field of a CSV file, which Python's reader would limit to 131,072: papers are longer.
 _MOST_CHARACTERS = 2**31 - 1
@@ -19,11 +19,35 @@ _MOST_CHARACTERS = 2**31 - 1
 KINDS = (".tsv", ".csv", ".jsonl", ".parquet")
 
 
+def read_tables(
+    paths: Sequence[str],
+    header: tuple[str, ...] = (),
+    columns: tuple[str, ...] = (),
+    broken: list[str] | None = None,
+) -> Iterator[tuple[str, Row]]:
+    """The rows of several files, one after the other; see `read_rows`.
+
+    Raises:
+      DataError: as there, but of all files that are not UTF-8 one that names them.
+    """
+    for number, path in enumerate(paths, start=1):
+        found: list[EncodingDataError] = []
+        with gathered(found):
+            yield from read_rows(path, header, columns, broken)
+        if found:
+            for later in paths[number:]:
+                with gathered(found):
+                    for _ in read_rows(later, header, columns, broken):
+                        pass
+            raise_gathered(found)
+
+
 def read_rows(
     path: str,
     header: tuple[str, ...] = (),
     columns: tuple[str, ...] = (),
     broken: list[str] | None = None,
+    kind: str | None = None,
 ) -> Iterator[tuple[str, Row]]:
     """The rows of a file, each with where it stands: `my/train.tsv, line 3`.
 
@@ -37,12 +61,13 @@ def read_rows(
       columns: a first line that holds all of these is a header even so.
       broken: where given, a row of fewer columns than the header is left out, and where it stands
         is added here before the next row comes.
+      kind: one of `KINDS`, whatever the path ends in.
 
     Raises:
       DataError: a file of another kind, that cannot be read, is damaged, or has no rows.
     """
-    kind = next((k for k in KINDS if path.removesuffix(".gz").endswith(k)), None)
-    if kind is None or path.endswith(".parquet.gz"):
+    kind = kind or kind_of(path)
+    if kind is None:
         raise DataError(
             f"{path}: is no table; its name must end in {', '.join(KINDS)} (all but the last also "
             "with .gz)"
@@ -59,6 +84,13 @@ def read_rows(
         empty = False
     if empty:
         raise DataError(f"{path}: has no rows; must have at least one")
+
+
+def kind_of(path: str) -> str | None:
+    """Which of `KINDS` a path's ending tells, before a ".gz"; None if it tells none."""
+    if path.endswith(".parquet.gz"):
+        return None
+    return next((kind for kind in KINDS if path.removesuffix(".gz").endswith(kind)), None)
 
 
 def _text_lines(path: str) -> Iterator[tuple[str, str]]:

@@ -73,31 +73,49 @@ class TextToText:
         Raises:
           RowError: a column that is missing or empty, or a label that is none of `labels`.
         """
-        found = {}
-        for column in (*self.columns, self.target):
-            known = next((n for n in (column, *self.aliases.get(column, ())) if n in row), None)
-            if known is None:
-                if column == self.target and not labelled:
-                    break
-                there = ", ".join(map(repr, row)) or "none at all"
-                raise RowError(f"has no column {column!r}, but {there}")
-            found[column] = row[known]
-            if column in self.columns and _is_empty(found[column]):
-                if column not in self.may_be_empty:
-                    raise RowError(f"column {column!r} is empty")
-                found[column] = ""
-        target = found.get(self.target)
+        text = self.input(row)
+        name = self._name(row, self.target)
+        if name is None and labelled:
+            raise _no_column(row, self.target)
+        target = None if name is None else row[name]
         if _is_empty(target) or (not labelled and self._hides(target)):
             if labelled:
                 raise RowError(f"column {self.target!r} is empty")
-            return self.write_input(found), ""
-        return self.write_input(found), self.write_target(target)
+            return text, ""
+        return text, self.write_target(target)
+
+    def input(self, row: Row) -> str:
+        """The input of a row, whatever its target.
+
+        Raises:
+          RowError: a column that is missing or empty.
+        """
+        found = {}
+        for column in self.columns:
+            name = self._name(row, column)
+            if name is None:
+                raise _no_column(row, column)
+            found[column] = row[name]
+            if _is_empty(found[column]):
+                if column not in self.may_be_empty:
+                    raise RowError(f"column {column!r} is empty")
+                found[column] = ""
+        return self.write_input(found)
+
+    def _name(self, row: Row, column: str) -> str | None:
+        """What a column is called in a row; None where it is not there."""
+        return next((n for n in (column, *self.aliases.get(column, ())) if n in row), None)
 
     def _hides(self, target: Any) -> bool:
         """Whether it is the -1 for a secret label of a test set, and no label or text itself."""
         if isinstance(target, list) or self.write_target is text or "-1" in self.labels:
             return False
         return str(target) in ("-1", "-1.0")
+
+
+def _no_column(row: Row, column: str) -> RowError:
+    there = ", ".join(map(repr, row)) or "none at all"
+    return RowError(f"has no column {column!r}, but {there}")
 
 
 def _is_empty(value: Any) -> bool:

@@ -98,9 +98,14 @@ def _two_texts(
     return tf.ensure_shape(inputs, []), tf.ensure_shape(targets, [])
 
 
-def _training(config: TaskConfig) -> TaskConfig:
+def _training(config: TaskConfig) -> dict[str, Any]:
     """What of a configuration decides what training reads."""
-    return dataclasses.replace(config, validation="", test="")
+    found = dataclasses.asdict(config) | {"test": ""}
+    if not config.holds_out:
+        # Positions that there are know no seed of what is held out.
+        del found["split_seed"]
+        found["validation"] = ""
+    return found
 
 
 def pair_task(part: Part, config: TaskConfig) -> seqio.Task:

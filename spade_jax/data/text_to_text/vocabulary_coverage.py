@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from spade_jax.config import require
 from spade_jax.data.config import DataError
+from spade_jax.data.in_words import count_longer
 from spade_jax.data.metrics import CORRELATIONS, ROUGE, finite_number
 from spade_jax.data.text_to_text.formats import RowError
 from spade_jax.data.text_to_text.task import TextToText
@@ -149,15 +150,28 @@ class PairTokenizer:
 
     Attributes:
       input_length, target_length: the most tokens of each, their ends included.
-      cut_inputs, cut_targets: how many were too long.
+      input_lengths, target_lengths: tokens of each pair, their ends included, before any is cut.
+      unknown_inputs, unknown_targets: how many of these tokens the vocabulary does not know.
     """
 
     vocabulary: Vocabulary
     input_length: int
     target_length: int
-    cut_inputs: int = 0
-    cut_targets: int = 0
+    input_lengths: list[int] = dataclasses.field(default_factory=list)
+    target_lengths: list[int] = dataclasses.field(default_factory=list)
+    unknown_inputs: int = 0
+    unknown_targets: int = 0
     losses: Losses = dataclasses.field(default_factory=Losses)
+
+    @property
+    def cut_inputs(self) -> int:
+        """How many were too long."""
+        return count_longer(self.input_lengths, self.input_length)
+
+    @property
+    def cut_targets(self) -> int:
+        """How many were too long."""
+        return count_longer(self.target_lengths, self.target_length)
 
     def __call__(self, text: str, target: str) -> TokenPair:
         """The tokens of a pair.
@@ -168,8 +182,10 @@ class PairTokenizer:
         vocabulary, losses = self.vocabulary, self.losses
         inputs, targets = vocabulary.tokens(text), vocabulary.tokens(target)
         target, reference = target.strip(), vocabulary.text(targets)
-        self.cut_inputs += len(inputs) >= self.input_length
-        self.cut_targets += len(targets) >= self.target_length
+        self.input_lengths.append(len(inputs) + 1)
+        self.target_lengths.append(len(targets) + 1)
+        self.unknown_inputs += inputs.count(vocabulary.unk_id)
+        self.unknown_targets += targets.count(vocabulary.unk_id)
         if vocabulary.unk_id in inputs:
             losses.unknown_inputs.add(text.strip(), vocabulary.text(inputs))
         if vocabulary.unk_id in targets:

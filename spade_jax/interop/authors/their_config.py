@@ -32,7 +32,7 @@ def authors_config(model: ModelConfig, kind: Kind) -> dict[str, Any]:
     else:
         model = of_kind(model, DecoderOnlyConfig)
         config = _their_language_model(model)
-        rows = (model.vocab_size,)
+        rows = (model.num_embeddings,)
         shapes = {"decoder.embed_tokens.weight": rows, "decoder.output_projection.weight": rows}
         again = language_model(config, shapes)
     for setting, value, right in _differences(model, again, kind):

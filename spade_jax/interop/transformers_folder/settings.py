@@ -67,7 +67,7 @@ def model_settings(
         "is_encoder_decoder": True,
         "dtype": dtype,
         "vocab_size": config.vocab_size,
-        "tokenizer_size": vocabulary.size if vocabulary.size < config.vocab_size else None,
+        "tokenizer_size": vocabulary.size if vocabulary.size < config.num_embeddings else None,
         "d_model": config.d_model,
         "d_ff": config.d_ff,
         "num_heads": attention.num_heads,

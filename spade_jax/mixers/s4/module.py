@@ -15,7 +15,7 @@ from spade_jax.mixers.s4.config import S4
 from spade_jax.ops.ssm import hippo
 from spade_jax.ops.ssm.cached import empty_cache
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace, StateSpace, discretize, readout
-from spade_jax.ops.ssm.kernel import keep
+from spade_jax.ops.ssm.kernel import keep, kernel
 from spade_jax.places import place
 
 
@@ -84,6 +84,11 @@ class StateSpaceMixer(nnx.Module):
             b=_complex(self.b[...]),
             dt=jnp.exp(self.log_dt[...]),
         )
+
+    def kernel(self, length: int) -> jax.Array:
+        """What each feature weighs its own past with, over distance: float32 [directions, d,
+        length]; the second direction is to the right, from the next token on."""
+        return kernel(*self._discrete(), length)
 
     @place("state space convolution")
     def __call__(

@@ -25,9 +25,10 @@ def test_texts_are_filled_up_and_cut(texts):
     np.testing.assert_array_equal(batch.labels, [0, 0])
     np.testing.assert_array_equal(batch.weights, [1, 1])
     assert [*data.describe()] == [
-        "train: 50 examples.",
-        "validation: 7 examples, 7 of them cut to data.length = 15.",
-        "test: 5 examples.",
+        "train: 50 examples (0 17, 1 17, 2 16).",
+        "validation: 7 examples (0 3, 1 2, 2 2), 7 of them cut to data.length = 15.",
+        "test: 5 examples (0 2, 1 2, 2 1).",
+        "train: tokens of an input p50 15, p95 15, p99 15, longest 15.",
     ]
 
 
@@ -56,9 +57,11 @@ def test_pairs(tmp_path):
     np.testing.assert_array_equal(batch.inputs, [[98, 99], [101, 0]])
     np.testing.assert_array_equal(batch.others, [[100, 0], [102, 103]])
     assert [*data.describe()] == [
-        "train: 2 examples, 1 of them cut to data.length = 2.",
-        "validation: 1 examples, which are the test set (data.validate_on_test).",
-        "test: 1 examples.",
+        "train: 2 examples (0 1, 1 1), 1 of them cut to data.length = 2.",
+        "validation: 1 examples (0 0, 1 1), which are the test set (data.validate_on_test).",
+        "test: 1 examples (0 0, 1 1).",
+        "train: tokens of an input p50 1, p95 3, p99 3, longest 3.",
+        "train: 1 inputs are cut at 2 tokens: p95 is 3; data.length=16 would hold 95%.",
     ]
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 
 from spade_jax.data.config import DataError
-from spade_jax.data.text_to_text.tables import read_rows
+from spade_jax.data.text_to_text.tables import read_rows, read_tables
 
 
 def write(path, content: str | bytes) -> str:
@@ -267,6 +267,15 @@ def test_a_line_that_is_not_utf8(tmp_path, name):
     first = b'{"a": 1}' if "jsonl" in name else b"text"
     path = write(tmp_path / name, first + b"\n" + first + b"\n" + b'{"a": "caf\xe9"}\n')
     fails(path, r", line 3: is not UTF-8 \(byte 0xe9 at 10\); must be UTF-8, which .*")
+
+
+def test_all_tables_of_another_encoding_are_named_at_once(tmp_path):
+    contents = (b"text\nfine\ncaf\xe9\n", b"text\nfine\n", b"text\n\xa3\n")
+    paths = [write(tmp_path / f"{i}.tsv", content) for i, content in enumerate(contents)]
+    message = rf"^{paths[0]}, line 3 \(byte 0xe9 at 3\); {paths[2]}, line 2 \(byte 0xa3 at 0\): are"
+    with pytest.raises(DataError, match=message):
+        list(read_tables(paths))
+    assert [row["text"] for _, row in read_tables(paths[1:2] * 2)] == ["fine", "fine"]
 
 
 @pytest.mark.parametrize("name", ["a.tsv", "a.csv", "a.jsonl", "a.tsv.gz", "a.csv.gz"])
