@@ -20,6 +20,9 @@ from spade_jax.models.presets import MODEL_PRESETS
 from spade_jax.objectives.config import LossConfig
 from spade_jax.training.config import MeshConfig, OptimizerConfig, TrainConfig
 
+# What a person still looks at.
+MAX_SAMPLES = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
@@ -41,6 +44,8 @@ class FinetuneConfig:
       decoding: how predictions are written, of at most `task.target_length` tokens.
       eval_examples: of each evaluation set, the most that are evaluated during training; the end
         evaluates all.
+      samples: of each evaluation set, the first examples that are shown with their predictions at
+        each evaluation.
     """
 
     PRESETS: ClassVar[Mapping[str, Presets]] = {"model": MODEL_PRESETS}
@@ -61,6 +66,7 @@ class FinetuneConfig:
     mesh: MeshConfig = dataclasses.field(default_factory=MeshConfig)
     decoding: BeamConfig = dataclasses.field(default_factory=BeamConfig)
     eval_examples: Annotated[int, Range(1, MAX_COUNT, "for all")] | None = None
+    samples: Annotated[int, Range(0, MAX_SAMPLES)] = 3
 
     def __post_init__(self) -> None:
         check_fields(self, "")

@@ -26,17 +26,8 @@ def describe_sets(
             f"inputs are cut off at {task.input_length} tokens, {found.cut_targets:,} targets at "
             f"{task.target_length}"
         )
-        console.print(
-            f"{found.part.name}: tokens of inputs {describe_lengths(found.input_lengths)}; of "
-            f"targets {describe_lengths(found.target_lengths)}"
-        )
-        whole = found.looked_at == found.examples
-        for what, lengths, setting, length in (
-            ("inputs", found.input_lengths, "task.input_length", task.input_length),
-            ("targets", found.target_lengths, "task.target_length", task.target_length),
-        ):
-            if (advice := advise_length(lengths, what, setting, length, whole=whole)) is not None:
-                console.print(f"{found.part.name}: {advice}")
+        for sentence in lengths_of(task, found):
+            console.print(sentence)
         describe_losses(found.part, found.losses, console)
     for examples in validation:
         console.print(
@@ -47,11 +38,59 @@ def describe_sets(
         describe_losses(examples.part, examples.losses, console)
 
 
+def lengths_of(task: TaskConfig, found: Examined) -> Iterator[str]:
+    """How long training examples are, and what length would be better, in sentences."""
+    yield (
+        f"{found.part.name}: tokens of inputs {describe_lengths(found.input_lengths)}; of targets "
+        f"{describe_lengths(found.target_lengths)}"
+    )
+    whole = found.looked_at == found.examples
+    for what, lengths, setting, length in (
+        ("inputs", found.input_lengths, "task.input_length", task.input_length),
+        ("targets", found.target_lengths, "task.target_length", task.target_length),
+    ):
+        if (advice := advise_length(lengths, what, setting, length, whole=whole)) is not None:
+            yield f"{found.part.name}: {advice}"
+
+
+def table_of_sets(
+    training: Sequence[Examined], validation: Sequence[EvaluationSet]
+) -> list[dict[str, str | int]]:
+    """Examples, and how many are cut off, as rows for facts.json."""
+    rows: list[dict[str, str | int]] = [
+        {
+            "set": found.part.name,
+            "split": "train",
+            "examples": found.examples,
+            "looked at": found.looked_at,
+            "inputs cut off": found.cut_inputs,
+            "targets cut off": found.cut_targets,
+        }
+        for found in training
+    ]
+    return rows + [
+        {
+            "set": examples.part.name,
+            "split": "validation, during training",
+            "examples": len(examples.pairs),
+            "looked at": len(examples.pairs),
+            "inputs cut off": examples.cut_inputs,
+            "targets cut off": examples.cut_targets,
+        }
+        for examples in validation
+    ]
+
+
 def describe_losses(part: Part, losses: Losses, console: Console) -> None:
     """What the vocabulary takes from a set."""
-    for sentence in losses.sentences():
+    for sentence in losses_of(part, losses):
         # Texts of people: what looks like markup in them is none.
-        console.print(f"{part.name}, {part.split}: {sentence}", markup=False, highlight=False)
+        console.print(sentence, markup=False, highlight=False)
+
+
+def losses_of(part: Part, losses: Losses) -> list[str]:
+    """The same as sentences."""
+    return [f"{part.name}, {part.split}: {sentence}" for sentence in losses.sentences()]
 
 
 def describe_tables(looked: Sequence[Looked]) -> Iterator[str]:

@@ -3,19 +3,21 @@
 import dataclasses
 import itertools
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from spade_jax.data.metrics import score
+from spade_jax.data.metrics import by_example, score
 from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet
 from spade_jax.data.text_to_text.inspection import Examined
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import BeamConfig, DecodingConfig
 from spade_jax.decoding.generate import bucket_length, make_generator
 from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
+from spade_jax.report.bootstrap import RESAMPLES, interval, resampled
+from spade_jax.telemetry.samples import Sample
 from spade_jax.telemetry.screen import progress
 from spade_jax.training import sharding
 from spade_jax.training.evaluation import evaluate
@@ -29,7 +31,12 @@ class Evaluator:
       trainer: the model, bound to its devices.
       decoding: how predictions are written.
       input_length, target_length: the most tokens of each, their ends included.
+
+    Attributes:
+      predicted: of each set, what the latest `metrics` predicted.
     """
+
+    predicted: Sequence[Sequence[str]] = ()
 
     def __init__(
         self,
@@ -75,19 +82,29 @@ class Evaluator:
 
     def metrics(self, params: Any, sets: Sequence[EvaluationSet]) -> dict[str, float]:
         """Loss, each set's metrics, and their mean as `score`; see `combine`."""
-        return self.measure(params, sets, [self.predict(params, examples) for examples in sets])
+        self.predicted = [self.predict(params, examples) for examples in sets]
+        own = [measure(examples, texts) for examples, texts in zip(sets, self.predicted)]
+        return self.with_loss(params, sets, own)
 
-    def measure(
-        self, params: Any, sets: Sequence[EvaluationSet], predictions: Sequence[Sequence[str]]
+    def with_loss(
+        self, params: Any, sets: Sequence[EvaluationSet], measured: Sequence[dict[str, float]]
     ) -> dict[str, float]:
-        """As `metrics`, of predictions that are there."""
+        """As `metrics`, of predictions that are measured."""
         return combine(
             [
-                {"loss": self.loss(params, examples)} | measure(examples, own)
-                for examples, own in zip(sets, predictions, strict=True)
+                {"loss": self.loss(params, examples)} | own
+                for examples, own in zip(sets, measured, strict=True)
             ],
             sets,
         )
+
+    def samples(self, sets: Sequence[EvaluationSet], count: int) -> list[Sample]:
+        """The first `count` examples of each set, with what the latest `metrics` predicted."""
+        return [
+            Sample(pair.input, pair.target or None, text)
+            for examples, texts in zip(sets, self.predicted, strict=True)
+            for pair, text in zip(examples.pairs[:count], texts)
+        ]
 
     def _batches(self, examples: EvaluationSet) -> Iterator[list[int]]:
         """Rows of about equal lengths together, for the least padding."""
@@ -109,10 +126,38 @@ class Evaluator:
             yield {name: self._shard.of(rows) for name, rows in batch.items()}
 
 
-def measure(examples: EvaluationSet, predictions: Sequence[str]) -> dict[str, float]:
-    """The task's metrics of predictions, against the targets as the vocabulary writes them."""
+def measure(
+    examples: EvaluationSet,
+    predictions: Sequence[str],
+    values: Mapping[str, Sequence[float]] | None = None,
+) -> dict[str, float]:
+    """The task's metrics of predictions, against the targets as the vocabulary writes them.
+
+    Args:
+      values: what `data.metrics.by_example` gives of these, where it is known already.
+    """
     task = examples.part.task
-    return score(task.metrics, examples.references, predictions, task.labels)
+    return score(task.metrics, examples.references, predictions, task.labels, values)
+
+
+def measure_with_intervals(
+    sets: Sequence[EvaluationSet], predictions: Sequence[Sequence[str]]
+) -> tuple[list[dict[str, float]], dict[str, list[float]]]:
+    """The metrics of each set, and 95 % bootstrap intervals of those that `combine` makes of them.
+
+    The intervals are of other examples, not of other runs: each set's are resampled by themselves.
+    """
+    measured, drawn = [], []
+    for examples, own in zip(sets, predictions, strict=True):
+        task, targets = examples.part.task, examples.references
+        values = by_example(task.metrics, targets, own)
+        measured.append(measure(examples, own, values))
+        drawn.append(resampled(task.metrics, targets, own, task.labels, values))
+    each = [
+        combine([{m: v[i] for m, v in own.items()} for own in drawn], sets)
+        for i in range(RESAMPLES)
+    ]
+    return measured, {name: interval([values[name] for values in each]) for name in each[0]}
 
 
 def prefixes(sets: Sequence[EvaluationSet]) -> list[str]:

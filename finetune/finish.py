@@ -10,13 +10,20 @@ from rich.console import Console
 from finetune import results
 from finetune.config import FinetuneConfig
 from finetune.describe import describe_losses
-from finetune.evaluation import Evaluator, baseline, combine, measure
+from finetune.evaluation import (
+    Evaluator,
+    baseline,
+    combine,
+    measure,
+    measure_with_intervals,
+)
 from spade_jax.config import require
 from spade_jax.data.config import DataError
 from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet, evaluation_sets
 from spade_jax.data.text_to_text.inspection import Examined
 from spade_jax.data.text_to_text.splits import digest_parts, parts
 from spade_jax.data.text_to_text.task import SPLITS, Split
+from spade_jax.runs.results import write_results
 
 # What is evaluated at the end.
 EVALUATED: tuple[Split, ...] = ("validation", "test")
@@ -67,22 +74,23 @@ def finish(
         "must name a table to evaluate",
     )
     predicted: list[tuple[Sequence[EvaluationSet], Sequence[Sequence[str]]]] = []
-    splits = {}
+    splits, contents = {}, []
     for split in EVALUATED:
         sets = evaluation_sets(config.task, split)
         for examples in sets if describe else ():
             describe_losses(examples.part, examples.losses, console)
         predictions = [evaluator.predict(params, examples) for examples in sets]
         predicted.append((sets, predictions))
+        contents += results.contents(sets)
         labelled = {examples.part.name for examples in sets if examples.labelled}
         if labelled:
             own = [p for s, p in zip(sets, predictions) if s.part.name in labelled]
             sets = [s for s in sets if s.part.name in labelled]
             splits[split] = _measured(evaluator, params, sets, own, training)
-    summary = basis | {"splits": splits}
+    summary = basis | {"splits": splits, "sets": contents}
     # An earlier results.json stays until all is there that replaces what it tells of.
     files = [path for each in predicted for path in results.write_split(workdir, *each)]
-    results.write_results(workdir, summary)
+    write_results(workdir, summary)
     if splits:
         console.print(results.results_table(summary))
     console.print(f"written: {', '.join(map(str, files))} and {workdir / 'results.json'}")
@@ -100,8 +108,10 @@ def _measured(
     known = [examples for examples in sets if examples.part.task.name in by_task]
     guesses = [baseline(examples, by_task[examples.part.task.name]) for examples in known]
     guessed = [measure(examples, texts) for examples, (_, texts) in zip(known, guesses)]
+    measured, intervals = measure_with_intervals(sets, predictions)
     return {
-        "metrics": evaluator.measure(params, sets, predictions),
+        "metrics": evaluator.with_loss(params, sets, measured),
+        "intervals": intervals,
         "examples": sum(len(examples.pairs) for examples in sets),
         "cut_inputs": sum(examples.cut_inputs for examples in sets),
         "changed_targets": sum(examples.losses.changed_targets.count for examples in sets),

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,14 @@ from rich.console import Console
 
 from finetune import results
 from finetune.config import FinetuneConfig
-from finetune.describe import describe_losses, describe_sets, describe_tables
+from finetune.describe import (
+    describe_losses,
+    describe_sets,
+    describe_tables,
+    lengths_of,
+    losses_of,
+    table_of_sets,
+)
 from finetune.evaluation import Evaluator, metric_names
 from finetune.finish import EVALUATED, finish, has_training, made_of
 from spade_jax import hosts
@@ -25,10 +33,13 @@ from spade_jax.data.text_to_text.vocabulary_coverage import check_labels
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
 from spade_jax.models.build import builder
 from spade_jax.objectives.seq2seq import Seq2Seq
+from spade_jax.report.page import write_report
 from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.facts import write_facts
 from spade_jax.runs.identity import MAY_CHANGE, Changes, check_same_data, check_same_run
 from spade_jax.runs.lock import only_run
 from spade_jax.runs.open import Run, choose, open_run, run_of
+from spade_jax.runs.results import read_results
 from spade_jax.runs.workdir import prepare
 from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training import loop
@@ -121,6 +132,7 @@ def _finetune(
         prepare(workdir)
         stack.enter_context(only_run(workdir, checkpoints, console.print))
         _evaluate_only(config, workdir, start, params, evaluator, console)
+        write_report(workdir, console)
         return 0
     origin = None
     if start is not None and not begun:
@@ -132,14 +144,27 @@ def _finetune(
         console.print(warning)
     prepare(workdir)
     stack.enter_context(only_run(workdir, checkpoints, console.print))
-    results.read_results(workdir)  # A damaged one is said before anything is trained.
+    read_results(workdir)  # A damaged one is said before anything is trained.
     sets = _read_sets(config, console)
     data = _loop_data(config, trainer, evaluator, sets, vocabulary.digest, contents)
     if origin is not None and start is not None:
         tell(start, origin, console)
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     sets.describe(config.task, console)
-    _train(config, workdir, trainer, data, checkpoints, evaluator, sets.training, console, changes)
+    write_facts(
+        workdir,
+        program="finetune",
+        data=table_of_sets(sets.training, sets.validation),
+        notes=sets.notes(config.task),
+        files=contents,
+        params=trainer.state_shapes.params,
+        trainable=trainer.trainable,
+        mesh=trainer.mesh,
+    )
+    if _train(
+        config, workdir, trainer, data, checkpoints, evaluator, sets.training, console, changes
+    ):
+        write_report(workdir, console)
     return 0
 
 
@@ -210,6 +235,18 @@ class _Sets:
         for found in self.looked:
             describe_losses(found.part, found.losses, console)
 
+    def notes(self, task: TaskConfig) -> list[str]:
+        """What else there is to say of them, in sentences."""
+        lengths = [lengths_of(task, found) for found in self.training]
+        losses = [losses_of(found.part, found.losses) for found in self.training]
+        losses += [losses_of(examples.part, examples.losses) for examples in self.validation]
+        losses += [losses_of(found.part, found.losses) for found in self.looked]
+        return [
+            *itertools.chain(*lengths),
+            *describe_tables(self.looked),
+            *itertools.chain(*losses),
+        ]
+
 
 def _read_sets(config: FinetuneConfig, console: Console) -> _Sets:
     """Looks through all data, that of the end as well.
@@ -255,6 +292,7 @@ def _loop_data(
         evaluate=lambda params: evaluator.metrics(params, sets.validation),
         vocabulary_digest=vocabulary_digest,
         contents=contents,
+        samples=lambda params: evaluator.samples(sets.validation, config.samples),
         step_flops=trainer.objective.flops(
             _model_of(config), config.train.batch_size, _lengths(config)
         ),
@@ -271,8 +309,9 @@ def _train(
     training: Sequence[Examined],
     console: Console,
     changes: Changes,
-) -> None:
-    """Trains, and evaluates the best parameters where that is not done yet."""
+) -> bool:
+    """Trains, and evaluates the best parameters where that is not done yet; returns whether the run
+    is at its end."""
     try:
         outcome = loop.train(
             trainer,
@@ -285,19 +324,20 @@ def _train(
             changes=changes,
         )
         if not outcome.finished:
-            return
+            return False
         choice = choose(checkpoints, outcome.scores, config.train, at_hand=outcome.step)
         step = choice.step
-        done = results.read_results(workdir)
+        done = read_results(workdir)
         basis = made_of(config, step)
         if done is not None and basis.items() <= done.items():
             console.print(results.results_table(done))
-            return
+            return True
         params = outcome.state.params
         if step != outcome.step:
             params = checkpoints.restore_params(trainer.state_shapes.params, step)
         console.print(f"Evaluating the parameters of {choice.why}.")
         finish(config, workdir, evaluator, params, step, training, console)
+        return True
     finally:
         checkpoints.close()
 

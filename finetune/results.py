@@ -1,58 +1,70 @@
-"""What a run ends with: tables on the screen, results.json, predictions, and GLUE's submissions."""
+"""What a run ends with: tables on the screen, predictions, and GLUE's submissions."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from spade_jax.config import RunError
-from spade_jax.data.metrics import finite_number
+from spade_jax.data.metrics import CORRELATIONS, finite_number
 from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet
+from spade_jax.data.text_to_text.task import TextToText
+from spade_jax.runs.results import write_predictions as write_rows
 from spade_jax.runs.workdir import replace_file
-from spade_jax.stored import read_json
 
 # The leaderboard takes label words of these tasks, class numbers of the others.
 _SUBMITTED_AS_WORDS = ("mnli", "ax", "qnli", "rte")
-
-# What results.json is like.
-_RESULTS = {
-    "step": int,
-    "sources": {str: dict},
-    "splits": {
-        str: {"metrics": {str: float}, "baseline": {"method": str, "metrics": {str: float}}}
-    },
-}
 
 
 def write_split(
     workdir: Path, sets: Sequence[EvaluationSet], predictions: Sequence[Sequence[str]]
 ) -> list[Path]:
-    """Writes the predictions of a split's sets, and submissions; returns the files.
-
-    `predictions-SPLIT.jsonl`, of several sets of a split `predictions-SPLIT-SET.jsonl`.
-    """
+    """Writes the predictions of a split's sets, and submissions; returns the files."""
     files = []
-    for examples, own in zip(sets, predictions, strict=True):
-        name = f"-{examples.part.name}" if len(sets) > 1 else ""
-        path = workdir / f"predictions-{examples.part.split}{name}.jsonl"
+    for examples, own, name in zip(sets, predictions, _names(sets), strict=True):
+        path = workdir / name
         write_predictions(path, examples, own)
         submission = write_submission(workdir / "submission", examples, own)
         files += [path] if submission is None else [path, submission]
     return files
 
 
+def contents(sets: Sequence[EvaluationSet]) -> list[dict[str, Any]]:
+    """What is in the files of a split's predictions, as results.json has it."""
+
+    def kind(task: TextToText) -> str:
+        return "numbers" if {*CORRELATIONS} & {*task.metrics} else "texts"
+
+    return [
+        {
+            "name": examples.part.name,
+            "split": examples.part.split,
+            "file": name,
+            "kind": "classes" if examples.part.task.labels else kind(examples.part.task),
+            "labels": list(examples.part.task.labels),
+        }
+        for examples, name in zip(sets, _names(sets), strict=True)
+    ]
+
+
+def _names(sets: Sequence[EvaluationSet]) -> list[str]:
+    """`predictions-SPLIT.jsonl`, of several sets of a split `predictions-SPLIT-SET.jsonl`."""
+    return [
+        f"predictions-{examples.part.split}"
+        f"{f'-{examples.part.name}' if len(sets) > 1 else ''}.jsonl"
+        for examples in sets
+    ]
+
+
 def write_predictions(path: Path, examples: EvaluationSet, predictions: Sequence[str]) -> None:
     """One JSON object a line, in the order of the data; the file appears as a whole."""
-    lines = (
-        json.dumps(
-            {"input": pair.input, "target": pair.target or None, "prediction": prediction},
-            ensure_ascii=False,
-        )
-        for pair, prediction in zip(examples.pairs, predictions, strict=True)
+    write_rows(
+        path,
+        (
+            (pair.input, pair.target or None, prediction)
+            for pair, prediction in zip(examples.pairs, predictions, strict=True)
+        ),
     )
-    replace_file(path, "".join(f"{line}\n" for line in lines))
 
 
 def write_submission(
@@ -108,18 +120,3 @@ def results_table(results: Mapping[str, Any]) -> Table:
                 "" if base is None else result["baseline"]["method"],
             )
     return table
-
-
-def write_results(workdir: Path, results: Mapping[str, Any]) -> None:
-    """results.json, written last: where it is, everything is."""
-    replace_file(workdir / "results.json", json.dumps(results, indent=2) + "\n")
-
-
-def read_results(workdir: Path) -> dict[str, Any] | None:
-    """What results.json tells; None without one.
-
-    Raises:
-      RunError: it is damaged.
-    """
-    advice = "delete it, and the same command evaluates again"
-    return read_json(workdir / "results.json", _RESULTS, advice=advice, error=RunError)

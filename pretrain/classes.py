@@ -2,26 +2,31 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from pretrain.config import PretrainConfig
+from pretrain.ending import Ending
 from pretrain.objectives import objective_of
 from spade_jax.data.classification import batches, examples
 from spade_jax.data.classification.config import ClassificationDataConfig, Split
+from spade_jax.data.metrics import by_example, score
 from spade_jax.objectives.classification import logits_of
+from spade_jax.objectives.classification_batch import ClassificationBatch
+from spade_jax.report.bootstrap import interval, resampled
 from spade_jax.runs.open import Run
+from spade_jax.telemetry.samples import Sample
 from spade_jax.training import sharding
-from spade_jax.training.evaluation import Batches, evaluate
 from spade_jax.training.loop import BatchIterator
 from spade_jax.training.step import Trainer
 
-# Of an example's text.
+# Of an example's text, in letters and in tokens.
 _SHOWN = 300
+# Splits that a run ends with.
+EVALUATED: tuple[Split, ...] = ("validation", "test")
 
 
 def with_names(data: ClassificationDataConfig, before: Run | None) -> ClassificationDataConfig:
@@ -35,8 +40,28 @@ def with_names(data: ClassificationDataConfig, before: Run | None) -> Classifica
     return examples.with_names(data)
 
 
+Batch = Mapping[str, np.ndarray]
+
+
+def probabilities(
+    trainer: Trainer, kind: type[ClassificationBatch]
+) -> Callable[[Any, Batch], np.ndarray]:
+    """What gives the probabilities of all classes, float32 [b, classes], for a whole batch, of
+    which this process brings its rows."""
+
+    def shares(params: Any, batch: Mapping[str, Any]) -> jax.Array:
+        return jax.nn.softmax(logits_of(trainer.model(params), kind.of(batch)))
+
+    compiled = jax.jit(shares, out_shardings=sharding.replicated(trainer.mesh))
+    return lambda params, batch: np.asarray(
+        compiled(params, sharding.place(dict(batch), trainer.mesh))
+    )
+
+
 class Classes:
     """Classification; see `pretrain.learning.Learning`."""
+
+    sample_names = ("example", "input", "class", "model")
 
     def __init__(self, config: PretrainConfig):
         assert isinstance(config.data, ClassificationDataConfig)
@@ -47,6 +72,8 @@ class Classes:
         self.vocabulary_setting: tuple[str, str] = ("data.encoding", config.data.encoding)
         labels = self._data.splits["train"].labels
         self._counts = np.bincount(labels, minlength=config.data.classes)
+        # Of the run's trainer, compiled once.
+        self._probabilities: Callable[[Any, Batch], np.ndarray] | None = None
 
     def describe(self) -> Iterable[str]:
         return self._data.describe()
@@ -78,29 +105,21 @@ class Classes:
         kept = [batch["labels"][batch["weights"] > 0] for batch in held_out]
         return float(nats[np.concatenate(kept)].mean())
 
-    def show(
-        self, trainer: Trainer, params: Any, batch: Mapping[str, np.ndarray], console: Console
-    ) -> None:
-        kind = self.objective.batch
-        count = min(self._config.samples, int(np.count_nonzero(batch["weights"])))
-        rows = {name: array[:count] for name, array in batch.items()}
+    def sampler(self, trainer: Trainer) -> Callable[[Any], Sequence[Sample]]:
+        def samples(params: Any) -> list[Sample]:
+            shares = self._shares(trainer, params, "validation", limit=1)[: self._config.samples]
+            labels = self._data.splits["validation"].labels
+            return [
+                Sample(
+                    text,
+                    self._name(label),
+                    self._name(own.argmax()),
+                    f"probability {own.max():.2f}",
+                )
+                for text, label, own in zip(self._texts("validation", len(shares)), labels, shares)
+            ]
 
-        def score(params: Any, rows: Mapping[str, Any]) -> jax.Array:
-            return jax.nn.softmax(logits_of(trainer.model(params), kind.of(rows)))
-
-        everywhere = sharding.replicated(trainer.mesh)
-        shares = np.asarray(jax.jit(score, out_shardings=everywhere)(params, rows))
-        for number in range(count):
-            console.print(f"\nHeld-out example {number + 1}")
-            for tokens, _ in kind.of(rows).towers:
-                text = self._data.encoder.text(tokens[number])
-                if text is not None:
-                    console.print(f"  input  {' '.join(text.split())[:_SHOWN]}", markup=False)
-            best = int(shares[number].argmax())
-            console.print(f"  class  {self._name(rows['labels'][number])}", markup=False)
-            share = f"(probability {shares[number, best]:.2f})"
-            console.print(f"  model  {self._name(best)} {share}", markup=False)
-        console.print()
+        return samples
 
     def result(self, evaluation: Mapping[str, float], baseline: float) -> str:
         return (
@@ -110,27 +129,85 @@ class Classes:
             f"{baseline:.4f}"
         )
 
-    def tested(self, trainer: Trainer, params: Any) -> str | None:
-        if "test" not in self._data.splits:
-            return None
-        metrics = evaluate(trainer, params, self._test_batches(trainer))
-        total = len(self._data.splits["test"])
-        error = math.sqrt(metrics["accuracy"] * (1 - metrics["accuracy"]) / total)
-        return (
-            f"test accuracy {metrics['accuracy']:.4f} (standard error {error:.4f}, {total:,} "
-            f"examples), where the most frequent class has {self._majority('test'):.4f}; validated "
-            f"{self._practice()}"
-        )
+    def ending(
+        self,
+        trainer: Trainer,
+        params: Callable[[], Any],
+        evaluation: Mapping[str, float],
+        baseline: float,
+    ) -> Ending:
+        ending, own = Ending({}), params()
+        for split in EVALUATED:
+            if split in self._data.splits:
+                self._judge(ending, split, self._shares(trainer, own, split))
+        if "test" in ending.splits:
+            result = ending.splits["test"]
+            accuracy, total = result["metrics"]["accuracy"], result["examples"]
+            error = math.sqrt(accuracy * (1 - accuracy) / total)
+            ending.said = (
+                f"test accuracy {accuracy:.4f} (standard error {error:.4f}, {total:,} examples), "
+                f"where the most frequent class has {self._majority('test'):.4f}; validated "
+                f"{self._practice()}"
+            )
+        return ending
 
-    def _test_batches(self, trainer: Trainer) -> Batches:
-        shard = sharding.data_shard(trainer.mesh)
-        return batches.evaluation_batches(
-            self._data,
-            "test",
-            trainer.eval_batch_size // shard.count,
-            shard_index=shard.index,
-            num_shards=shard.count,
+    def _judge(self, ending: Ending, split: Split, shares: np.ndarray) -> None:
+        """Adds a split's metrics and predictions."""
+        labels = self._data.splits[split].labels
+        targets = [self._name(label) for label in labels]
+        predictions = [self._name(label) for label in shares.argmax(1)]
+        metrics = ("accuracy",)
+        values = by_example(metrics, targets, predictions)
+        drawn = resampled(metrics, targets, predictions, (), values)
+        own = shares[np.arange(len(labels)), labels]
+        loss = -np.log(np.maximum(own, np.finfo(np.float32).tiny), dtype=np.float64).mean()
+        majority = {"accuracy": self._majority(split)}
+        ending.splits[split] = {
+            "metrics": {"loss": float(loss), **score(metrics, targets, predictions, (), values)},
+            "intervals": {"accuracy": interval(drawn["accuracy"])},
+            "examples": len(labels),
+            "baseline": {"method": "most frequent class", "metrics": majority},
+        }
+        name = f"predictions-{split}.jsonl"
+        names = [self._name(label) for label in range(self._settings.classes)]
+        ending.sets.append(
+            {"name": split, "split": split, "file": name, "kind": "classes", "labels": names}
         )
+        texts = self._texts(split, len(labels))
+        ending.predictions[name] = list(zip(texts, targets, predictions))
+
+    def _shares(
+        self, trainer: Trainer, params: Any, split: Split, limit: int | None = None
+    ) -> np.ndarray:
+        """The probabilities of all classes for a split's examples in order, float32 [n, classes].
+
+        Args:
+          limit: the most batches; None for all.
+        """
+        if self._probabilities is None:
+            self._probabilities = probabilities(trainer, self.objective.batch)
+        shard = sharding.data_shard(trainer.mesh)
+        found = [
+            self._probabilities(params, batch)
+            for batch in batches.evaluation_batches(
+                self._data,
+                split,
+                trainer.eval_batch_size // shard.count,
+                shard_index=shard.index,
+                num_shards=shard.count,
+                limit=limit,
+            )
+        ]
+        # Rows of zeros fill up the last batch.
+        return np.concatenate(found)[: len(self._data.splits[split])]
+
+    def _texts(self, split: Split, count: int) -> Iterator[str]:
+        """The beginnings of the first examples' texts, those of a pair each on its line."""
+        examples, kind = self._data.splits[split], self.objective.batch
+        for number in range(count):
+            towers = kind.of(examples.batch(np.array([number]))).towers
+            texts = [self._data.encoder.text(tokens[0, :_SHOWN]) for tokens, _ in towers]
+            yield "\n".join(" ".join(text.split())[:_SHOWN] for text in texts if text is not None)
 
     def _majority(self, split: Split) -> float:
         """The accuracy of the most frequent class of the training data."""

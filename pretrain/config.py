@@ -43,8 +43,8 @@ class PretrainConfig:
       optimizer: how parameters follow the gradient.
       loss: what is minimised.
       mesh: how devices share the work.
-      samples: held-out passages that the finished model fills in, continues or classifies, on the
-        screen.
+      samples: held-out passages that the model fills in, continues or classifies, at each
+        evaluation and, whole on the screen, at the end.
     """
 
     PRESETS: ClassVar[Mapping[str, Presets]] = {"model": MODEL_PRESETS}

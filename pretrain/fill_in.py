@@ -1,33 +1,28 @@
-"""Shows held-out passages, their masked spans, and what the model fills in."""
+"""Held-out passages, their masked spans, and what the model fills in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console
 
 from spade_jax.data.masked_text import filled_passage, masked_passage
 from spade_jax.data.vocabulary import Vocabulary
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.generate import generate
 from spade_jax.objectives.seq2seq_batch import Seq2SeqBatch
+from spade_jax.telemetry.samples import Sample
 from spade_jax.training import sharding
 from spade_jax.training.step import Trainer
 
 
-def fill_in(
-    trainer: Trainer, params: Any, encoder_tokens: np.ndarray, length: int, end_id: int
-) -> np.ndarray:
-    """The likeliest token at each position, given those before.
-
-    Args:
-      encoder_tokens: int32 [b, l]; 0 is padding.
+def filler(trainer: Trainer, length: int, end_id: int) -> Callable[[Any, np.ndarray], np.ndarray]:
+    """What gives the likeliest token at each position, given those before; compiled once.
 
     Returns:
-      int32 [b, length], 0 after the end.
+      (parameters, tokens of the encoder, int32 [b, l], where 0 is padding) -> int32 [b, length], 0
+      after the end.
     """
-
     greedy = DecodingConfig(max_length=length)
 
     def write(params: Any, encoder_tokens: jax.Array) -> jax.Array:
@@ -36,28 +31,30 @@ def fill_in(
             model, encoder_tokens, greedy, end_id=end_id, vocab_size=model.config.vocab_size
         )[0]
 
-    everywhere = sharding.replicated(trainer.mesh)
-    return np.asarray(jax.jit(write, out_shardings=everywhere)(params, encoder_tokens))
+    compiled = jax.jit(write, out_shardings=sharding.replicated(trainer.mesh))
+    return lambda params, encoder_tokens: np.asarray(compiled(params, encoder_tokens))
 
 
-def print_passages(
-    trainer: Trainer,
-    params: Any,
-    batch: Mapping[str, np.ndarray],
-    vocabulary: Vocabulary,
-    count: int,
-    console: Console,
-) -> None:
-    """Prints the first `count` passages of a batch: masked, in truth, and as the model has them."""
-    passages = Seq2SeqBatch.of(batch)
-    inputs, targets = passages.inputs, passages.targets
-    filled = fill_in(trainer, params, inputs[:count], targets.shape[1], vocabulary.eos_id)
-    for number, (tokens, target, answer) in enumerate(zip(inputs, targets, filled), start=1):
-        console.print(f"\nHeld-out passage {number}")
-        for title, text in (
-            ("masked", masked_passage(vocabulary, tokens)),
-            ("truth ", filled_passage(vocabulary, tokens, target)),
-            ("model ", filled_passage(vocabulary, tokens, answer)),
-        ):
-            console.print(f"  {title}  {' '.join(text.split())}")
-    console.print()
+def passages(
+    trainer: Trainer, batch: Mapping[str, np.ndarray], vocabulary: Vocabulary, count: int
+) -> Callable[[Any], list[Sample]]:
+    """What gives, of parameters, the first `count` passages of a batch: masked, in truth, and as
+    the model has them."""
+    whole = Seq2SeqBatch.of(batch)
+    inputs, targets = whole.inputs[:count], whole.targets[:count]
+    write = filler(trainer, targets.shape[1], vocabulary.eos_id)
+
+    def filled(tokens: np.ndarray, answer: np.ndarray) -> str:
+        return " ".join(filled_passage(vocabulary, tokens, answer).split())
+
+    def samples(params: Any) -> list[Sample]:
+        return [
+            Sample(
+                " ".join(masked_passage(vocabulary, tokens).split()),
+                filled(tokens, target),
+                filled(tokens, answer),
+            )
+            for tokens, target, answer in zip(inputs, targets, write(params, inputs))
+        ]
+
+    return samples

@@ -1,20 +1,21 @@
 """What a run learns: all of the program that depends on the kind of its data."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
-from rich.console import Console
 
 from pretrain.classes import Classes, with_names
 from pretrain.config import PretrainConfig
+from pretrain.ending import Ending
 from pretrain.text import BlocksOfText, MaskedText
 from spade_jax.config import ClassifierConfig, TokenModelConfig, of_kind
 from spade_jax.data.classification.config import ClassificationDataConfig
 from spade_jax.data.config import TextBlocksConfig
 from spade_jax.data.vocabulary import load_vocabulary
 from spade_jax.runs.open import Run
+from spade_jax.telemetry.samples import Sample
 from spade_jax.training.loop import BatchIterator
 from spade_jax.training.step import Trainer
 
@@ -26,11 +27,13 @@ class Learning(Protocol):
       objective: an `objectives.base.Objective`.
       vocabulary_digest: equal for equal vocabularies.
       vocabulary_setting: the setting that names the vocabulary, and its value.
+      sample_names: what a sample is, and what its input, target and prediction are.
     """
 
     objective: Any
     vocabulary_digest: str
     vocabulary_setting: tuple[str, str]
+    sample_names: tuple[str, str, str, str]
 
     def describe(self) -> Iterable[str]:
         """What there is to say of the data before training, in sentences."""
@@ -54,18 +57,28 @@ class Learning(Protocol):
         """The validation loss of guessing without a look at the input."""
         ...
 
-    def show(
-        self, trainer: Trainer, params: Any, batch: Mapping[str, np.ndarray], console: Console
-    ) -> None:
-        """What the model makes of what it has not seen, of a batch of that."""
+    def sampler(self, trainer: Trainer) -> Callable[[Any], Sequence[Sample]]:
+        """What gives, of parameters, what they make of the first examples that are held out."""
         ...
 
     def result(self, evaluation: Mapping[str, float], baseline: float) -> str:
         """What the model has learned, in a sentence."""
         ...
 
-    def tested(self, trainer: Trainer, params: Any) -> str | None:
-        """What the parameters are worth on a test set, in a sentence; None where there is none."""
+    def ending(
+        self,
+        trainer: Trainer,
+        params: Callable[[], Any],
+        evaluation: Mapping[str, float],
+        baseline: float,
+    ) -> Ending:
+        """What the parameters are worth in the end.
+
+        Args:
+          params: reads them.
+          evaluation: metrics of theirs.
+          baseline: the validation loss of guessing.
+        """
         ...
 
 

@@ -4,23 +4,27 @@ import contextlib
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
 from rich.console import Console
 
 from pretrain.config import PretrainConfig
+from pretrain.ending import show
 from pretrain.learning import Learning, learning_of, with_data_settings
 from spade_jax import hosts
 from spade_jax.models.build import builder
+from spade_jax.report.page import write_report
 from spade_jax.runs.checkpoints import Checkpoints
+from spade_jax.runs.facts import write_facts
 from spade_jax.runs.identity import MAY_CHANGE, check_same_data, check_same_run
 from spade_jax.runs.lock import only_run
 from spade_jax.runs.open import Run, choose, open_run, run_of
 from spade_jax.runs.workdir import prepare
 from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
 from spade_jax.training import loop
-from spade_jax.training.evaluation import Batches, evaluate
+from spade_jax.training.evaluation import evaluate
 from spade_jax.training.initial import (
     beginning_with,
     check_vocabulary,
@@ -92,11 +96,22 @@ def _pretrain(
         console.print(warning)
     prepare(workdir)
     stack.enter_context(only_run(workdir, checkpoints, console.print))
-    data, held_out = _read_data(config, trainer, learning, contents)
+    data = _read_data(config, trainer, learning, contents)
     if start is not None and origin is not None:
         tell(start, origin, console)
-    for sentence in learning.describe():
+    notes = list(learning.describe())
+    for sentence in notes:
         console.print(sentence, markup=False)
+    write_facts(
+        workdir,
+        program="pretrain",
+        data=(),
+        notes=notes,
+        files=contents,
+        params=trainer.state_shapes.params,
+        trainable=trainer.trainable,
+        mesh=mesh,
+    )
     console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
     console.print(
         f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
@@ -119,36 +134,50 @@ def _pretrain(
         checkpoints.close()
     if not outcome.finished:
         return 0
+    assert outcome.evaluation is not None  # A run that is finished ends with one.
+    assert data.baseline is not None
     if not outcome.was_finished:
         if config.samples:
-            learning.show(trainer, outcome.state.params, next(iter(held_out)), console)
-        assert outcome.evaluation is not None  # A run that finishes here ends with one.
-        assert data.baseline is not None
+            show(data.samples(outcome.state.params), learning.sample_names, console)
         console.print(learning.result(outcome.evaluation, data.baseline))
         console.print(f"loss curve: {workdir / 'loss.png'}")
-    _test(config, trainer, learning, checkpoints, outcome, console)
+    _conclude(config, workdir, trainer, learning, checkpoints, outcome, data.baseline, console)
+    write_report(workdir, console)
     return 0
 
 
-def _test(
+def _conclude(
     config: PretrainConfig,
+    workdir: Path,
     trainer: Trainer,
     learning: Learning,
     checkpoints: Checkpoints,
     outcome: loop.Outcome,
+    baseline: float,
     console: Console,
 ) -> None:
-    """Says what the best parameters and the last ones are worth on a test set, if there is one."""
-    last = learning.tested(trainer, outcome.state.params)
-    if last is None:
-        return
+    """Writes what the best parameters are worth, and says what they and the last ones are worth on
+    a test set, if there is one."""
     best = choose(checkpoints, outcome.scores, config.train, at_hand=outcome.step)
-    if best.step != outcome.step:
-        params = checkpoints.restore_params(trainer.state_shapes.params, best.step)
-        console.print(f"{best.why}: {learning.tested(trainer, params)}")
-        console.print(f"step {outcome.step}, the last: {last}")
+    last_one = best.step == outcome.step
+
+    def best_params() -> Any:
+        if last_one:
+            return outcome.state.params
+        return checkpoints.restore_params(trainer.state_shapes.params, best.step)
+
+    assert outcome.evaluation is not None
+    evaluation = outcome.evaluations.get(best.step, outcome.evaluation)
+    ending = learning.ending(trainer, best_params, evaluation, baseline)
+    ending.write(workdir, best.step)
+    if ending.said is None:
+        return
+    if not last_one:
+        last = learning.ending(trainer, lambda: outcome.state.params, outcome.evaluation, baseline)
+        console.print(f"{best.why}: {ending.said}")
+        console.print(f"step {outcome.step}, the last: {last.said}")
     else:
-        console.print(f"{best.why}, and the last: {last}")
+        console.print(f"{best.why}, and the last: {ending.said}")
 
 
 def _resolve(config: PretrainConfig, checkpoints: Checkpoints, start: Run | None) -> PretrainConfig:
@@ -177,8 +206,8 @@ def _read_data(
     trainer: Trainer,
     learning: Learning,
     contents: Mapping[str, Mapping[str, str]],
-) -> tuple[loop.Data, Batches]:
-    """This process's part of the data as the loop takes it, and all that is held out."""
+) -> loop.Data:
+    """The data as the loop takes it: this process's part of the batches."""
     shard = data_shard(trainer.mesh)
     limit = config.train.eval_batches
     validation = learning.validation(
@@ -187,14 +216,14 @@ def _read_data(
     train = learning.train(config.train.batch_size // shard.count, shard.index, shard.count)
     # Whole batches, for what each process computes by itself.
     every = learning.validation(trainer.eval_batch_size, limit)
-    data = loop.Data(
+    return loop.Data(
         train=train,
         evaluate=lambda params: evaluate(trainer, params, validation),
         vocabulary_digest=learning.vocabulary_digest,
         contents=contents,
+        samples=learning.sampler(trainer) if config.samples else lambda params: (),
         baseline=learning.baseline(every),
         step_flops=trainer.objective.flops(
             config.own_model, config.train.batch_size, config.data.lengths
         ),
     )
-    return data, every

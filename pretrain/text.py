@@ -1,22 +1,23 @@
 """Learning from text: masked spans that are filled in, or blocks that are continued."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 
 from pretrain.config import PretrainConfig
-from pretrain.fill_in import print_passages
+from pretrain.ending import Ending, metrics_of
+from pretrain.fill_in import passages
 from pretrain.objectives import objective_of
-from pretrain.write_on import print_continuations
+from pretrain.write_on import continuations
 from spade_jax.config import TokenModelConfig, of_kind
 from spade_jax.data.config import DataConfig, TextBlocksConfig, TextConfig
 from spade_jax.data.pipeline import digest_data, train_batches, validation_batches
 from spade_jax.data.preview.text import look_at_text
 from spade_jax.data.unigram import unigram_cross_entropy
 from spade_jax.data.vocabulary import load_vocabulary
+from spade_jax.telemetry.samples import Sample
 from spade_jax.training.loop import BatchIterator
 from spade_jax.training.step import Trainer
 
@@ -60,9 +61,6 @@ class Text:
         for seen in look_at_text(self._data, DESCRIBED, DESCRIBED_BYTES):
             yield from seen.brief()
 
-    def tested(self, trainer: Trainer, params: Any) -> str | None:
-        return None
-
     def baseline(self, held_out: Iterable[dict[str, np.ndarray]]) -> float:
         """That of the unigram distribution of the training text."""
         train = self.train(self._config.train.batch_size)
@@ -71,6 +69,19 @@ class Text:
             map(self._targets, batches), map(self._targets, held_out), self.vocabulary.size
         )
 
+    def ending(
+        self,
+        trainer: Trainer,
+        params: Callable[[], Any],
+        evaluation: Mapping[str, float],
+        baseline: float,
+    ) -> Ending:
+        guess = {"method": "unigrams of the training text", "metrics": {"loss": baseline}}
+        return Ending({"validation": {"metrics": metrics_of(evaluation), "baseline": guess}})
+
+    def _first_batch(self, trainer: Trainer) -> Mapping[str, np.ndarray]:
+        return next(iter(self.validation(trainer.eval_batch_size, 1)))
+
     def _targets(self, batch: Mapping[str, np.ndarray]) -> np.ndarray:
         return self.objective.batch.of(batch).counted_targets
 
@@ -78,11 +89,11 @@ class Text:
 class MaskedText(Text):
     """Span corruption."""
 
-    def show(
-        self, trainer: Trainer, params: Any, batch: Mapping[str, np.ndarray], console: Console
-    ) -> None:
-        count = self._config.samples
-        print_passages(trainer, params, batch, self.vocabulary, count, console)
+    sample_names = ("passage", "masked", "truth", "model")
+
+    def sampler(self, trainer: Trainer) -> Callable[[Any], Sequence[Sample]]:
+        batch = self._first_batch(trainer)
+        return passages(trainer, batch, self.vocabulary, self._config.samples)
 
     def result(self, evaluation: Mapping[str, float], baseline: float) -> str:
         loss = evaluation["loss"]
@@ -96,11 +107,11 @@ class MaskedText(Text):
 class BlocksOfText(Text):
     """Language modelling."""
 
-    def show(
-        self, trainer: Trainer, params: Any, batch: Mapping[str, np.ndarray], console: Console
-    ) -> None:
-        count = self._config.samples
-        print_continuations(trainer, params, batch, self.vocabulary, count, console)
+    sample_names = ("passage", "begins", "truth", "model")
+
+    def sampler(self, trainer: Trainer) -> Callable[[Any], Sequence[Sample]]:
+        batch = self._first_batch(trainer)
+        return continuations(trainer, batch, self.vocabulary, self._config.samples)
 
     def result(self, evaluation: Mapping[str, float], baseline: float) -> str:
         assert isinstance(self._data, TextBlocksConfig)

@@ -11,11 +11,13 @@ import pytest
 from damage import damages, each_damage, seal, sentence
 from rich.console import Console
 
-from finetune.results import read_results, results_table, write_results
+from finetune.results import results_table
 from spade_jax.config import RunError
 from spade_jax.runs.checkpoints import CheckpointError, Checkpoints
 from spade_jax.runs.open import open_run
-from spade_jax.runs.workdir import Records, draw_loss, read_metrics
+from spade_jax.runs.results import read_results, write_results
+from spade_jax.runs.workdir import Records, read_metrics
+from spade_jax.telemetry.curves import draw_loss
 
 sys.path.insert(0, str(Path(__file__).parent / "training"))
 from small_checkpoints import ABOUT, save, shapes, state_of

@@ -38,6 +38,7 @@ finally:
         ("spade_jax.data.train_vocabulary", ["--input"]),
         ("spade_jax.data.lra.listops", ["--output DIR", "--train N", "--depth N", "--seed N"]),
         ("spade_jax.data.lra.pathfinder", ["--output DIR", "--size N", "--count N", "--seed N"]),
+        ("spade_jax.report", ["RUN", "report.html"]),
         ("spade_jax.interop.from_hf", ["--checkpoint DIR", "--radius", "--no_state_space"]),
         ("spade_jax.interop.from_authors", ["--checkpoint DIR", "--vocabulary FILE"]),
         ("spade_jax.interop.to_authors", ["--checkpoint DIR", "--origin DIR", "--raw_c"]),

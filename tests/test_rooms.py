@@ -25,6 +25,7 @@ ROOMS = (
     "telemetry",
     "runs",
     "training",
+    "report",
     "aot",
     "decoding",
     "loaded_classifier",

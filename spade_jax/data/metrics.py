@@ -3,7 +3,7 @@
 import math
 import statistics
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from spade_jax.config import nearest
 from spade_jax.data.config import DataError
@@ -24,6 +24,8 @@ METRICS = (
 
 ROUGE = tuple(name for name in METRICS if name.startswith("rouge"))
 CORRELATIONS = ("pearson", "spearman")
+# Means over examples of what each is worth by itself.
+MEANS = ("accuracy", "sequence_accuracy", *ROUGE)
 
 
 def check(metrics: Sequence[str], labels: Sequence[str] = ()) -> None:
@@ -47,6 +49,7 @@ def score(
     targets: Sequence[str],
     predictions: Sequence[str],
     labels: Sequence[str] = (),
+    values: Mapping[str, Sequence[float]] | None = None,
 ) -> dict[str, float]:
     """Compares each prediction with its target.
 
@@ -70,6 +73,7 @@ def score(
       metrics: names out of `METRICS`.
       targets, predictions: texts, as many of the one as of the other.
       labels: the words that targets are, one a class, for tasks that have them.
+      values: what `by_example` gives of these, where it is known already.
 
     Returns:
       The metrics by name, in the order asked for: correlations in [-1, 1], all others in [0, 1].
@@ -87,23 +91,33 @@ def score(
         )
     if not targets:
         raise DataError("targets = 0 texts: must be at least 1 to compute task.metrics")
-    values = _equality(targets, predictions)
+    scores: dict[str, float] = {}
     if labels:
-        values |= _classes(metrics, targets, predictions, labels)
+        scores |= _classes(metrics, targets, predictions, labels)
     if {*CORRELATIONS} & {*metrics}:
-        values |= _correlations(targets, predictions)
+        scores |= _correlations(targets, predictions)
+    if values is None:
+        values = by_example(metrics, targets, predictions)
+    scores |= {name: statistics.fmean(own) for name, own in values.items()}
+    return {name: scores[name] for name in metrics}
+
+
+def by_example(
+    metrics: Sequence[str], targets: Sequence[str], predictions: Sequence[str]
+) -> dict[str, list[float]]:
+    """What each prediction is worth by itself, by those of the metrics that are means of that.
+
+    Raises:
+      DataError: a target that holds no word where ROUGE is asked for.
+    """
+    pairs = list(zip(targets, predictions, strict=True))
+    values: dict[str, list[float]] = {}
+    if "accuracy" in metrics:
+        values["accuracy"] = [float(t.strip() == p.strip()) for t, p in pairs]
+    if "sequence_accuracy" in metrics:
+        values["sequence_accuracy"] = [float(t.split() == p.split()) for t, p in pairs]
     kinds = [name for name in metrics if name in ROUGE]
-    if kinds:
-        values |= _rouge(kinds, targets, predictions)
-    return {name: values[name] for name in metrics}
-
-
-def _equality(targets: Sequence[str], predictions: Sequence[str]) -> dict[str, float]:
-    pairs = list(zip(targets, predictions))
-    return {
-        "accuracy": statistics.fmean(t.strip() == p.strip() for t, p in pairs),
-        "sequence_accuracy": statistics.fmean(t.split() == p.split() for t, p in pairs),
-    }
+    return values | (_rouge(kinds, targets, predictions) if kinds else {})
 
 
 def _classes(
@@ -170,7 +184,7 @@ def _or_zero(correlation: Callable, x: Sequence, y: Sequence) -> float:
 
 def _rouge(
     kinds: Sequence[str], targets: Sequence[str], predictions: Sequence[str]
-) -> dict[str, float]:
+) -> dict[str, list[float]]:
     """Only rougeLsum reads the newlines between sentences; to the others they are spaces."""
     from rouge_score.rouge_scorer import RougeScorer
 
@@ -185,7 +199,7 @@ def _rouge(
         scorer.score(sentences(target), sentences(prediction))
         for target, prediction in zip(targets, predictions)
     ]
-    return {kind: statistics.fmean(s[kind].fmeasure for s in scores) for kind in kinds}
+    return {kind: [float(s[kind].fmeasure) for s in scores] for kind in kinds}
 
 
 class _Tokenizer:

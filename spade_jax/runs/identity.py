@@ -20,6 +20,7 @@ MAY_CHANGE = (
     "train.log_every",
     "train.profile_steps",
     "mesh.",
+    "samples",
     # The position in the data knows what is in it.
     "data.cache",
 )

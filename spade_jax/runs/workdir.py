@@ -2,15 +2,22 @@
 
 config.json      the configuration as used
 metrics.jsonl    one JSON object a line, of kind "train" or "eval", each step once
+samples.jsonl    what the model made of a few inputs at each evaluation, one JSON object a line
 loss.png         the loss curves
-tensorboard/     the same numbers as TensorBoard events
+metrics.png      what evaluations measure besides
+tensorboard/     the same numbers and samples as TensorBoard events
+facts.json       what the run is of: data, devices, versions (`runs.facts`)
+results.json     what it ends with (`runs.results`)
+predictions-SPLIT.jsonl
+                 input, target and prediction of each example
+report.html      all of this on one page
 compiled/        compiled programs, for the next start
 run.lock         while a run is at work there
 """
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,16 +26,20 @@ import jax
 from spade_jax import files, hosts
 from spade_jax.config import ConfigError, RunError
 from spade_jax.stored import read_json_lines
+from spade_jax.telemetry.curves import draw_loss, draw_metrics
 from spade_jax.telemetry.events import EventWriter
+from spade_jax.telemetry.samples import Sample, as_markdown
 
 # A line of metrics.jsonl.
 _LINE = {
     "kind": ("train", "eval", "change"),
     "step": int,
     "loss?": float,
-    "changes?": dict,
+    "changes?": {str: list},
     str: float,
 }
+# A line of samples.jsonl.
+_SAMPLE = {"step": int, "input": str, "target": (str, None), "prediction": str, "note?": str}
 
 
 def prepare(workdir: Path) -> None:
@@ -77,8 +88,12 @@ class Records:
         self.evaluations: dict[int, Mapping[str, float]] = {
             line["step"]: line for line in lines if line["kind"] == "eval"
         }
+        stored = read_samples(workdir) if step else []
+        # Those of an evaluation are written before its metrics.
+        self._samples = [line for line in stored if line["step"] in self.evaluations]
         replace_file(workdir / "config.json", json.dumps(settings, indent=2) + "\n")
         replace_file(self._path, "".join(json.dumps(line) + "\n" for line in lines))
+        self._write_samples()
         self._file: TextIO | None = None
         if not hosts.is_first():
             return
@@ -95,6 +110,22 @@ class Records:
         self._file.flush()
         self._events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
 
+    def samples(self, step: int, samples: Sequence[Sample]) -> None:
+        """Adds those of an evaluation."""
+        if self._file is None or not samples:
+            return
+        self._samples += [sample.line(step) for sample in samples]
+        self._write_samples()
+        self._events.texts(
+            step, {f"samples/{i}": as_markdown(sample) for i, sample in enumerate(samples, start=1)}
+        )
+
+    def _write_samples(self) -> None:
+        path = self._workdir / "samples.jsonl"
+        if self._samples or path.exists():
+            lines = (json.dumps(line, ensure_ascii=False) for line in self._samples)
+            replace_file(path, "".join(f"{line}\n" for line in lines))
+
     def change(self, step: int, changes: Mapping[str, tuple[Any, Any]]) -> None:
         """Adds what is otherwise from this step on: settings, each with its value before and now.
         A start that was interrupted before it was saved is told of once."""
@@ -105,10 +136,13 @@ class Records:
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
-    def draw(self, baseline: float | None) -> None:
-        """Draws loss.png, with the baseline's loss as a line."""
+    def draw(self, baseline: float | None, best: int | None = None) -> None:
+        """Draws loss.png, with the baseline's loss as a line, and metrics.png; the best step has a
+        mark."""
         if self._file is not None:
-            draw_loss(read_metrics(self._path), self._workdir / "loss.png", baseline)
+            lines = read_metrics(self._path)
+            draw_loss(lines, self._workdir / "loss.png", baseline, best)
+            draw_metrics(lines, self._workdir / "metrics.png", best)
 
     def close(self) -> None:
         if self._file is not None:
@@ -131,35 +165,20 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
+def read_samples(workdir: Path) -> list[dict[str, Any]]:
+    """The lines of samples.jsonl; none without one.
+
+    Raises:
+      RunError: one of them is no such line.
+    """
+    advice = "put back a copy of the file, or delete it, and its samples are forgotten"
+    return read_json_lines(workdir / "samples.jsonl", _SAMPLE, advice=advice, error=RunError)
+
+
 def read_evaluations(path: Path, up_to: int) -> dict[int, dict[str, Any]]:
     """The evaluations in a metrics.jsonl up to a step, by step."""
     lines = read_metrics(path)
     return {v["step"]: v for v in lines if v["kind"] == "eval" and v["step"] <= up_to}
-
-
-def draw_loss(lines: list[dict[str, Any]], path: Path, baseline: float | None) -> None:
-    """Draws training and validation loss over steps."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.add_subplot(xlabel="step", ylabel="loss (nats)", title="Loss")
-    for kind, label, style in (("train", "training", "-"), ("eval", "validation", "o-")):
-        points = [(line["step"], line["loss"]) for line in lines if line["kind"] == kind]
-        if points:
-            axes.plot(*zip(*points), style, label=label, markersize=4)
-    for step in sorted({line["step"] for line in lines if line["kind"] == "change"}):
-        axes.axvline(step, linestyle=":", color="gray")
-        axes.annotate(
-            " changed", (step, 1), xycoords=("data", "axes fraction"), va="top", fontsize="small"
-        )
-    if baseline is not None:
-        axes.axhline(baseline, linestyle="--", color="gray", label="baseline")
-    axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend()
-    with files.atomic_write(path) as partial:
-        FigureCanvasAgg(figure).print_png(partial)
 
 
 def replace_file(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 Their own writers, and clu's on top of them, import TensorFlow, which training does without, and
 cannot hide the steps that a resumed run repeats. A file is a sequence of TFRecords, each an `Event`
-protocol buffer. Only what scalars need is here:
+protocol buffer. Only what scalars and texts need is here:
 https://github.com/tensorflow/tensorflow/blob/master/tensorflow/core/util/event.proto
 """
 
@@ -15,7 +15,7 @@ from pathlib import Path
 
 
 class EventWriter:
-    """Appends scalars to a new event file in `directory`.
+    """Appends scalars and texts to a new event file in `directory`.
 
     TensorBoard hides what earlier files of the directory hold at `first_step` and beyond, so that
     a resumed run shows each step once.
@@ -34,6 +34,15 @@ class EventWriter:
         summary = b"".join(
             _bytes(1, _bytes(1, tag.encode()) + struct.pack("<Bf", 2 << 3 | 5, value))
             for tag, value in values.items()
+        )
+        self._write(_varint(2 << 3) + _varint(step) + _bytes(5, summary))
+
+    def texts(self, step: int, values: Mapping[str, str]) -> None:
+        """Writes one text, in Markdown, for each tag."""
+        plugin = _bytes(1, _bytes(1, b"text"))  # SummaryMetadata.plugin_data.plugin_name
+        summary = b"".join(
+            _bytes(1, _bytes(1, tag.encode()) + _bytes(9, plugin) + _bytes(8, _string(text)))
+            for tag, text in values.items()
         )
         self._write(_varint(2 << 3) + _varint(step) + _bytes(5, summary))
 
@@ -58,6 +67,11 @@ def _varint(value: int) -> bytes:
 def _bytes(field: int, value: bytes) -> bytes:
     """A length-delimited field of a protocol buffer."""
     return _varint(field << 3 | 2) + _varint(len(value)) + value
+
+
+def _string(text: str) -> bytes:
+    """A TensorProto without axes: its type, DT_STRING, its shape and its value."""
+    return _varint(1 << 3) + _varint(7) + _bytes(2, b"") + _bytes(8, text.encode())
 
 
 def _crc_table() -> list[int]:

@@ -43,9 +43,14 @@ class Goodput:
         finally:
             self._lost[cause] += time.monotonic() - begin
 
+    @property
+    def seconds(self) -> float:
+        """The run's time so far."""
+        return time.monotonic() - self._begun
+
     def shares(self) -> dict[str, float]:
         """Of the time so far: `goodput`, and `lost/CAUSE` of each cause; together 1."""
-        elapsed = max(time.monotonic() - self._begun, 1e-9)
+        elapsed = max(self.seconds, 1e-9)
         lost = {f"lost/{cause}": seconds / elapsed for cause, seconds in self._lost.items()}
         return {"goodput": 1.0 - sum(lost.values()), **lost}
 

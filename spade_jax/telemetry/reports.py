@@ -77,10 +77,12 @@ class Reports:
 
     def _timing(self, rate: Rate | None) -> dict[str, float]:
         """What differs from run to run."""
+        spent = {"seconds": self._goodput.seconds, **self._goodput.shares()}
         if rate is None:
-            return self._goodput.shares()
+            return spent
         devices = self._mesh.devices
         values = {
+            "seconds_per_step": 1 / rate.steps,
             "tokens_per_second": rate.tokens,
             "tokens_per_second_per_device": rate.tokens / devices.size,
         }
@@ -88,4 +90,4 @@ class Reports:
             flops = self._step_flops * rate.steps
             mfu = utilisation(flops, devices.size, devices.flat[0].device_kind)
             values |= {} if mfu is None else {"mfu": mfu}
-        return values | self._goodput.shares()
+        return values | spent

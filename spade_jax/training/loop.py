@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -26,6 +26,7 @@ from spade_jax.runs.workdir import Records
 from spade_jax.telemetry.goodput import Goodput
 from spade_jax.telemetry.profile import Profile
 from spade_jax.telemetry.reports import Reports
+from spade_jax.telemetry.samples import Sample, print_samples
 from spade_jax.telemetry.screen import ProgressLine
 from spade_jax.training import sharding
 from spade_jax.training.config import TrainConfig
@@ -51,6 +52,8 @@ class Data:
         always the same.
       vocabulary_digest: equal for equal vocabularies.
       contents: for each setting the files that it names, each with a digest of what it holds.
+      samples: parameters -> what they make of a few examples, the same each time; called after
+        `evaluate`, with what that was.
       baseline: validation loss to draw beside the curve, or None.
       step_flops: of the model in one update, for its utilisation of the devices, or None.
     """
@@ -59,6 +62,7 @@ class Data:
     evaluate: Callable[[Any], Mapping[str, float]]
     vocabulary_digest: str
     contents: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
+    samples: Callable[[Any], Sequence[Sample]] = lambda params: ()
     baseline: float | None = None
     step_flops: float | None = None
 
@@ -74,6 +78,7 @@ class Outcome:
         there.
       was_finished: it was already at the start.
       evaluation: metrics of the step, or None where it was not evaluated.
+      evaluations: those of all steps that were.
       scores: values of `TrainConfig.best_metric` by step; none without one.
     """
 
@@ -82,6 +87,7 @@ class Outcome:
     finished: bool
     was_finished: bool
     evaluation: Mapping[str, float] | None
+    evaluations: Mapping[int, Mapping[str, float]]
     scores: Mapping[int, float]
 
 
@@ -207,8 +213,16 @@ class _Loop:
         return ends and self.step in self.records.evaluations
 
     def outcome(self, *, finished: bool, was_finished: bool) -> Outcome:
-        evaluation = self.records.evaluations.get(self.step)
-        return Outcome(self.state, self.step, finished, was_finished, evaluation, self.scores)
+        evaluations = self.records.evaluations
+        return Outcome(
+            self.state,
+            self.step,
+            finished,
+            was_finished,
+            evaluations.get(self.step),
+            evaluations,
+            self.scores,
+        )
 
     def go(self) -> bool:
         """Goes round to the end of the run, or until a signal; returns whether one came."""
@@ -267,14 +281,17 @@ class _Loop:
         begin = time.monotonic()
         with self._goodput.lost_to("evaluation"):
             metrics = self._data.evaluate(self.state.params)
+            samples = self._data.samples(self.state.params)
         seconds = time.monotonic() - begin
+        self.scores |= scores_of({step: metrics}, config)
+        self.records.samples(step, samples)
         self.records.write("eval", step, {**metrics, "seconds": seconds})
-        self.records.draw(self._data.baseline)
+        self.records.draw(self._data.baseline, best_step(self.scores, config))
         values = "  ".join(
             f"{name} {value:.3f}" for name, value in metrics.items() if isinstance(value, float)
         )
         self._console.print(f"step {step}/{config.steps}  validation  {values}")
-        self.scores |= scores_of({step: metrics}, config)
+        print_samples(samples, self._console)
         if len(self.scores) == 2 and tell_nothing(self.scores):
             self._console.print(
                 f"{config.best_metric} is {self.scores[step]:.3f} at both evaluations: as long "

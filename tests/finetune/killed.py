@@ -4,11 +4,11 @@ import os
 import signal
 import sys
 
-from finetune import results
+from finetune import finish as the_end
 from finetune.__main__ import main
 from finetune.evaluation import Evaluator
 from spade_jax import files
-from spade_jax.runs import checkpoints, workdir
+from spade_jax.runs import checkpoints, results, workdir
 
 moment = sys.argv[1]
 evaluations = 0
@@ -59,5 +59,5 @@ end_save, checkpoints._PositionHandler.finalize = (
     finalize,
 )
 put_in_place, results.replace_file = results.replace_file, replace_file
-finish, results.write_results = results.write_results, write_results
+finish, the_end.write_results = the_end.write_results, write_results
 sys.exit(main(sys.argv[2:]))

@@ -21,6 +21,7 @@ from finetune.__main__ import main
 from finetune.evaluation import Evaluator
 from spade_jax.config import RunError
 from spade_jax.decoding.__main__ import main as decode
+from spade_jax.report.__main__ import main as report
 from spade_jax.runs.workdir import Records, read_metrics
 
 HERE = Path(__file__).parent
@@ -68,11 +69,15 @@ def test_a_run_says_what_it_does_and_leaves_what_it_should(whole):
     assert {path.name for path in workdir.iterdir()} == {
         "checkpoints",
         "config.json",
+        "facts.json",
         "loss.png",
         "metrics.jsonl",
+        "metrics.png",
         "predictions-test.jsonl",
         "predictions-validation.jsonl",
+        "report.html",
         "results.json",
+        "samples.jsonl",
         "tensorboard",
     }
     assert "all that this model has" in " ".join(done.stdout.split())
@@ -82,6 +87,36 @@ def test_a_run_says_what_it_does_and_leaves_what_it_should(whole):
     evaluations = [line for line in metrics(workdir) if line["kind"] == "eval"]
     assert [line["step"] for line in evaluations] == [3, 6, 9, 12]
     assert set(evaluations[0]) == {"kind", "step", "loss", "accuracy", "f1", "score"}
+
+
+def test_each_evaluation_shows_the_same_samples(whole):
+    workdir, done = whole
+    lines = [json.loads(line) for line in (workdir / "samples.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [step for step in (3, 6, 9, 12) for _ in range(3)]
+    for shown in (lines[:3], lines[-3:]):
+        # Of nine examples six are evaluated in training, spread over them.
+        assert [line["input"] for line in shown] == [f"which: number {i}" for i in (30, 31, 33)]
+        assert [line["target"] for line in shown] == ["yes", "no", "yes"]
+    assert f"  target  yes\n  model   {lines[-1]['prediction']}".rstrip() in done.stdout
+
+
+def test_the_report_is_written_from_the_workdir_alone(whole, tmp_path, capsys):
+    workdir = tmp_path / whole[0].name
+    shutil.copytree(whole[0], workdir)
+    written = (workdir / "report.html").read_text()
+    for words in (
+        "Fine-tuning · 22,080 parameters",
+        "predictions are no label; they count as wrong",
+        "Samples during training",
+        "which: number 30",
+        "train.batch_size",
+    ):
+        assert words in written
+    assert written.count("<img") == 3
+    (workdir / "report.html").unlink()
+    assert report([str(workdir)]) == 0
+    assert (workdir / "report.html").read_text() == written
+    assert capsys.readouterr().out == f"{workdir / 'report.html'}\n"
 
 
 def test_results_are_those_of_the_predictions(whole):
@@ -97,6 +132,8 @@ def test_results_are_those_of_the_predictions(whole):
     assert found["metrics"]["score"] == pytest.approx(
         (found["metrics"]["accuracy"] + found["metrics"]["f1"]) / 2
     )
+    for name, (low, high) in found["intervals"].items():
+        assert 0 <= low <= found["metrics"][name] <= high <= 1
     # In training "yes" is the more common one, by one example.
     assert found["baseline"] == {
         "method": "most common target",

@@ -14,6 +14,7 @@ from spade_jax.config import ConfigError, from_dict
 from spade_jax.data.classification.config import ClassificationDataConfig
 from spade_jax.data.classification.examples import load_data
 from spade_jax.decoding.__main__ import main as decode
+from spade_jax.runs.workdir import read_evaluations, read_samples
 
 CONFIG = f"--config={Path(__file__).parent / 'miniature_classes.py'}"
 WORDS = {"negative": ["bad", "poor"], "positive": ["good", "fine"]}
@@ -88,6 +89,22 @@ def test_stopped_and_gone_on_equals_never_stopped(reviews, run, tmp_path, capsys
     classes = run.classify(map(data.encoder.text, rows))
     right = [name == run.data.labels[label] for name, label in zip(classes, labels["test"])]
     assert float(found[1]) == pytest.approx(np.mean(right), abs=1e-4)
+    lines = (tmp_path / "predictions-test.jsonl").read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["prediction"] for row in rows] == classes
+    assert [row["target"] for row in rows] == [run.data.labels[i] for i in labels["test"]]
+    assert all(row["input"].startswith("review ") for row in rows)
+    results = json.loads((tmp_path / "results.json").read_text())["splits"]
+    low, high = results["test"]["intervals"]["accuracy"]
+    assert results["test"]["metrics"]["accuracy"] == pytest.approx(np.mean(right))
+    assert 0 <= low <= np.mean(right) <= high <= 1
+    # Rows that fill up the last batch are none.
+    told = read_evaluations(tmp_path / "metrics.jsonl", run.step)[run.step]
+    for name in ("loss", "accuracy"):
+        assert results["validation"]["metrics"][name] == pytest.approx(told[name], rel=1e-5)
+    (first, *_) = read_samples(tmp_path)
+    assert re.fullmatch(r"probability [01]\.\d\d", first["note"])
+    assert "Confusion matrix" in (tmp_path / "report.html").read_text()
     assert pretrain(settings) == 0
     again = " ".join(capsys.readouterr().out.split())
     assert "This run is finished" in again

@@ -1,5 +1,6 @@
 """Runs of the program as a process of its own, stopped in every way and started again."""
 
+import json
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ import pytest
 
 from pretrain.__main__ import main as pretrain
 from spade_jax.data.cache.__main__ import main as build
-from spade_jax.runs.workdir import read_metrics
+from spade_jax.runs.workdir import read_metrics, read_samples
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "miniature.py"
@@ -68,6 +69,7 @@ def assert_same_end(workdir, whole):
     for (path, a), b in zip(jax.tree.leaves_with_path(one), jax.tree.leaves(other)):
         np.testing.assert_array_equal(a, b, err_msg=jax.tree_util.keystr(path))
     assert metrics(workdir) == metrics(whole)
+    assert read_samples(workdir) == read_samples(whole)
 
 
 def test_a_run_says_what_it_does_and_leaves_what_it_should(whole):
@@ -75,8 +77,13 @@ def test_a_run_says_what_it_does_and_leaves_what_it_should(whole):
     assert {p.name for p in workdir.iterdir()} == {
         "checkpoints",
         "config.json",
+        "facts.json",
         "loss.png",
         "metrics.jsonl",
+        "metrics.png",
+        "report.html",
+        "results.json",
+        "samples.jsonl",
         "tensorboard",
     }
     assert done.stderr == ""
@@ -93,6 +100,18 @@ def test_a_run_says_what_it_does_and_leaves_what_it_should(whole):
     losses = [line["loss"] for line in lines if line["kind"] == "eval"]
     assert len(losses) == 4
     assert losses[-1] < losses[0]
+    found = read_samples(workdir)
+    assert [line["step"] for line in found] == [6, 12, 18, 24]
+    assert len({(line["input"], line["target"]) for line in found}) == 1
+    # What the end shows whole, the last evaluation shows on a line each.
+    assert f"  masked  {found[-1]['input']}\n" in done.stdout
+    assert f"  model   {found[-1]['prediction']}"[:79] in done.stdout
+    results = json.loads((workdir / "results.json").read_text())
+    assert results["splits"]["validation"]["metrics"]["loss"] == losses[-1]
+    assert results["splits"]["validation"]["baseline"]["metrics"].keys() == {"loss"}
+    written = (workdir / "report.html").read_text()
+    assert "Pre-training · " in written
+    assert "Samples during training" in written
 
 
 def test_killed_at_five_moments_it_ends_with_the_same_bits(whole, tmp_path):
