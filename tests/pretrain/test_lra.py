@@ -169,5 +169,5 @@ def test_in_miniature(name, make, practice, tmp_path, capsys):
     assert main([f"--config={FOLDER / f'{name}.py'}", f"--workdir={workdir}", *options]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert re.search(r"step 2, the best by accuracy, and the last: test accuracy [\d.]+", printed)
-    assert printed.endswith(practice)
+    assert printed.endswith(f"{practice} report: {workdir / 'report.html'}")
     assert (workdir / "checkpoints" / "2").is_dir()
