@@ -18,6 +18,7 @@ MAY_CHANGE = (
     "train.keep",
     "train.patience",
     "train.log_every",
+    "train.tracker",
     "train.profile_steps",
     "mesh.",
     "samples",

@@ -11,6 +11,7 @@ results.json     what it ends with (`runs.results`)
 predictions-SPLIT.jsonl
                  input, target and prediction of each example
 report.html      all of this on one page
+tracker.json     which run this is in Weights & Biases or MLflow
 compiled/        compiled programs, for the next start
 run.lock         while a run is at work there
 """
@@ -29,6 +30,7 @@ from spade_jax.stored import read_json_lines
 from spade_jax.telemetry.curves import draw_loss, draw_metrics
 from spade_jax.telemetry.events import EventWriter
 from spade_jax.telemetry.samples import Sample, as_markdown
+from spade_jax.telemetry.trackers import Tracker
 
 # A line of metrics.jsonl.
 _LINE = {
@@ -76,6 +78,7 @@ class Records:
 
     Attributes:
       evaluations: metrics by the steps that have an evaluation, in order.
+      tracker: where else numbers go; None for nowhere.
     """
 
     def __init__(self, workdir: Path, step: int, settings: Mapping[str, Any]):
@@ -94,6 +97,7 @@ class Records:
         replace_file(workdir / "config.json", json.dumps(settings, indent=2) + "\n")
         replace_file(self._path, "".join(json.dumps(line) + "\n" for line in lines))
         self._write_samples()
+        self.tracker: Tracker | None = None
         self._file: TextIO | None = None
         if not hosts.is_first():
             return
@@ -108,7 +112,10 @@ class Records:
             return
         self._file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
         self._file.flush()
-        self._events.scalars(step, {f"{kind}/{name}": value for name, value in values.items()})
+        scalars = {f"{kind}/{name}": value for name, value in values.items()}
+        self._events.scalars(step, scalars)
+        if self.tracker is not None:
+            self.tracker.scalars(step, scalars)
 
     def samples(self, step: int, samples: Sequence[Sample]) -> None:
         """Adds those of an evaluation."""
@@ -148,6 +155,8 @@ class Records:
         if self._file is not None:
             self._file.close()
             self._events.close()
+        if self.tracker is not None:
+            self.tracker.close()
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

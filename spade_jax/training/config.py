@@ -119,6 +119,8 @@ class TrainConfig:
       log_every: steps between two lines of metrics.
       profile_steps: the first and the last step to trace for TensorBoard's profile; None traces
         none.
+      tracker: where else its numbers go, by a library that must be installed, and whose environment
+        variables say where to and as whom; None: nowhere.
       seed: of initial parameters and dropout.
     """
 
@@ -133,6 +135,7 @@ class TrainConfig:
     patience: Annotated[int, Range(1, MAX_COUNT, "to never stop")] | None = None
     log_every: Count = 10
     profile_steps: tuple[Count, Count] | None = None
+    tracker: Literal["wandb", "mlflow"] | None = None
     seed: Seed = 0
 
     def __post_init__(self) -> None:

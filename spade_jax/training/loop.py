@@ -28,6 +28,7 @@ from spade_jax.telemetry.profile import Profile
 from spade_jax.telemetry.reports import Reports
 from spade_jax.telemetry.samples import Sample, print_samples
 from spade_jax.telemetry.screen import ProgressLine
+from spade_jax.telemetry.trackers import check_tracker, open_tracker
 from spade_jax.training import sharding
 from spade_jax.training.config import TrainConfig
 from spade_jax.training.divergence import require_finite
@@ -123,10 +124,12 @@ def train(
     On several processes all run this, each with its own part of the data.
 
     Raises:
+      ConfigError: a tracker that is not installed.
       TrainingDiverged: a loss or update that is not finite; it is not saved.
       CheckpointError: a checkpoint that cannot be read or written.
-      RunError: a file of the workdir that is damaged.
+      RunError: a file of the workdir that is damaged, or a tracker that cannot be reached.
     """
+    check_tracker(config.tracker)
     loop = _Loop(trainer, config, data, checkpoints, workdir, settings, console, changes)
     if loop.finished:
         loop.records.close()
@@ -228,6 +231,9 @@ class _Loop:
         """Goes round to the end of the run, or until a signal; returns whether one came."""
         config, mesh = self._config, self._trainer.mesh
         self._parts = sharding.data_shard(mesh).count
+        if config.tracker is not None and hosts.is_first():
+            settings = self._about["settings"]
+            self.records.tracker = open_tracker(config.tracker, self._workdir, settings)
         progress = ProgressLine(self._console, self.step, config.steps)
         self._reports = Reports(
             progress,
