@@ -254,8 +254,8 @@ def test_settings_that_cannot_be_are_named(relu, change, message):
 
 def test_a_model_that_the_authors_lack_is_no_checkpoint_of_theirs():
     with pytest.raises(ConfigError, match=r"^model.mixers.s4.max_kernel_length = None: must be se"):
-        authors_config(preset("tiny"), "encoder-decoder")
-    model = preset("tiny", "msr")
+        authors_config(preset("tiny", vocab_size=64), "encoder-decoder")
+    model = preset("tiny", "msr", vocab_size=64)
     with pytest.raises(ConfigError, match=r"max_kernel_length = 16384: must be 1024"):
         authors_config(model, "encoder-decoder")  # as many as positions
     s4 = dataclasses.replace(model.mixers["s4"], max_kernel_length=1024)

@@ -30,7 +30,9 @@ def write(folder, name):
     return folder / "expected.npz"
 
 
-@pytest.mark.parametrize("name", torch_cases.CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "mixed")) for n in torch_cases.CASES]
+)
 def test_pytorch_computes_the_same(tmp_path, name):
     """Logits, loss, gradients, greedy and beam outputs, with and without a cache."""
     check_folder.check(tmp_path, write(tmp_path, name))

@@ -67,8 +67,9 @@ def test_definitions_need_no_framework():
 
 
 def imports_of(room: str) -> set[str]:
-    """The modules of spade_jax outside of a room that it imports."""
-    files = (Path(__file__).parents[2] / "spade_jax" / room).rglob("*.py")
+    """The modules of spade_jax outside of a room that it imports; commands are none of it."""
+    found = (Path(__file__).parents[2] / "spade_jax" / room).rglob("*.py")
+    files = [file for file in found if file.name != "__main__.py"]
     names = re.compile(r"^ *from spade_jax(?:\.([\w.]+))? import (\w+)", re.MULTILINE)
     found = {module or name for file in files for module, name in names.findall(file.read_text())}
     return {module for module in found if module.partition(".")[0] != room}

@@ -114,10 +114,17 @@ def test_a_run_says_what_it_does_and_leaves_what_it_should(whole):
     assert "Samples during training" in written
 
 
-def test_killed_at_five_moments_it_ends_with_the_same_bits(whole, tmp_path):
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param((MOMENTS[1], MOMENTS[4]), id="two"),
+        pytest.param(MOMENTS, id="five", marks=pytest.mark.slow),
+    ],
+)
+def test_killed_again_and_again_it_ends_with_the_same_bits(whole, tmp_path, moments):
     """Each start finds what the one before compiled, in the workdir."""
     own = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
-    for moment in MOMENTS:
+    for moment in moments:
         killed = start(tmp_path, str(HERE / "killed.py"), moment, env=own)
         assert killed.returncode == -signal.SIGKILL, (moment, killed.stdout, killed.stderr)
         (step,) = (tmp_path / "compiled").glob("jit_train_step-*")

@@ -37,6 +37,7 @@ def command(config: DataConfig, output: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_a_build_killed_at_any_moment_ends_with_the_same_files(config, tmp_path, capsys):
     output = tmp_path / "killed"
     arguments = command(config, output)
