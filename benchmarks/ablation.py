@@ -7,7 +7,6 @@ not run again.
 python -m benchmarks.ablation --help
 """
 
-import argparse
 import json
 import re
 import statistics
@@ -23,6 +22,7 @@ from pretrain.config import PretrainConfig
 from spade_jax.config import ConfigError, require
 from spade_jax.config.file import parse_overrides, read_config
 from spade_jax.files import check_output
+from spade_jax.programs import make_parser
 
 WITH, WITHOUT, FROZEN = "with", "without", "frozen"
 VARIANTS = {
@@ -61,12 +61,9 @@ def settings_of(config: PretrainConfig, variant: str, seed: int) -> list[str]:
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, or 2 for a wrong setting."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.ablation",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="Settings are overridden by their names: --config.train.steps=200.",
-    )
+    assert __doc__ is not None
+    epilog = "Settings are overridden by their names: --config.train.steps=200."
+    parser = make_parser("benchmarks.ablation", __doc__, epilog)
     parser.add_argument("--config", required=True, metavar="FILE", help="a pre-training one")
     parser.add_argument("--seeds", type=positive, default=3, help="runs of each model; default: 3")
     parser.add_argument("--output", type=Path, default=Path("ablation.jsonl"), metavar="FILE")

@@ -21,7 +21,7 @@ from spade_jax.config import Range, require
 from spade_jax.config.file import parse_overrides, read_config
 from spade_jax.files import check_output
 from spade_jax.parsing import PathOption, number, whole_number
-from spade_jax.programs import exit_status, quiet_imports
+from spade_jax.programs import exit_status, make_parser, quiet_imports
 
 # Of the peak.
 _Share = number(float, Range(0, 1, above=True))
@@ -80,13 +80,7 @@ def _print_days(
 
 
 def _parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig, list[Topology]]:
-    parser = argparse.ArgumentParser(
-        prog="python -m pretrain.compile",
-        description=DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("pretrain.compile", DESCRIPTION, _EPILOG)
     parser.add_argument("--config", required=True, metavar="FILE")
     parser.add_argument(
         "--topology",

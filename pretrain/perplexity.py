@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from spade_jax.config import MAX_LENGTH, RunError, from_dict, require
 from spade_jax.data.config import SPLITS, SourceConfig, TextBlocksConfig, TrainingData
 from spade_jax.parsing import PathOption, whole_number
-from spade_jax.programs import exit_status, quiet_imports
+from spade_jax.programs import exit_status, make_parser, quiet_imports
 from spade_jax.training.config import MAX_BATCH
 
 if TYPE_CHECKING:
@@ -35,12 +35,7 @@ The text is the run's validation text, or --input.
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m pretrain.perplexity",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("pretrain.perplexity", _DESCRIPTION)
     parser.add_argument(
         "--checkpoint", required=True, action=PathOption, metavar="DIR", help="a workdir"
     )

@@ -120,6 +120,17 @@ class _HelpConfig(argparse.Action):
         parser.exit()
 
 
+def make_parser(module: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """The command line of `python -m MODULE`, whose help stands as it is written."""
+    return argparse.ArgumentParser(
+        prog=f"python -m {module}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
 def parse(
     argv: Sequence[str],
     config_class: type[T],
@@ -137,13 +148,7 @@ def parse(
       ConfigError: a file or setting that does not exist, or what `config_class` rejects.
       SystemExit: `--help`, or a command line of another form.
     """
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {program}",
-        description=description,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser(program, description, _EPILOG)
     parser.add_argument(
         "--config", required=True, metavar="FILE", help=f"such as configs/{program}/quickstart.py"
     )

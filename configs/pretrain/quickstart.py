@@ -19,7 +19,6 @@ from spade_jax.training.config import OptimizerConfig, TrainConfig
 def get_config() -> ml_collections.ConfigDict:
     return to_config_dict(
         PretrainConfig(
-            # 259 bytes and special tokens and 100 sentinels, filled up to a multiple of 128.
             # Narrower and with fewer layers than tiny, for more updates in the time.
             model=preset(
                 "tiny",

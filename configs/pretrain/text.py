@@ -22,7 +22,6 @@ from spade_jax.training.config import OptimizerConfig, TrainConfig
 def get_config() -> ml_collections.ConfigDict:
     return to_config_dict(
         PretrainConfig(
-            # 259 bytes and special tokens and 100 sentinels, filled up to a multiple of 128.
             model=preset("small", dtype="bfloat16", dropout_rate=0.1),
             data=DataConfig(
                 sources=(

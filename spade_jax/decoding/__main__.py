@@ -13,7 +13,7 @@ from spade_jax.decoding.config import DecodingConfig
 from spade_jax.decoding.lines import Line, read_lines
 from spade_jax.files import check_output
 from spade_jax.parsing import PathOption, as_in, whole_number
-from spade_jax.programs import add_hosts, exit_status, hosts_config, quiet_imports
+from spade_jax.programs import add_hosts, exit_status, hosts_config, make_parser, quiet_imports
 from spade_jax.training.config import MAX_BATCH, TrainConfig
 
 _FORMATS = ("lines", *(kind.removeprefix(".") for kind in KINDS))
@@ -35,11 +35,7 @@ the model has full attention.
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m spade_jax.decoding",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = make_parser("spade_jax.decoding", _DESCRIPTION)
     parser.add_argument(
         "--checkpoint", required=True, action=PathOption, metavar="DIR", help="a workdir"
     )

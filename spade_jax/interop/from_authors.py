@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from spade_jax.config import require_pattern
 from spade_jax.data.config import DataConfig
 from spade_jax.parsing import as_in
-from spade_jax.programs import add_folders, exit_status, quiet_imports
+from spade_jax.programs import add_folders, exit_status, make_parser, quiet_imports
 
 _DESCRIPTION = """\
 Makes a run's folder of an encoder-decoder that the authors' code has trained (msrlongt5). What has
@@ -18,12 +18,7 @@ gives back what came, to the bit. Fine-tuning and pre-training go on from the fo
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m spade_jax.interop.from_authors",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("spade_jax.interop.from_authors", _DESCRIPTION)
     add_folders(parser, "with config.json and pytorch_model.bin or model.safetensors")
     parser.add_argument(
         "--vocabulary",

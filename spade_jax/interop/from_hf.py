@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from spade_jax.config import MAX_LENGTH
 from spade_jax.data.config import DataConfig
 from spade_jax.parsing import as_in, whole_number
-from spade_jax.programs import add_folders, exit_status, quiet_imports
+from spade_jax.programs import add_folders, exit_status, make_parser, quiet_imports
 from spade_jax.training.config import TrainConfig
 
 _DESCRIPTION = """\
@@ -19,12 +19,7 @@ pre-training go on from the folder (--config.init_from=DIR).
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m spade_jax.interop.from_hf",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("spade_jax.interop.from_hf", _DESCRIPTION)
     add_folders(
         parser,
         "with config.json, weights (safetensors or PyTorch) and spiece.model or tokenizer.json",

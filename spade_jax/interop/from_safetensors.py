@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from spade_jax.config import ConfigError
 from spade_jax.files import check_folder
-from spade_jax.programs import add_folders, exit_status, quiet_imports
+from spade_jax.programs import add_folders, exit_status, make_parser, quiet_imports
 
 _DESCRIPTION = """\
 Makes a run's folder of parameters that `python -m spade_jax.interop.export --format=safetensors`
@@ -15,12 +15,7 @@ wrote: `init_from`, decoding and `spade_jax.load` take it. It has done no step.
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m spade_jax.interop.from_safetensors",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("spade_jax.interop.from_safetensors", _DESCRIPTION)
     add_folders(parser, "what --format=safetensors wrote")
     return parser.parse_args(argv)
 

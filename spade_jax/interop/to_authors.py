@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from spade_jax.parsing import PathOption
-from spade_jax.programs import add_folders, exit_status, quiet_imports
+from spade_jax.programs import add_folders, exit_status, make_parser, quiet_imports
 
 _DESCRIPTION = """\
 Writes the parameters of a run as a checkpoint of the authors' encoder-decoder (msrlongt5), which
@@ -15,12 +15,7 @@ decoder has positions.
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m spade_jax.interop.to_authors",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("spade_jax.interop.to_authors", _DESCRIPTION)
     add_folders(parser, "a run's workdir")
     parser.add_argument(
         "--origin",

@@ -1,11 +1,10 @@
 """Writes a run's page anew, from what is in its workdir: `python -m spade_jax.report RUN`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from spade_jax.programs import exit_status, quiet_imports
+from spade_jax.programs import exit_status, make_parser, quiet_imports
 
 DESCRIPTION = """\
 Writes report.html in the workdir of a run, as the run itself does at its end: metrics beside the
@@ -18,12 +17,7 @@ def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 1 for a file that is damaged, 2 for a folder that is no run's."""
 
     def program() -> int:
-        parser = argparse.ArgumentParser(
-            prog="python -m spade_jax.report",
-            description=DESCRIPTION,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
+        parser = make_parser("spade_jax.report", DESCRIPTION)
         parser.add_argument("run", metavar="RUN", help="a workdir")
         options = parser.parse_args(argv)
         with quiet_imports():

@@ -10,7 +10,7 @@ from spade_jax.config.file import parse_overrides, read_settings
 from spade_jax.data.cache.workers import run_in_processes
 from spade_jax.data.config import DataConfig
 from spade_jax.parsing import PathOption, whole_number
-from spade_jax.programs import add_workers, exit_status, quiet_imports
+from spade_jax.programs import add_workers, exit_status, make_parser, quiet_imports
 
 _DESCRIPTION = """\
 Tokenises the text of a configuration's data and cuts it into segments, once. Training then reads
@@ -27,13 +27,7 @@ A build that was stopped goes on when the same command is given again, and ends 
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 2 for a wrong setting or text or output at fault, else 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m spade_jax.data.cache",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("spade_jax.data.cache", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--config", required=True, metavar="FILE", help="such as configs/pretrain/quickstart.py"
     )

@@ -20,7 +20,7 @@ from spade_jax.data.lra.expressions import (
 from spade_jax.data.processes import in_order
 from spade_jax.files import check_folder, whole_folder
 from spade_jax.parsing import as_in, whole_number
-from spade_jax.programs import add_output, add_workers, exit_status
+from spade_jax.programs import add_output, add_workers, exit_status, make_parser
 
 _DESCRIPTION = """\
 Makes the ListOps data set of the Long Range Arena by its published procedure, in the published
@@ -138,12 +138,7 @@ def _different(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m spade_jax.data.lra.listops",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("spade_jax.data.lra.listops", _DESCRIPTION)
     add_output(parser)
     for split, count in _COUNTS.items():
         parser.add_argument(

@@ -1,6 +1,5 @@
 """Makes Pathfinder of the Long Range Arena: `python -m spade_jax.data.lra.pathfinder --help`."""
 
-import argparse
 import dataclasses
 import functools
 import io
@@ -17,7 +16,7 @@ from spade_jax.data.lra.stimuli import PUBLISHED, StimulusConfig, draw_stimulus
 from spade_jax.data.processes import in_order
 from spade_jax.files import check_folder, whole_folder
 from spade_jax.parsing import as_in, whole_number
-from spade_jax.programs import add_output, add_workers, exit_status
+from spade_jax.programs import add_output, add_workers, exit_status, make_parser
 
 _DESCRIPTION = """\
 Makes a Pathfinder data set by the published description, with the settings of the hard split of the
@@ -108,13 +107,7 @@ def _write_folder(
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 2 for a wrong setting, else 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m spade_jax.data.lra.pathfinder",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("spade_jax.data.lra.pathfinder", _DESCRIPTION, _EPILOG)
     add_output(parser)
     parser.add_argument(
         "--size",

@@ -1,6 +1,5 @@
 """What the data of a configuration is like: `python -m spade_jax.data.preview --help`."""
 
-import argparse
 import dataclasses
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from spade_jax.data.preview.picture import FORMATS
 from spade_jax.data.task_config import TaskConfig
 from spade_jax.files import check_output
 from spade_jax.parsing import PathOption, whole_number
-from spade_jax.programs import exit_status, quiet_imports
+from spade_jax.programs import exit_status, make_parser, quiet_imports
 
 _DESCRIPTION = """\
 Reads the data of a configuration, of pre-training or of fine-tuning, as a run would, and says what
@@ -31,13 +30,7 @@ The data of the configuration can be overridden as in training, for example
 
 def main(argv: Sequence[str]) -> int:
     """Returns the exit status: 0, 2 for a wrong setting or data at fault, else 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m spade_jax.data.preview",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("spade_jax.data.preview", _DESCRIPTION, _EPILOG)
     parser.add_argument(
         "--config", required=True, metavar="FILE", help="such as configs/pretrain/quickstart.py"
     )

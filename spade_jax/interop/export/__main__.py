@@ -9,7 +9,14 @@ from spade_jax.config import MAX_LENGTH, ConfigError
 from spade_jax.decoding.config import DecodingConfig
 from spade_jax.files import check_folder
 from spade_jax.parsing import as_in, whole_number
-from spade_jax.programs import add_folders, add_hosts, exit_status, hosts_config, quiet_imports
+from spade_jax.programs import (
+    add_folders,
+    add_hosts,
+    exit_status,
+    hosts_config,
+    make_parser,
+    quiet_imports,
+)
 
 FORMATS = {
     "transformers": "a folder for PyTorch's AutoModelForSeq2SeqLM and AutoTokenizer",
@@ -29,12 +36,7 @@ with the run's. docs/export.md has a recipe for each format:
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m spade_jax.interop.export",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = make_parser("spade_jax.interop.export", _DESCRIPTION)
     add_folders(parser, "a workdir")
     parser.add_argument("--format", required=True, choices=FORMATS)
     parser.add_argument(
