@@ -42,7 +42,7 @@ th, td { padding: .25rem .75rem .25rem 0; text-align: left; vertical-align: top;
          border-bottom: 1px solid #e4e4e4; }
 th { font-weight: 600; border-bottom-color: #999; white-space: nowrap; }
 .number { text-align: right; white-space: nowrap; padding-left: .75rem; }
-.text { display: block; white-space: pre-wrap; overflow-wrap: anywhere; min-width: 6rem; }
+.text { display: block; white-space: pre-line; overflow-wrap: anywhere; min-width: 14rem; }
 code { font: .85em ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace;
        overflow-wrap: anywhere; }
 figure { margin: 1rem 0; }
