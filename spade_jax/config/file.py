@@ -222,6 +222,8 @@ def _moved(error: BaseException, names: Mapping[str, Any]) -> str | None:
 
 
 def _get_config(path: Path, where: str) -> Callable[[], Any]:
+    if b"\0" in path.read_bytes():  # Pythons differ in what they raise.
+        raise ConfigError(f"{where}: must be a Python file (source code cannot contain null bytes)")
     get_config = runpy.run_path(str(path)).get("get_config")
     if not callable(get_config):
         raise ConfigError(f"{where}: must define get_config(), which returns the configuration")
