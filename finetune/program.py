@@ -42,6 +42,7 @@ from spade_jax.runs.open import Run, choose, open_run, run_of
 from spade_jax.runs.results import read_results
 from spade_jax.runs.workdir import prepare
 from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
+from spade_jax.telemetry.trackers import check_tracker
 from spade_jax.training import loop
 from spade_jax.training.initial import (
     beginning_with,
@@ -97,6 +98,7 @@ def _finetune(
     flags = {"--eval_only": eval_only, "--print_sharding": print_sharding, "--extend": extend}
     # Before anything that differing settings would make fail at one of several processes alone.
     hosts.check_agreement({**dataclasses.asdict(config), **flags})
+    check_tracker(config.train.tracker)
     console = make_console()
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)
     begun = checkpoints.newest is not None

@@ -23,6 +23,7 @@ from spade_jax.runs.lock import only_run
 from spade_jax.runs.open import Run, choose, open_run, run_of
 from spade_jax.runs.workdir import prepare
 from spade_jax.telemetry.screen import make_console, parameter_overview, sharding_table
+from spade_jax.telemetry.trackers import check_tracker
 from spade_jax.training import loop
 from spade_jax.training.evaluation import evaluate
 from spade_jax.training.initial import (
@@ -64,6 +65,7 @@ def _pretrain(
     # Before anything that differing settings would make fail at one of several processes alone.
     flags = {"--print_sharding": print_sharding, "--extend": extend}
     hosts.check_agreement({**dataclasses.asdict(config), **flags})
+    check_tracker(config.train.tracker)
     console = make_console()
     mesh = make_mesh(config.mesh)
     checkpoints = Checkpoints(workdir / "checkpoints", config.train.keep)

@@ -28,7 +28,7 @@ from spade_jax.telemetry.profile import Profile
 from spade_jax.telemetry.reports import Reports
 from spade_jax.telemetry.samples import Sample, print_samples
 from spade_jax.telemetry.screen import ProgressLine
-from spade_jax.telemetry.trackers import check_tracker, open_tracker
+from spade_jax.telemetry.trackers import open_tracker
 from spade_jax.training import sharding
 from spade_jax.training.config import TrainConfig
 from spade_jax.training.divergence import require_finite
@@ -124,12 +124,10 @@ def train(
     On several processes all run this, each with its own part of the data.
 
     Raises:
-      ConfigError: a tracker that is not installed.
       TrainingDiverged: a loss or update that is not finite; it is not saved.
       CheckpointError: a checkpoint that cannot be read or written.
       RunError: a file of the workdir that is damaged, or a tracker that cannot be reached.
     """
-    check_tracker(config.tracker)
     loop = _Loop(trainer, config, data, checkpoints, workdir, settings, console, changes)
     if loop.finished:
         loop.records.close()

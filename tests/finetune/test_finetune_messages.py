@@ -36,7 +36,10 @@ ROOT = HERE.parents[1]
         (["--config.decoding.beams=400"], "decoding.beams = 400: must be at most 359, the size"),
         (["--config.decoding.temperature=0.5"], "config.decoding.temperature: no such setting"),
         (["--config.task.extra_ids=10"], "is another vocabulary than that of"),
-        (["--config.task.inputs=('txet',)"], "has no column 'txet', but 'text', 'label'"),
+        (
+            ["--config.task.inputs=('txet',)"],
+            "has no column 'txet', but 'text', 'label'; did you mean 'text'?",
+        ),
         (["--config.task.labels=('no', 'maybe')"], "line 1: column 'label': 'yes' is no label"),
         (["--config.task.train=nowhere.tsv"], "task.train = 'nowhere.tsv': no such file"),
         (["--config.task.test=nowhere.tsv"], "task.test = 'nowhere.tsv': no such file"),

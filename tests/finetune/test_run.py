@@ -407,7 +407,6 @@ def test_evaluation_alone_with_other_settings_is_not_taken_for_the_end(
     assert json.loads((workdir / "results.json").read_text()) == before
 
 
-@pytest.mark.slow
 def test_a_task_of_tfds_under_its_real_name(pretrained, tmp_path, capsys):
     prepare_rte(tmp_path / "data")
     recipe = tmp_path / "rte.py"

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -143,6 +144,13 @@ def test_settings_that_do_not_fit_the_machine_or_the_model(arguments, message, t
     said = capsys.readouterr().err
     assert message in said
     assert said.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_that_is_not_installed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    assert main([MINIATURE, "--config.train.tracker=wandb", f"--workdir={tmp_path / 'run'}"]) == 2
+    assert "train.tracker = 'wandb': must be installed" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

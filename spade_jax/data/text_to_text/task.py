@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
+from spade_jax.config.schema import did_you_mean
 from spade_jax.data.text_to_text.formats import Row, RowError, text
 
 Split = Literal["train", "validation", "test"]
@@ -115,7 +116,7 @@ class TextToText:
 
 def _no_column(row: Row, column: str) -> RowError:
     there = ", ".join(map(repr, row)) or "none at all"
-    return RowError(f"has no column {column!r}, but {there}")
+    return RowError(f"has no column {column!r}, but {there}{did_you_mean(column, map(str, row))}")
 
 
 def _is_empty(value: Any) -> bool:
