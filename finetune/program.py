@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,15 @@ from rich.console import Console
 from finetune import results
 from finetune.config import FinetuneConfig
 from finetune.describe import (
-    describe_losses,
-    describe_sets,
     describe_tables,
-    lengths_of,
-    losses_of,
     table_of_sets,
 )
-from finetune.evaluation import Evaluator, metric_names
+from finetune.evaluation import Evaluator
 from finetune.finish import EVALUATED, finish, has_training, made_of
+from finetune.sets import Sets, contents_of, read_sets
 from spade_jax import hosts
-from spade_jax.config import EncoderDecoderConfig, of_kind, require, require_choice
-from spade_jax.data.task_config import TaskConfig
-from spade_jax.data.text_to_text.evaluation_sets import EvaluationSet, evaluation_sets
-from spade_jax.data.text_to_text.inspection import Examined, Looked, examine, look_through
-from spade_jax.data.text_to_text.splits import check_splits, digest_parts
-from spade_jax.data.text_to_text.task import Split
+from spade_jax.config import EncoderDecoderConfig, of_kind, require
+from spade_jax.data.text_to_text.inspection import Examined, examine, look_through
 from spade_jax.data.text_to_text.training_batches import train_pairs
 from spade_jax.data.text_to_text.vocabulary_coverage import check_labels
 from spade_jax.data.vocabulary import Vocabulary, load_vocabulary
@@ -140,14 +132,14 @@ def _finetune(
     if start is not None and not begun:
         origin = plan(start, trainer.state_shapes.params, config.new_parameters)
         trainer = beginning_with(start, origin, trainer)
-    contents = _contents(config)
+    contents = contents_of(config)
     hosts.check_agreement(contents, "data")
     if (warning := check_same_data(checkpoints, contents, changes)) is not None:
         console.print(warning)
     prepare(workdir)
     stack.enter_context(only_run(workdir, checkpoints, console.print))
     read_results(workdir)  # A damaged one is said before anything is trained.
-    sets = _read_sets(config, console)
+    sets = read_sets(config, console)
     data = _loop_data(config, trainer, evaluator, sets, vocabulary.digest, contents)
     if origin is not None and start is not None:
         tell(start, origin, console)
@@ -215,69 +207,11 @@ def _evaluate_only(
     finish(config, workdir, evaluator, params, start.step, training, console, describe=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Sets:
-    """What is known of the data before training.
-
-    Attributes:
-      looked: what is in local tables.
-      training: the parts of the training data.
-      validation: what is evaluated on the way.
-    """
-
-    looked: Sequence[Looked]
-    training: Sequence[Examined]
-    validation: Sequence[EvaluationSet]
-
-    def describe(self, task: TaskConfig, console: Console) -> None:
-        """Tells of all of them."""
-        describe_sets(task, self.training, self.validation, console)
-        for line in describe_tables(self.looked):
-            console.print(line)
-        for found in self.looked:
-            describe_losses(found.part, found.losses, console)
-
-    def notes(self, task: TaskConfig) -> list[str]:
-        """What else there is to say of them, in sentences."""
-        lengths = [lengths_of(task, found) for found in self.training]
-        losses = [losses_of(found.part, found.losses) for found in self.training]
-        losses += [losses_of(examples.part, examples.losses) for examples in self.validation]
-        losses += [losses_of(found.part, found.losses) for found in self.looked]
-        return [
-            *itertools.chain(*lengths),
-            *describe_tables(self.looked),
-            *itertools.chain(*losses),
-        ]
-
-
-def _read_sets(config: FinetuneConfig, console: Console) -> _Sets:
-    """Looks through all data, that of the end as well.
-
-    Raises:
-      ConfigError: there is no validation set, or none with the metric that decides.
-    """
-    with console.status("reading the data"):
-        # What is wrong with the test set must not show at the end only.
-        check_splits(config.task)
-        looked = look_through(config.task)
-        training = examine(config.task)
-        validation = evaluation_sets(config.task, "validation", config.eval_examples)
-    require(
-        bool(validation),
-        "task.validation",
-        config.task.validation,
-        "must name a table to evaluate on",
-    )
-    if config.train.best_metric is not None:
-        require_choice("train.best_metric", config.train.best_metric, metric_names(validation))
-    return _Sets(looked, training, validation)
-
-
 def _loop_data(
     config: FinetuneConfig,
     trainer: Trainer,
     evaluator: Evaluator,
-    sets: _Sets,
+    sets: Sets,
     vocabulary_digest: str,
     contents: Mapping[str, Mapping[str, str]],
 ) -> loop.Data:
@@ -361,16 +295,3 @@ def _resolve(config: FinetuneConfig, start: Run | None) -> FinetuneConfig:
         resolve_model(config.model, start, config.dropout_rate, config.dtype), EncoderDecoderConfig
     )
     return dataclasses.replace(config, model=model, task=resolve_vocabulary(config.task, start))
-
-
-def _contents(config: FinetuneConfig) -> dict[str, dict[str, str]]:
-    """What the run learns from and is measured by: of each setting the files, with digests."""
-    splits: tuple[Split, ...] = ("train", "validation")
-    return {
-        f"task.{split}": {
-            name: value
-            for part in digest_parts(config.task, split).values()
-            for name, value in part.items()
-        }
-        for split in splits
-    }
