@@ -181,7 +181,11 @@ def test_a_step_for_tpus(tmp_path, on_eight_devices):
     assert time["milliseconds"] == pytest.approx(
         [time["computations"], time["computations"] + waiting]
     )
-    assert (time["by_bundles"], time["one_round"], time["not_counted"]) == (0, {}, {})
+    assert 0 < time["by_bundles"] < time["computations"]
+    # How many keys a piece of a sequence sees depends on which piece it is, and is not known here.
+    kernels = {name.partition(".")[0] for name in time["one_round"]}
+    assert kernels == {"full_forward", "full_backward"}
+    assert time["not_counted"] == {}
 
 
 @pytest.mark.slow
