@@ -143,7 +143,25 @@ def _finetune(
     data = _loop_data(config, trainer, evaluator, sets, vocabulary.digest, contents)
     if origin is not None and start is not None:
         tell(start, origin, console)
-    console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
+    _describe(config, workdir, trainer, sets, contents, console)
+    if _train(
+        config, workdir, trainer, data, checkpoints, evaluator, sets.training, console, changes
+    ):
+        write_report(workdir, console)
+    return 0
+
+
+def _describe(
+    config: FinetuneConfig,
+    workdir: Path,
+    trainer: Trainer,
+    sets: Sets,
+    contents: Mapping[str, Mapping[str, str]],
+    console: Console,
+) -> None:
+    """Says, and writes down, what is about to be trained on what."""
+    params = trainer.state_shapes.params
+    console.print(parameter_overview(params, trainer.trainable))
     sets.describe(config.task, console)
     write_facts(
         workdir,
@@ -151,15 +169,10 @@ def _finetune(
         data=table_of_sets(sets.training, sets.validation),
         notes=sets.notes(config.task),
         files=contents,
-        params=trainer.state_shapes.params,
+        params=params,
         trainable=trainer.trainable,
         mesh=trainer.mesh,
     )
-    if _train(
-        config, workdir, trainer, data, checkpoints, evaluator, sets.training, console, changes
-    ):
-        write_report(workdir, console)
-    return 0
 
 
 def _check_vocabulary(config: FinetuneConfig, vocabulary: Vocabulary, start: Run | None) -> None:

@@ -101,26 +101,7 @@ def _pretrain(
     data = _read_data(config, trainer, learning, contents)
     if start is not None and origin is not None:
         tell(start, origin, console)
-    notes = list(learning.describe())
-    for sentence in notes:
-        console.print(sentence, markup=False)
-    write_facts(
-        workdir,
-        program="pretrain",
-        data=(),
-        notes=notes,
-        files=contents,
-        params=trainer.state_shapes.params,
-        trainable=trainer.trainable,
-        mesh=mesh,
-    )
-    console.print(parameter_overview(trainer.state_shapes.params, trainer.trainable))
-    console.print(
-        f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
-        f"{jax.process_count()} process(es), "
-        f"{config.train.batch_size} x ({' + '.join(map(str, config.data.lengths))}) "
-        f"tokens a step, {config.train.steps} steps; results go to {workdir}"
-    )
+    _describe(config, workdir, trainer, learning, contents, console)
     try:
         outcome = loop.train(
             trainer,
@@ -136,6 +117,53 @@ def _pretrain(
         checkpoints.close()
     if not outcome.finished:
         return 0
+    _conclude(config, workdir, trainer, learning, checkpoints, outcome, data, console)
+    return 0
+
+
+def _describe(
+    config: PretrainConfig,
+    workdir: Path,
+    trainer: Trainer,
+    learning: Learning,
+    contents: Mapping[str, Mapping[str, str]],
+    console: Console,
+) -> None:
+    """Says, and writes down, what is about to be trained on what."""
+    mesh, params = trainer.mesh, trainer.state_shapes.params
+    notes = list(learning.describe())
+    for sentence in notes:
+        console.print(sentence, markup=False)
+    write_facts(
+        workdir,
+        program="pretrain",
+        data=(),
+        notes=notes,
+        files=contents,
+        params=params,
+        trainable=trainer.trainable,
+        mesh=mesh,
+    )
+    console.print(parameter_overview(params, trainer.trainable))
+    console.print(
+        f"{mesh.size} {mesh.devices.flat[0].platform} device(s), "
+        f"{jax.process_count()} process(es), "
+        f"{config.train.batch_size} x ({' + '.join(map(str, config.data.lengths))}) "
+        f"tokens a step, {config.train.steps} steps; results go to {workdir}"
+    )
+
+
+def _conclude(
+    config: PretrainConfig,
+    workdir: Path,
+    trainer: Trainer,
+    learning: Learning,
+    checkpoints: Checkpoints,
+    outcome: loop.Outcome,
+    data: loop.Data,
+    console: Console,
+) -> None:
+    """Says what a finished run has learned, and writes its results and its report."""
     assert outcome.evaluation is not None  # A run that is finished ends with one.
     assert data.baseline is not None
     if not outcome.was_finished:
@@ -143,12 +171,11 @@ def _pretrain(
             show(data.samples(outcome.state.params), learning.sample_names, console)
         console.print(learning.result(outcome.evaluation, data.baseline))
         console.print(f"loss curve: {workdir / 'loss.png'}")
-    _conclude(config, workdir, trainer, learning, checkpoints, outcome, data.baseline, console)
+    _judge(config, workdir, trainer, learning, checkpoints, outcome, data.baseline, console)
     write_report(workdir, console)
-    return 0
 
 
-def _conclude(
+def _judge(
     config: PretrainConfig,
     workdir: Path,
     trainer: Trainer,

@@ -27,10 +27,15 @@ def place(contents: Iterable[bytes], seed: int) -> float:
     What is below a share is held out: a row stays where it is when others come or the order
     changes, and equal rows are on the same side.
     """
-    found = hashlib.blake2b(digest_size=8, key=seed.to_bytes(8))
+    return int.from_bytes(digest_row(contents, 8, key=seed.to_bytes(8))) / 2**64
+
+
+def digest_row(contents: Iterable[bytes], size: int, key: bytes = b"") -> bytes:
+    """So many bytes that tell a row from others: of what it holds, and of where a part ends."""
+    found = hashlib.blake2b(digest_size=size, key=key)
     for data in contents:
         found.update(len(data).to_bytes(8) + data)
-    return int.from_bytes(found.digest()) / 2**64
+    return found.digest()
 
 
 def digest_files(paths: Iterable[str]) -> dict[str, str]:

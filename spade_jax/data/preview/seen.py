@@ -2,9 +2,9 @@
 
 import collections
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Sequence
 
+from spade_jax.data.digests import digest_row
 from spade_jax.data.in_words import advise_length, count_longer, describe_classes, describe_lengths
 
 # Of each set.
@@ -95,10 +95,7 @@ class Seen:
 
     def add(self, *contents: bytes) -> None:
         """Counts a row of these contents."""
-        found = hashlib.blake2b(digest_size=16)
-        for data in contents:
-            found.update(len(data).to_bytes(8) + data)
-        key = found.digest()
+        key = digest_row(contents, 16)
         self.rows += 1
         self._repeated += key in self._found
         self._found.add(key)
