@@ -11,11 +11,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax import partition
 from spade_jax.config.model import ModelConfig
 from spade_jax.ops.precision import matmul_precision
 from spade_jax.places import place
+
+# The name of sums along the residual stream and of what norms make of each token: by it a
+# rematerialisation policy can keep them. A sum takes no more memory than what is added last, which
+# need not be kept then.
+RESIDUAL = "residual"
+
+
+def keep(x: jax.Array) -> jax.Array:
+    """x by the name RESIDUAL."""
+    return checkpoint_name(x, RESIDUAL)
 
 
 def parameter(
@@ -133,8 +144,9 @@ class Norm(nnx.Module):
             y = (y - mean[None, None]) * jax.lax.rsqrt(variance + self.epsilon)[None, None]
         else:
             if self.kind == "layer":
-                y = y - y.mean(axis=-1, keepdims=True)
-            y = y * jax.lax.rsqrt(jnp.square(y).mean(axis=-1, keepdims=True) + self.epsilon)
+                y = y - keep(y.mean(axis=-1, keepdims=True))
+            variance = jnp.square(y).mean(axis=-1, keepdims=True)
+            y = y * keep(jax.lax.rsqrt(variance + self.epsilon))
         y = y * self.scale[None, None]
         if self.bias is not None:
             y = y + self.bias[None, None]

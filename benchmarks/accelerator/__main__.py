@@ -123,7 +123,8 @@ class Measurements:
         """By the platform's implementations, and by the reference's if there is time for it."""
         from benchmarks.accelerator import updates
 
-        self.begun = [updates.begin(self.sizes, batch, updates.DEFAULT)]
+        first = batch is self.sizes.batches[0]
+        self.begun = [updates.begin(self.sizes, batch, updates.DEFAULT, profiled=first)]
         if self.budget.has(self.scale * BOTH_UPDATES):
             self.begun.append(updates.begin(self.sizes, batch, updates.REFERENCE))
         else:
@@ -147,7 +148,8 @@ class Measurements:
         from benchmarks.accelerator import breakdown
 
         first = self.begun[0]
-        step = first.tried.program()
+        if (step := first.traced.program()) is None:
+            raise RuntimeError(first.traced.reason)
         trace = breakdown.record(step, self.state, first.batch, _TRACED)
         events = breakdown.device_events(trace)
         found = breakdown.break_down(events, step.as_text(), _TRACED, str(first.size))

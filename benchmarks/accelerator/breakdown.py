@@ -4,7 +4,7 @@ A trace has what ran on the device, and of each the instruction that it is of. W
 model that belongs to, the program says (`spade_jax.aot.origins`). Of a graph of kernels that CUDA
 starts as one the trace may know no instruction; such kernels go by their names, which are those of
 instructions, except those of libraries. Instructions that compute the same share a kernel, and so
-the place of one of them. `XLA_FLAGS=--xla_gpu_enable_command_buffer=` makes no such graphs.
+the place of one of them. Compiled with `NO_GRAPHS` a program makes no such graphs.
 """
 
 import collections
@@ -22,6 +22,8 @@ import jax
 from spade_jax.aot.hlo_program import Program
 from spade_jax.aot.origins import PHASES, UNKNOWN, Origins, phase_of, place_or_rest
 
+# Options of the compiler, by platform.
+NO_GRAPHS: dict[str, dict[str, Any]] = {"gpu": {"xla_gpu_enable_command_buffer": ""}}
 # Microseconds under which a kernel is mostly the starting of it.
 SHORT = 5.0
 STATE_SPACE = "state space"
@@ -34,7 +36,8 @@ class Event:
     Attributes:
       instruction: the name of the one that it is of; "" where the trace does not say.
       op_name: of it, where the trace has that; else "".
-      microseconds: without what other events of the same thread take within it.
+      microseconds: without what others took at the same time, so that they add up to the time in
+        which the device was busy.
     """
 
     name: str
@@ -62,7 +65,7 @@ class Breakdown:
     """Of one update.
 
     Attributes:
-      milliseconds: of all kernels; some run beside each other, and there are gaps between them.
+      milliseconds: in which kernels ran; there are gaps between them.
       kernels: how many start.
       copies, short: how many of them copy, and how many take less than SHORT.
       copies_milliseconds, short_milliseconds: of those.
@@ -118,8 +121,20 @@ def device_events(trace: Mapping[str, Any]) -> list[Event]:
         if lines:
             first = min(pid for pid, _ in lines)
             lines = {at for at in lines if at[0] == first}
-            return _own_times(e for e in complete if (e["pid"], e["tid"]) in lines)
+            of_device = [e for e in complete if (e["pid"], e["tid"]) in lines]
+            return _in_turns(of_device) if kind == "Stream" else _own_times(of_device)
     return _own_times(e for e in complete if "hlo_op" in e.get("args", {}))
+
+
+def _in_turns(events: Iterable[Mapping[str, Any]]) -> list[Event]:
+    """Each event from the end of those that began before it: a GPU begins kernels while others
+    end."""
+    found, until = [], 0.0
+    for event in sorted(events, key=lambda event: event["ts"]):
+        end = event["ts"] + event["dur"]
+        found.append(_event(event, end - max(event["ts"], until)))
+        until = max(until, end)
+    return found
 
 
 def _own_times(events: Iterable[Mapping[str, Any]]) -> list[Event]:
@@ -138,17 +153,18 @@ def _own_times(events: Iterable[Mapping[str, Any]]) -> list[Event]:
             if around:
                 own[around[-1]] -= event["dur"]
             around.append(index)
-        for event, microseconds in zip(line, own):
-            told = event.get("args", {})
-            found.append(
-                Event(
-                    event["name"],
-                    told.get("hlo_op", ""),
-                    told.get("tf_op") or told.get("name") or "",
-                    max(microseconds, 0.0),
-                )
-            )
+        found += [_event(event, microseconds) for event, microseconds in zip(line, own)]
     return found
+
+
+def _event(event: Mapping[str, Any], microseconds: float) -> Event:
+    told = event.get("args", {})
+    return Event(
+        event["name"],
+        told.get("hlo_op", ""),
+        told.get("tf_op") or told.get("name") or "",
+        max(microseconds, 0.0),
+    )
 
 
 def break_down(events: Iterable[Event], text: str, updates: int, batch: str = "") -> Breakdown:

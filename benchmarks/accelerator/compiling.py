@@ -47,8 +47,14 @@ class Attempt:
         self.verdict, self.reason = FAILED, _short(error)
 
 
-def attempt(function: Callable[..., Any], arguments: Sequence[Any]) -> Attempt:
-    """Traces a function of these arguments, or a jitted one, and begins to compile it."""
+def attempt(
+    function: Callable[..., Any], arguments: Sequence[Any], options: dict[str, Any] | None = None
+) -> Attempt:
+    """Traces a function of these arguments, or a jitted one, and begins to compile it.
+
+    Args:
+      options: of the compiler.
+    """
     jitted = function if hasattr(function, "lower") else jax.jit(function)
     try:
         lowered = jitted.lower(*arguments)
@@ -59,7 +65,7 @@ def attempt(function: Callable[..., Any], arguments: Sequence[Any]) -> Attempt:
         tried = Attempt()
         tried.fail(error)
         return tried
-    return Attempt(_POOL.submit(lowered.compile))
+    return Attempt(_POOL.submit(lowered.compile, compiler_options=options))
 
 
 def _short(error: Exception) -> str:

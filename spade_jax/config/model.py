@@ -124,8 +124,8 @@ class ModelConfig(Kinds, family="kind of model", default="encoder_decoder"):
       dtype: of activations and matmuls. Parameters, the SSM, softmax, norm statistics and the
         loss are float32 whatever it says.
       scan_layers: run equal layers as one `lax.scan` over stacked parameters, or one by one; None
-        scans, except up to eight of them on a CPU, which runs loops slowly. Parameters are the
-        same either way.
+        scans, except up to 8 of them on a CPU and up to 24 on a GPU, which run loops slowly.
+        Parameters are the same either way.
       remat: what the backward pass computes again: nothing ("none"), all but the outputs of
         matmuls ("dots"), or everything within a layer ("full").
     """

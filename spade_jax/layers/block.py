@@ -20,7 +20,7 @@ from flax import nnx
 
 from spade_jax.config.model import ModelConfig, StackConfig
 from spade_jax.config.pattern import LayerSpec
-from spade_jax.elements import Linear, Norm, dropout, split_key
+from spade_jax.elements import Linear, Norm, dropout, keep, split_key
 from spade_jax.layers.cross_attention import CrossAttention, Encoded
 from spade_jax.layers.feed_forward import FeedForward
 from spade_jax.mixers.base import Cache, Context
@@ -129,7 +129,7 @@ class Block(nnx.Module):
     def _after(
         self, norm: Norm, x: jax.Array, h: jax.Array, context: Context, key: jax.Array | None
     ) -> jax.Array:
-        x = x + dropout(h, self.dropout_rate, key)
+        x = keep(x + dropout(h, self.dropout_rate, key))
         return x if self.pre_norm else norm(x, context.segment_ids)
 
     def _mix(

@@ -11,7 +11,7 @@ from flax import nnx
 from spade_jax import partition
 from spade_jax.config.model import ModelConfig, StackConfig
 from spade_jax.config.pattern import Group
-from spade_jax.elements import Norm, Statistic, dropout, normal, split_key
+from spade_jax.elements import RESIDUAL, Norm, Statistic, dropout, normal, split_key
 from spade_jax.layers.block import Block, BlockCache
 from spade_jax.layers.cross_attention import Encoded
 from spade_jax.mixers.attention.relative_bias import RelativeBias
@@ -225,7 +225,7 @@ class Stack(nnx.Module):
     def _scans(self, repeat: int) -> bool:
         if self.config.scan_layers is not None:
             return self.config.scan_layers
-        return partition.platform() != "cpu" or repeat > _FEW
+        return repeat > _ONE_BY_ONE.get(partition.platform(), 1)
 
     def blocks(self) -> Iterator[Block]:
         """The layers one by one, bottom first."""
@@ -274,8 +274,9 @@ def _loop(step: Any, x: jax.Array, inputs: Any) -> tuple[jax.Array, Any]:
     return x, jax.tree.map(lambda *each: jnp.stack(each), *results)
 
 
-# Layers that a CPU runs one by one.
-_FEW = 8
+# How many equal layers run one by one: a CPU runs loops slowly, and a GPU copies what a loop keeps
+# (on an H200 an update of base takes 103 ms where its loops take 115).
+_ONE_BY_ONE = {"cpu": 8, "gpu": 24}
 
 # Of activations.
 _AXES = ("batch", "length", None)
@@ -286,7 +287,7 @@ _POLICIES = {
     # state spaces, nor what they make of their parameters alone.
     "dots": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(ATTENDED, STATE_SPACE),
+        jax.checkpoint_policies.save_only_these_names(ATTENDED, RESIDUAL, STATE_SPACE),
     ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }

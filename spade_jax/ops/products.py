@@ -8,13 +8,19 @@ import jax.numpy as jnp
 from spade_jax.ops.precision import matmul_precision
 
 
-def product(equation: str, x: jax.Array, y: jax.Array) -> jax.Array:
+def product(
+    equation: str, x: jax.Array, y: jax.Array, *, beside: jax.Array | None = None
+) -> jax.Array:
     """An einsum of two arrays, in bfloat16 if either is, and summed up in float32 or wider.
 
     An accelerator multiplies bfloat16 in one pass, where float32 takes it six. Gradients are
     products too, which round the cotangent likewise, and sum up as exactly.
+
+    Args:
+      beside: an array by whose dtype it goes as well.
     """
-    operand = jnp.bfloat16 if jnp.bfloat16 in (x.dtype, y.dtype) else jnp.result_type(x, y)
+    dtypes = [each.dtype for each in (x, y, beside) if each is not None]
+    operand = jnp.bfloat16 if jnp.bfloat16 in dtypes else jnp.result_type(x, y)
     return _product(equation, jnp.dtype(operand), x, y)
 
 

@@ -165,6 +165,7 @@ def make_trainer(
             in_shardings=(state_shardings, batch_sharding),
             out_shardings=(state_shardings, replicated),
             donate_argnums=0,
+            compiler_options=_OPTIONS.get(mesh.devices.flat[0].platform),
         ),
         eval_step=jax.jit(
             measuring(graphdef, objective, mesh),
@@ -187,6 +188,9 @@ def measuring(
     return measure
 
 
+# Of a step, by platform. XLA makes one matmul of those that take the same input, such as queries,
+# keys and values: on a GPU each then has to be copied out of the result for attention's kernels.
+_OPTIONS = {"gpu": {"xla_gpu_dot_merger_threshold_mb": 0}}
 # Of what runs once: compiling it quickly matters more than running it quickly.
 _QUICKLY = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
 

@@ -51,6 +51,9 @@ def test_the_streams_of_the_first_gpu():
         named("thread_name", "Stream #13(Compute)", 2, 5),
         event(1, 5, "kernel", 0, 7, hlo_op="loop_fusion.1", tf_op="jit(step)/mul:"),
         event(1, 5, "MemcpyD2D", 8, 2),
+        # While the one before ends, and within it.
+        event(1, 5, "after", 9, 3),
+        event(1, 5, "beside", 10, 1),
         event(1, 6, "loop_fusion.1", 0, 7, hlo_op="loop_fusion.1"),
         event(2, 5, "kernel", 0, 7),
         event(3, 5, "cuLaunchKernel", 0, 1, hlo_op="loop_fusion.1"),
@@ -58,6 +61,8 @@ def test_the_streams_of_the_first_gpu():
     assert breakdown.device_events({"traceEvents": trace}) == [
         Event("kernel", "loop_fusion.1", "jit(step)/mul:", 7),
         Event("MemcpyD2D", "", "", 2),
+        Event("after", "", "", 2),
+        Event("beside", "", "", 0),
     ]
 
 

@@ -208,12 +208,12 @@ def _outputs(
         if borders is not None:
             entering = _masked(entering, borders.keep[..., None])
         y = product("dbmt,dtk->dbmk", x, matrices)
-        return y + product("dsbmn,dskn->dbmk", entering, read)
+        return y + product("dsbmn,dskn->dbmk", entering, read, beside=x)
 
     def cut(arrays: tuple[jax.Array, ...], borders: _Borders) -> jax.Array:
         x, entering, matrices, read = arrays
         enters = borders.runs[None] == borders.entered[..., None]
-        y = product("dsbmn,dskn->dsbmk", entering, read)
+        y = product("dsbmn,dskn->dsbmk", entering, read, beside=x)
         y = _masked(y, _each_channel(enters, y)).sum(axis=1)
         return y + _within_runs(x, matrices, borders.runs)
 

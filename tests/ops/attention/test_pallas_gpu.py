@@ -159,13 +159,39 @@ def test_tiles_of_other_segments_are_not_visited():
     queries = np.repeat([[1, 2, 2], [3, 0, 3], [0, 0, 0]], 16, axis=1)
     keys = np.repeat([[1, 1, 2, 0], [1, 3, 0, 3], [1, 1, 1, 1]], 16, axis=1)
     seen = plan.tiles_seen(jnp.asarray(queries), jnp.asarray(keys), 16, 16, 48)
-    assert seen.tolist() == [
+    assert seen[..., :2].tolist() == [
         [[0, 2], [2, 3], [2, 3]],
         [[1, 4], [0, 0], [1, 4]],
         [[0, 0], [0, 0], [0, 0]],
     ]
+    # In no order, the first ones in a row.
+    assert seen[..., 2:].tolist() == [
+        [[0, 2], [2, 3], [2, 3]],
+        [[1, 2], [0, 0], [1, 2]],
+        [[0, 0], [0, 0], [0, 0]],
+    ]
     any_segment = plan.tiles_seen(None, jnp.asarray(keys), 16, 16, 48)
-    assert any_segment[:, 0].tolist() == [[0, 3], [0, 4], [0, 4]]
+    assert any_segment[:, 0].tolist() == [[0, 3, 0, 3], [0, 4, 0, 2], [0, 4, 0, 4]]
+
+
+@pytest.mark.parametrize("by_query", [True, False])
+def test_within_clear_tiles_nothing_is_hidden(by_query):
+    """And without the tiles that are visited all is, of segments of any length."""
+    rng = np.random.default_rng(0)
+    queries, keys = (
+        np.sort(rng.integers(0, 4, (40, length)), axis=1)[:, ::-1] for length in (37, 53)
+    )
+    visible = (keys != 0)[:, None] & (~by_query | (queries[:, :, None] == keys[:, None]))
+    own = jnp.asarray(queries) if by_query else None
+    seen = np.asarray(plan.tiles_seen(own, jnp.asarray(keys), 8, 4, 37))
+    assert seen.shape == (40, 5, 4)
+    for row, tile in np.ndindex(*seen.shape[:2]):
+        first, end, clear, clear_end = 4 * seen[row, tile]
+        pairs = visible[row, 8 * tile : 8 * tile + 8]
+        assert not np.delete(pairs, np.s_[first:end], axis=1).any()
+        assert pairs[:, clear:clear_end].all()
+        assert clear_end <= 53  # All of them are there.
+    assert (seen[..., 3] - seen[..., 2]).sum() > 100
 
 
 @pytest.mark.parametrize("offset", [-7, 7])

@@ -4,6 +4,7 @@ JAX deprecates it since 0.11, and has Mosaic GPU as its successor; kernels read,
 by these functions alone, so that it can be exchanged here.
 """
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -28,13 +29,15 @@ def missing() -> str | None:
     return None
 
 
-def load(ref: Any, first: Any, count: int, *, beyond: float = 0, row: Any = None) -> Array:
+def load(
+    ref: Any, first: Any, count: int, *, beyond: float = 0, row: Any = None, whole: bool = False
+) -> Array:
     """`count` entries of the first axis from `first` on; those that are not there are `beyond`.
 
-    row: the one that is read of a first axis before that.
+    row: the one that is read of a first axis before that. whole: all of them are there.
     """
     where, there = _entries(ref, first, count, row)
-    if there is None:
+    if there is None or whole:
         return triton.load(where)
     return triton.load(where, mask=there, other=jax.lax.full((), beyond, ref.dtype))
 
@@ -65,6 +68,35 @@ def dot(a: Array, b: Array, *, transposed: bool = False) -> Array:
     """a b, or a b^T, summed up in float32; float32 itself is not rounded to TF32."""
     precision = "highest" if a.dtype == jnp.float32 else None
     return triton.dot(a, b, trans_b=transposed, precision=precision)
+
+
+def exp2(x: Array, *, interpret: bool) -> Array:
+    """2^x of float32, to 2^-22 of its value, and 0 where that is no normal number: a single
+    instruction, where the compiler's own takes five for the sake of those numbers."""
+    if interpret:
+        return jnp.exp2(x)
+    return _instruction("ex2.approx.ftz.f32 $0, $1;", x)
+
+
+def scaled_plus(x: Array, y: Array, *, scale: float, interpret: bool) -> Array:
+    """scale x + y of float32, rounded once: one instruction, which the compiler does not make of a
+    product and a sum by itself. y broadcasts to x."""
+    if interpret:
+        return x * scale + y
+    (bits,) = struct.unpack("<I", struct.pack("<f", scale))
+    return _instruction(f"fma.rn.f32 $0, $1, 0f{bits:08X}, $2;", x, jnp.broadcast_to(y, x.shape))
+
+
+def _instruction(assembly: str, *arrays: Array) -> Array:
+    """One of PTX, applied to each element of float32 arrays of a shape."""
+    (result,) = triton.elementwise_inline_asm(
+        assembly,
+        args=arrays,
+        constraints=",".join(["=f", *["f"] * len(arrays)]),
+        pack=1,
+        result_shape_dtypes=[jax.ShapeDtypeStruct(arrays[0].shape, jnp.float32)],
+    )
+    return result
 
 
 def call(

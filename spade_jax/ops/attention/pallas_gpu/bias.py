@@ -12,6 +12,9 @@ from spade_jax.ops.attention.pallas_gpu.plan import Plan
 from spade_jax.ops.toeplitz import toeplitz
 
 LOG2E = float(np.log2(np.e))
+# Of the table, so that tiles of it are read two numbers at a time. More at once would bypass the
+# first cache, and biases would come from the second as often as keys and values.
+_COPIES = 2
 
 
 def margin(plan: Plan) -> int:
@@ -32,8 +35,8 @@ def bias_table(plan: Plan, bias: Array | None, heads: int) -> Array | None:
     """The bias [h, 2 * reach + 1] and what lies beyond it, times log2(e): float32 [h, n].
 
     What may not be seen has -inf, so that windows and causal masks cost nothing beside the bias.
-    Distances go up, and then down again, each in four copies that are shifted by 0 .. 3 places: a
-    row of a tile reads the one in which it starts at a multiple of 16 bytes.
+    Distances go up, and then down again, each in _COPIES that are shifted by a place each: a row of
+    a tile reads the one in which it starts at a multiple of so many numbers.
     """
     if plan.reach is None:
         return None
@@ -49,8 +52,8 @@ def bias_table(plan: Plan, bias: Array | None, heads: int) -> Array | None:
         seen &= distance <= plan.ahead
     table = jnp.where(seen[None], table, -jnp.inf)
     both = jnp.stack([table, table[:, ::-1]], axis=1)
-    both = jnp.pad(both, ((0, 0), (0, 0), (0, width + 3 - both.shape[2])))
-    copies = jnp.stack([both[:, :, shift : shift + width] for shift in range(4)], axis=2)
+    both = jnp.pad(both, ((0, 0), (0, 0), (0, width + _COPIES - 1 - both.shape[2])))
+    copies = jnp.stack([both[:, :, shift : shift + width] for shift in range(_COPIES)], axis=2)
     return copies.reshape(heads, -1)
 
 
@@ -59,10 +62,11 @@ def look_up(plan: Plan, table_ref: Any, lines: Array, along: Array, by_key: bool
     `by_key`."""
     assert plan.reach is not None
     start = plan.reach + margin(plan) - lines
-    shift = start & 3
-    # Shifted there and back, the compiler knows that it is a multiple of 4.
-    start = lax.shift_left(lax.shift_right_arithmetic(start, jnp.int32(2)), jnp.int32(2))
-    start = start + shift * _width(plan) + (4 * _width(plan) if by_key else 0)
+    shift = start & (_COPIES - 1)
+    # Shifted there and back, the compiler knows that it is a multiple of them.
+    bits = jnp.int32(_COPIES.bit_length() - 1)
+    start = lax.shift_left(lax.shift_right_arithmetic(start, bits), bits)
+    start = start + shift * _width(plan) + (_COPIES * _width(plan) if by_key else 0)
     return backend.look_up(table_ref, start[:, None] + along[None, :])
 
 

@@ -67,7 +67,7 @@ def _forward(plan: Plan, *arguments: Any) -> tuple[tuple[Array, Array], tuple[An
         jax.ShapeDtypeStruct(query_bqhk.shape, query_bqhk.dtype),
         jax.ShapeDtypeStruct((batch, heads, queries), jnp.float32),
     )
-    inputs = inputs._replace(seen=_seen(plan, inputs, tile, by_key=False))
+    inputs = inputs._replace(seen=_seen(inputs, tile, by_key=False))
     found = _call(plan, forward_kernel, "attention", tile, tile.queries, (inputs,), results)
     # What a rematerialisation policy keeps by this name is not computed again for the gradient.
     attended, log_sum = named(tuple(found))
@@ -98,7 +98,7 @@ def _backward(
         "attention_dq",
         tile,
         tile.queries,
-        (inputs._replace(seen=_seen(plan, inputs, tile, by_key=False)), results),
+        (inputs._replace(seen=_seen(inputs, tile, by_key=False)), results),
         (like(query_bqhk), *[like(log_sum_bhq)] * _edges(plan)),
     )
     tile = plan.tiles.dkv
@@ -108,7 +108,7 @@ def _backward(
         "attention_dkv",
         tile,
         tile.keys,
-        (inputs._replace(seen=_seen(plan, inputs, tile, by_key=True)), results),
+        (inputs._replace(seen=_seen(inputs, tile, by_key=True)), results),
         (like(key_bjhk), like(value_bjhk)),
     )
     by_bias = None
@@ -149,10 +149,9 @@ def _inputs(
     )
 
 
-def _seen(plan: Plan, inputs: Inputs, tile: Tile, *, by_key: bool) -> Array | None:
-    """Which tiles a kernel that goes by queries, or by keys, need not visit; a window has too few
-    of them."""
-    if inputs.key_segments is None or plan.window:
+def _seen(inputs: Inputs, tile: Tile, *, by_key: bool) -> Array | None:
+    """What tiles see of each other by segments, for a kernel that goes by queries, or by keys."""
+    if inputs.key_segments is None:
         return None
     keys = jnp.where(inputs.key_segments == HIDDEN, 0, inputs.key_segments)
     queries = inputs.query_segments

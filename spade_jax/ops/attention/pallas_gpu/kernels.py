@@ -4,6 +4,7 @@ Scores are float32, in base 2. A program has some queries (or keys) of a head an
 tiles of keys (or queries) with which they meet.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -18,7 +19,14 @@ from spade_jax.ops.attention.pallas_gpu.bias import (
     look_up,
     offsets_of_tiles,
 )
-from spade_jax.ops.attention.pallas_gpu.plan import HIDDEN, Bounds, Plan, key_tiles, query_tiles
+from spade_jax.ops.attention.pallas_gpu.plan import (
+    HIDDEN,
+    Bounds,
+    Plan,
+    Seen,
+    key_tiles,
+    query_tiles,
+)
 from spade_jax.ops.attention.softmax import LOWEST
 
 # The least maximum of a row's scores, so that rows that see nothing give zeros, not NaN.
@@ -71,25 +79,38 @@ class Side(NamedTuple):
     words: Array | None
 
 
-def _queries(inputs: Inputs, first: Any, count: int, row: Any = None) -> Side:
-    """row: of references to all of the batch."""
-    return Side(
-        first + jnp.arange(count, dtype=jnp.int32),
-        *(
-            None if ref is None else backend.load(ref, first, count, row=row)
-            for ref in (inputs.query_segments, inputs.query_words)
-        ),
+def _queries(
+    inputs: Inputs, first: Any, count: int, *, masked: bool, whole: bool = False, row: Any = None
+) -> Side:
+    """masked: segments are looked at. whole: all of them are there. row: of references to all of
+    the batch."""
+    segments, words = (
+        None if ref is None else backend.load(ref, first, count, row=row, whole=whole)
+        for ref in (inputs.query_segments if masked else None, inputs.query_words)
     )
+    return Side(first + jnp.arange(count, dtype=jnp.int32), segments, words)
 
 
-def _keys(inputs: Inputs, offset: Any, first: Any, count: int, row: Any = None) -> Side:
+def _keys(
+    inputs: Inputs,
+    offset: Any,
+    first: Any,
+    count: int,
+    *,
+    masked: bool,
+    whole: bool = False,
+    row: Any = None,
+) -> Side:
+    """As `_queries`."""
     there = first + jnp.arange(count, dtype=jnp.int32)
     segments, length = None, _length(inputs.key)
-    if inputs.key_segments is not None:
+    if masked and inputs.key_segments is not None:
         segments = backend.load(inputs.key_segments, first, count, beyond=HIDDEN, row=row)
-    elif length % count != 0:
+    elif masked and length % count != 0:
         segments = jnp.where(there < length, 1, HIDDEN)
-    words = None if inputs.key_words is None else backend.load(inputs.key_words, first, count)
+    words = None
+    if inputs.key_words is not None:
+        words = backend.load(inputs.key_words, first, count, whole=whole)
     return Side(there + offset, segments, words)
 
 
@@ -102,32 +123,40 @@ def _offset(plan: Plan, inputs: Inputs) -> Any:
     return inputs.offset[0] if plan.offset is None else plan.offset
 
 
-def _seen(inputs: Inputs, tile: Any) -> tuple[Any, Any] | None:
-    return None if inputs.seen is None else (inputs.seen[tile, 0], inputs.seen[tile, 1])
+def _seen(inputs: Inputs, tile: Any) -> Seen | None:
+    return None if inputs.seen is None else Seen(*(inputs.seen[tile, i] for i in range(4)))
 
 
-def _scores(
-    plan: Plan, table: Any, products: Array, queries: Side, keys: Side, part: str, by_key: bool
-) -> Array:
-    """In base 2, with biases and masks: [queries, keys], or [keys, queries] if `by_key`."""
-    scores = products * LOG2E
+def _bias(
+    plan: Plan, table: Any, queries: Side, keys: Side, part: str, by_key: bool
+) -> Array | None:
+    """Of a tile, [queries, keys], or [keys, queries] if `by_key`, or one number for all of it; None
+    if there is none."""
     if part == "near":
         lines, along = (keys, queries) if by_key else (queries, keys)
-        scores = scores + look_up(plan, table, lines.place, along.place, by_key)
-    elif plan.has_bias:
-        scores = scores + beyond_reach(plan, table, ahead=part == "ahead")
-    return _masked(plan, scores, queries, keys, by_key)
+        return look_up(plan, table, lines.place, along.place, by_key)
+    return beyond_reach(plan, table, ahead=part == "ahead") if plan.has_bias else None
 
 
-def _masked(plan: Plan, scores: Array, queries: Side, keys: Side, by_key: bool) -> Array:
-    """Scores of one segment; -inf between others."""
+def _probabilities(
+    plan: Plan, products: Array, bias: Array | None, log_sum: Array, by_key: bool
+) -> Array:
+    """Of products of queries and keys, given the logarithms of the sums of each query's."""
+    less = -_by_tile(log_sum, 0, by_key)
+    less = less if bias is None else bias + less
+    scores = backend.scaled_plus(products, less, scale=LOG2E, interpret=plan.interpret)
+    return backend.exp2(scores, interpret=plan.interpret)
+
+
+def _masked(plan: Plan, products: Array, queries: Side, keys: Side, by_key: bool) -> Array:
+    """Products within one segment; -inf between others."""
     if keys.segments is None:
-        return scores
+        return products
     if plan.by_query:
         visible = _by_tile(queries.segments, 0, by_key) == _by_tile(keys.segments, 1, by_key)
     else:
         visible = _by_tile(keys.segments != HIDDEN, 1, by_key)
-    return jnp.where(visible, scores, -jnp.inf)
+    return jnp.where(visible, products, -jnp.inf)
 
 
 def _by_tile(vector: Array | None, axis: int, by_key: bool) -> Array:
@@ -141,12 +170,33 @@ def _kept(plan: Plan, queries: Side, keys: Side, by_key: bool = False) -> Array:
     return keeps(*words, plan.dropout_rate)
 
 
-def _through(plan: Plan, bounds: Bounds, body: Callable[..., Any], start: Any, by_key: bool) -> Any:
-    """body(tile, carry, part) over the tiles: those beyond the bias's reach, those within ("near"),
-    and those beyond it on the other side ("behind", "ahead")."""
+def _through(
+    plan: Plan,
+    bounds: Bounds,
+    clear: tuple[Any, Any] | None,
+    body: Callable[..., Any],
+    start: Any,
+    by_key: bool,
+) -> Any:
+    """body(tile, carry, part, masked) over the tiles: those beyond the bias's reach, those within
+    ("near"), and those beyond it on the other side ("behind", "ahead").
+
+    Tiles from the first to the second of `clear` need no masks (None: no tile does); of each part
+    they come before the others.
+    """
 
     def through(first: Any, end: Any, carry: Any, part: str) -> Any:
-        return lax.fori_loop(first, end, lambda tile, carry: body(tile, carry, part), carry)
+        if clear is None:
+            return lax.fori_loop(first, end, lambda i, carry: body(i, carry, part, False), carry)
+        here, there = (jnp.clip(limit, first, end) for limit in clear)
+        there = jnp.maximum(here, there)
+        before = here - first
+        carry = lax.fori_loop(here, there, lambda i, carry: body(i, carry, part, False), carry)
+
+        def masked(i: Any, carry: Any) -> Any:
+            return body(jnp.where(i < before, first + i, there - before + i), carry, part, True)
+
+        return lax.fori_loop(0, before + end - there, masked, carry)
 
     if plan.reach is None:
         return through(bounds.first, bounds.end, start, "all")
@@ -162,6 +212,15 @@ def _through(plan: Plan, bounds: Bounds, body: Callable[..., Any], start: Any, b
     return carry
 
 
+def _clear(seen: Seen | None, length: int, count: int) -> tuple[Any, Any] | None:
+    """The tiles of so many keys (or queries) that are all there, and of which nothing is hidden;
+    None: all are."""
+    if seen is not None:
+        return seen.clear, seen.clear_end
+    whole, rest = divmod(length, count)
+    return None if rest == 0 else (0, whole)
+
+
 def _tile_of_queries(plan: Plan) -> Any:
     """Which one a program has: if causal the last first, for it meets the most keys."""
     causal = plan.ahead is not None and not plan.window
@@ -175,21 +234,33 @@ def forward_kernel(inputs: Inputs, attended: Any, log_sum: Any, *, plan: Plan) -
     own = _tile_of_queries(plan)
     first = own * tile.queries
     query = backend.load(inputs.query, first, tile.queries)
-    queries = _queries(inputs, first, tile.queries)
+    scaled_plus = functools.partial(backend.scaled_plus, scale=LOG2E, interpret=plan.interpret)
+    exp2 = functools.partial(backend.exp2, interpret=plan.interpret)
 
-    def body(i: Any, carry: tuple[Array, Array, Array], part: str) -> tuple[Array, Array, Array]:
+    def body(
+        i: Any, carry: tuple[Array, Array, Array], part: str, masked: bool
+    ) -> tuple[Array, Array, Array]:
         total, largest, weight = carry
-        key = backend.load(inputs.key, i * tile.keys, tile.keys)
-        keys = _keys(inputs, offset, i * tile.keys, tile.keys)
+        there, whole = i * tile.keys, not masked
+        key = backend.load(inputs.key, there, tile.keys, whole=whole)
+        queries = _queries(inputs, first, tile.queries, masked=masked)
+        keys = _keys(inputs, offset, there, tile.keys, masked=masked, whole=whole)
         products = backend.dot(query, key, transposed=True)
-        scores = _scores(plan, inputs.table, products, queries, keys, part, False)
-        new = jnp.maximum(largest, jnp.max(scores, axis=1))
-        correction = jnp.exp2(largest - new)
-        weights = jnp.exp2(scores - new[:, None])
+        products = _masked(plan, products, queries, keys, False)
+        bias = _bias(plan, inputs.table, queries, keys, part, False)
+        if part == "near":
+            scores = scaled_plus(products, bias)
+            new = jnp.maximum(largest, jnp.max(scores, axis=1))
+            weights = exp2(scores - new[:, None])
+        else:
+            bias = 0.0 if bias is None else bias
+            new = jnp.maximum(largest, jnp.max(products, axis=1) * LOG2E + bias)
+            weights = exp2(scaled_plus(products, (bias - new)[:, None]))
+        correction = exp2(largest - new)
         weight = weight * correction + jnp.sum(weights, axis=1)
         if plan.dropout_rate > 0:
             weights = jnp.where(_kept(plan, queries, keys), weights, 0.0)
-        value = backend.load(inputs.value, i * tile.keys, tile.keys)
+        value = backend.load(inputs.value, there, tile.keys, whole=whole)
         found = backend.dot(weights.astype(value.dtype), value)
         return total * correction[:, None] + found, new, weight
 
@@ -198,8 +269,10 @@ def forward_kernel(inputs: Inputs, attended: Any, log_sum: Any, *, plan: Plan) -
         jnp.full((tile.queries,), FLOOR, jnp.float32),
         jnp.zeros((tile.queries,), jnp.float32),
     )
-    bounds = key_tiles(plan, offset, first, tile, _length(inputs.key), _seen(inputs, own))
-    total, largest, weight = _through(plan, bounds, body, start, False)
+    seen = _seen(inputs, own)
+    bounds = key_tiles(plan, offset, first, tile, _length(inputs.key), seen)
+    clear = _clear(seen, _length(inputs.key), tile.keys)
+    total, largest, weight = _through(plan, bounds, clear, body, start, False)
     some = weight > 0
     weight = jnp.where(some, weight, 1.0)
     scale = 1.0 / (weight * (1.0 - plan.dropout_rate))
@@ -228,16 +301,18 @@ def query_gradient_kernel(
     by_output = backend.load(results.gradient, first, tile.queries)
     log_sum = backend.load(results.log_sum, first, tile.queries, beyond=jnp.inf)
     mean = backend.load(results.mean, first, tile.queries)
-    queries = _queries(inputs, first, tile.queries)
 
-    def body(i: Any, carry: tuple[Array, ...], part: str) -> tuple[Array, ...]:
+    def body(i: Any, carry: tuple[Array, ...], part: str, masked: bool) -> tuple[Array, ...]:
         total, *sums = carry
-        key = backend.load(inputs.key, i * tile.keys, tile.keys)
-        value = backend.load(inputs.value, i * tile.keys, tile.keys)
-        keys = _keys(inputs, offset, i * tile.keys, tile.keys)
+        there, whole = i * tile.keys, not masked
+        key = backend.load(inputs.key, there, tile.keys, whole=whole)
+        value = backend.load(inputs.value, there, tile.keys, whole=whole)
+        queries = _queries(inputs, first, tile.queries, masked=masked)
+        keys = _keys(inputs, offset, there, tile.keys, masked=masked, whole=whole)
         products = backend.dot(query, key, transposed=True)
-        scores = _scores(plan, inputs.table, products, queries, keys, part, False)
-        probabilities = jnp.exp2(scores - log_sum[:, None])
+        products = _masked(plan, products, queries, keys, False)
+        bias = _bias(plan, inputs.table, queries, keys, part, False)
+        probabilities = _probabilities(plan, products, bias, log_sum, False)
         by_value = backend.dot(by_output, value, transposed=True)
         kept = _kept(plan, queries, keys) if plan.dropout_rate > 0 else None
         by_score = _score_gradient(plan, probabilities, by_value, mean[:, None], kept)
@@ -255,8 +330,10 @@ def query_gradient_kernel(
         jnp.zeros(query.shape, jnp.float32),
         *(jnp.zeros((tile.queries,), jnp.float32) for _ in edges),
     )
-    bounds = key_tiles(plan, offset, first, tile, _length(inputs.key), _seen(inputs, own))
-    total, *sums = _through(plan, bounds, body, start, False)
+    seen = _seen(inputs, own)
+    bounds = key_tiles(plan, offset, first, tile, _length(inputs.key), seen)
+    clear = _clear(seen, _length(inputs.key), tile.keys)
+    total, *sums = _through(plan, bounds, clear, body, start, False)
     backend.store(gradient, first, total.astype(gradient.dtype))
     for edge, found in zip(edges, sums):
         backend.store(edge, first, found)
@@ -271,19 +348,20 @@ def key_gradient_kernel(
     first = own * tile.keys
     key = backend.load(inputs.key, first, tile.keys)
     value = backend.load(inputs.value, first, tile.keys)
-    keys = _keys(inputs, offset, first, tile.keys)
 
-    def body(i: Any, carry: tuple[Array, Array], part: str) -> tuple[Array, Array]:
+    def body(i: Any, carry: tuple[Array, Array], part: str, masked: bool) -> tuple[Array, Array]:
         by_key, by_value = carry
-        there = i * tile.queries
-        query = backend.load(inputs.query, there, tile.queries)
-        by_output = backend.load(results.gradient, there, tile.queries)
-        log_sum = backend.load(results.log_sum, there, tile.queries, beyond=jnp.inf)
-        mean = backend.load(results.mean, there, tile.queries)
-        queries = _queries(inputs, there, tile.queries)
+        there, whole = i * tile.queries, not masked
+        query = backend.load(inputs.query, there, tile.queries, whole=whole)
+        by_output = backend.load(results.gradient, there, tile.queries, whole=whole)
+        log_sum = backend.load(results.log_sum, there, tile.queries, beyond=jnp.inf, whole=whole)
+        mean = backend.load(results.mean, there, tile.queries, whole=whole)
+        queries = _queries(inputs, there, tile.queries, masked=masked, whole=whole)
+        keys = _keys(inputs, offset, first, tile.keys, masked=masked)
         products = backend.dot(key, query, transposed=True)
-        scores = _scores(plan, inputs.table, products, queries, keys, part, True)
-        probabilities = jnp.exp2(scores - log_sum[None, :])
+        products = _masked(plan, products, queries, keys, True)
+        bias = _bias(plan, inputs.table, queries, keys, part, True)
+        probabilities = _probabilities(plan, products, bias, log_sum, True)
         kept, after_dropout = None, probabilities
         if plan.dropout_rate > 0:
             kept = _kept(plan, queries, keys, True)
@@ -294,8 +372,10 @@ def key_gradient_kernel(
         return by_key + backend.dot(by_score.astype(query.dtype), query), by_value
 
     start = jnp.zeros(key.shape, jnp.float32)
-    bounds = query_tiles(plan, offset, first, tile, _length(inputs.query), _seen(inputs, own))
-    by_key, by_value = _through(plan, bounds, body, (start, start), True)
+    seen = _seen(inputs, own)
+    bounds = query_tiles(plan, offset, first, tile, _length(inputs.query), seen)
+    clear = _clear(seen, _length(inputs.query), tile.queries)
+    by_key, by_value = _through(plan, bounds, clear, body, (start, start), True)
     backend.store(key_gradient, first, by_key.astype(key_gradient.dtype))
     backend.store(value_gradient, first, by_value.astype(value_gradient.dtype))
 
@@ -325,13 +405,13 @@ def bias_gradient_kernel(inputs: Inputs, results: Results, sums: Any, *, plan: P
         by_output = backend.load(results.gradient, here, size, row=row)
         log_sum = backend.load(results.log_sum, here, size, beyond=jnp.inf, row=row)
         mean = backend.load(results.mean, here, size, row=row)
-        queries = _queries(inputs, here, size, row)
-        keys = _keys(inputs, offset, there, size, row)
+        queries = _queries(inputs, here, size, masked=True, row=row)
+        keys = _keys(inputs, offset, there, size, masked=True, row=row)
         # There is no such tile of keys.
         log_sum = jnp.where(j == i + difference, log_sum, jnp.inf)
-        scores = backend.dot(query, key, transposed=True) * LOG2E + bias
-        scores = _masked(plan, scores, queries, keys, False)
-        probabilities = jnp.exp2(scores - log_sum[:, None])
+        products = backend.dot(query, key, transposed=True)
+        products = _masked(plan, products, queries, keys, False)
+        probabilities = _probabilities(plan, products, bias, log_sum, False)
         by_value = backend.dot(by_output, value, transposed=True)
         kept = _kept(plan, queries, keys) if plan.dropout_rate > 0 else None
         return total + _score_gradient(plan, probabilities, by_value, mean[:, None], kept)

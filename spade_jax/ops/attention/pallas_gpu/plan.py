@@ -31,12 +31,13 @@ class Tiles:
     bias_programs: int = 1056
 
 
-# By the registers and the shared memory that they take on an H100. Tiles that look biases up hold
-# them in shared memory too.
+# The fastest of some dozen each, measured on an H200. Tiles that look biases up hold them in shared
+# memory too.
 _SQUARE = Tile(64, 64, 4, 2)
-_WINDOW = Tiles(_SQUARE, _SQUARE, _SQUARE, _SQUARE)
-_BIASED = Tiles(Tile(128, 64, 8, 2), _SQUARE, _SQUARE, _SQUARE)
-_PLAIN = Tiles(Tile(128, 64, 4, 3), Tile(128, 64, 8, 3), Tile(64, 128, 8, 3), _SQUARE)
+_DEEP = Tile(64, 64, 4, 3)
+_WINDOW = Tiles(Tile(64, 32, 4, 3), Tile(64, 32, 4, 3), Tile(32, 64, 4, 3), _SQUARE)
+_BIASED = Tiles(_SQUARE, _SQUARE, _SQUARE, _SQUARE)
+_PLAIN = Tiles(_DEEP, _DEEP, _DEEP, _SQUARE)
 # Heads of 128 fill registers, and shared memory, of which some GPUs have 99 KiB.
 _SMALL_SQUARE = Tile(32, 32, 4, 2)
 _WIDE = Tiles(_SQUARE, Tile(64, 32, 4, 2), Tile(32, 64, 4, 2), _SMALL_SQUARE)
@@ -106,10 +107,24 @@ class Bounds(NamedTuple):
     end: Any
 
 
+class Seen(NamedTuple):
+    """What a tile of queries sees of the tiles of keys by segments (or with the two exchanged).
+
+    Attributes:
+      first, end: it sees none of those before the first, and from the end on.
+      clear, clear_end: within these nothing is hidden, and segments need not be looked at.
+    """
+
+    first: Any
+    end: Any
+    clear: Any
+    clear_end: Any
+
+
 def key_tiles(
-    plan: Plan, offset: Any, first: Any, tile: Tile, keys: int, seen: tuple[Any, Any] | None
+    plan: Plan, offset: Any, first: Any, tile: Tile, keys: int, seen: Seen | None
 ) -> Bounds:
-    """The tiles of keys that queries `first` .. see; `seen`: the first and last + 1 by segments."""
+    """The tiles of keys that queries `first` .. see."""
     last = first + tile.queries - 1
     return _bounds(
         tile.keys,
@@ -124,7 +139,7 @@ def key_tiles(
 
 
 def query_tiles(
-    plan: Plan, offset: Any, first: Any, tile: Tile, queries: int, seen: tuple[Any, Any] | None
+    plan: Plan, offset: Any, first: Any, tile: Tile, queries: int, seen: Seen | None
 ) -> Bounds:
     """The tiles of queries that see keys `first` .. ."""
     first, last = first + offset, first + tile.keys - 1 + offset
@@ -148,7 +163,7 @@ def _bounds(
     near: Any,
     near_highest: Any,
     window: bool,
-    seen: tuple[Any, Any] | None,
+    seen: Seen | None,
 ) -> Bounds:
     """Of `count` tiles of this size: those from the lowest to the highest place."""
     first, end = jnp.int32(0), jnp.int32(count)
@@ -157,7 +172,7 @@ def _bounds(
     if highest is not None:
         end = jnp.minimum(_tile_of(highest + size, size), end)
     if seen is not None:
-        first, end = jnp.maximum(first, seen[0]), jnp.minimum(end, seen[1])
+        first, end = jnp.maximum(first, seen.first), jnp.minimum(end, seen.end)
     end = jnp.maximum(first, end)
     if near is None or window:
         return Bounds(first, first, end, end)
@@ -174,33 +189,45 @@ def _tile_of(place: Any, size: int) -> Array:
 def tiles_seen(
     own_segments: Array | None, other_segments: Array, own_tile: int, other_tile: int, own: int
 ) -> Array:
-    """Of each tile of queries the first and the last + 1 tile of keys that may be of one segment
-    (or with the two exchanged): none of a padding's, and of packed rows few.
+    """Of each tile of queries which tiles of keys may be of one segment (or with the two
+    exchanged): none of a padding's, and of packed rows few.
 
     Args:
       own_segments: int32 [b, own], or None: of any. other_segments: [b, other]. 0 is padding.
 
     Returns:
-      int32 [b, tiles of own, 2].
+      int32 [b, tiles of own, 4], along the last axis the entries of a `Seen`.
     """
-    low, high = _range_of_tiles(other_segments, other_tile)
+    low, high, padded = _ranges_of_tiles(other_segments, other_tile)
     tiles = -(-own // own_tile)
+    shape = low.shape[0], tiles, low.shape[1]
     if own_segments is None:
-        seen = jnp.broadcast_to((low <= high)[:, None], (low.shape[0], tiles, low.shape[1]))
+        seen = jnp.broadcast_to((low <= high)[:, None], shape)
+        clear = jnp.broadcast_to(~padded[:, None], shape)
     else:
-        own_low, own_high = _range_of_tiles(own_segments, own_tile)
-        seen = (own_low[:, :, None] <= high[:, None]) & (low[:, None] <= own_high[:, :, None])
+        own_low, own_high, own_padded = (
+            each[:, :, None] for each in _ranges_of_tiles(own_segments, own_tile)
+        )
+        low, high, padded = low[:, None], high[:, None], padded[:, None]
+        seen = (own_low <= high) & (low <= own_high)
+        clear = ~own_padded & ~padded & (own_low == own_high) & (low == high) & (low == own_low)
     first = jnp.argmax(seen, axis=2)
     end = seen.shape[2] - jnp.argmax(seen[:, :, ::-1], axis=2)
     end = jnp.where(seen.any(axis=2), end, first)
-    return jnp.stack([first, end], axis=2).astype(jnp.int32)
+    # The first ones in a row, if segments come back.
+    first_clear = jnp.argmax(clear, axis=2)
+    after = ~clear & (jnp.arange(clear.shape[2])[None, None] > first_clear[:, :, None])
+    clear_end = jnp.where(after.any(axis=2), jnp.argmax(after, axis=2), clear.shape[2])
+    clear_end = jnp.where(clear.any(axis=2), clear_end, first_clear)
+    return jnp.stack([first, end, first_clear, clear_end], axis=2).astype(jnp.int32)
 
 
-def _range_of_tiles(segments: Array, tile: int) -> tuple[Array, Array]:
-    """The lowest and highest segment within each tile, padding aside: [b, tiles] each; the highest
-    is the lower one where there is none."""
+def _ranges_of_tiles(segments: Array, tile: int) -> tuple[Array, Array, Array]:
+    """The lowest and highest segment within each tile, padding aside, and whether there is any:
+    [b, tiles] each; the highest is the lower one where there is nothing else."""
     segments = jnp.pad(segments, ((0, 0), (0, -segments.shape[1] % tile)))
     segments = segments.reshape(segments.shape[0], -1, tile)
     limits = jnp.iinfo(jnp.int32)
     low = jnp.min(jnp.where(segments == 0, limits.max, segments), axis=2)
-    return low, jnp.max(jnp.where(segments == 0, limits.min, segments), axis=2)
+    high = jnp.max(jnp.where(segments == 0, limits.min, segments), axis=2)
+    return low, high, (segments == 0).any(axis=2)
