@@ -5,9 +5,8 @@ python -m benchmarks.accelerator --help
 In order of importance, each part only if there is time for it:
 
 - every implementation of every operation against XLA's in float32, with all gradients;
-- whole updates of base, and where the time of one goes;
-- the time of every implementation of every operation;
-- updates of other lengths.
+- whole updates of base, where the time of one goes, and updates of other lengths;
+- the time of every implementation of every operation.
 
 The exit status is 1 where something computes false numbers, or fails. Of JAX, Flax and Optax
 nothing else is needed: no data, no tokenizer, no TensorFlow.
@@ -27,8 +26,8 @@ from benchmarks.arguments import positive
 if TYPE_CHECKING:
     from benchmarks.accelerator.sizes import Batch, Sizes
 
-# Seconds that parts take on one H100: mostly compiling.
-CORRECTNESS, UPDATES, BOTH_UPDATES, BREAKDOWN, OPERATIONS = 50.0, 60.0, 90.0, 15.0, 45.0
+# Seconds that parts take on one H200 beside 16 cores, which compile most of them meanwhile.
+TRACING, CORRECTNESS, UPDATES, BREAKDOWN, OPERATIONS = 5.0, 90.0, 15.0, 15.0, 45.0
 # Updates that are traced, and seconds that a reading of the clock covers.
 _TRACED, _SHORTEST = 3, 0.02
 
@@ -98,37 +97,32 @@ class Measurements:
         self.results: dict[str, list[Any]] = {
             name: [] for name in ("correctness", "updates", "breakdown", "operations")
         }
-        # Of the most important batch: `updates.Update`s, and the state after some of the first.
-        self.begun: list[Any] = []
-        self.state: Any = None
+        # The `updates.Update`s of each batch.
+        self.begun: dict[Batch, list[Any]] = {}
 
     def run(self) -> None:
         """All parts, the most important ones first."""
-        important, *others = self.sizes.batches
+        first, *others = self.sizes.batches
         run, scale = self.budget.run, self.scale
         # They are compiled while implementations are checked; nothing is timed then.
-        run(f"tracing updates of {important}", 0.0, lambda: self.begin_updates(important))
-        run("correctness", scale * CORRECTNESS, self.check)
-        run(f"updates of {important}", scale * UPDATES, lambda: self.update(important))
-        if self.state is not None:
-            run(f"breakdown of {important}", scale * BREAKDOWN, self.break_down)
-        self.state, self.begun = None, []  # Gives their memory back.
         for batch in self.sizes.batches:
-            run(f"operations of {batch}", scale * OPERATIONS, lambda b=batch: self.time(b))
-        for batch in others:
+            run(f"tracing updates of {batch}", scale * TRACING, lambda b=batch: self.begin(b))
+        run("correctness", scale * CORRECTNESS, self.check)
+        for batch in (first, *others):
             run(f"updates of {batch}", scale * UPDATES, lambda b=batch: self.update(b))
-            self.state, self.begun = None, []
+        for batch in (first, *others):
+            run(f"operations of {batch}", scale * OPERATIONS, lambda b=batch: self.time(b))
 
-    def begin_updates(self, batch: "Batch") -> None:
-        """By the platform's implementations, and by the reference's if there is time for it."""
+    def begin(self, batch: "Batch") -> None:
+        """By the platform's implementations, and of the first batch by the reference's."""
         from benchmarks.accelerator import updates
 
         first = batch is self.sizes.batches[0]
-        self.begun = [updates.begin(self.sizes, batch, updates.DEFAULT, profiled=first)]
-        if self.budget.has(self.scale * BOTH_UPDATES):
-            self.begun.append(updates.begin(self.sizes, batch, updates.REFERENCE))
-        else:
-            self.budget.left_out.append(f"updates of {batch} by {updates.REFERENCE} alone")
+        names = (updates.DEFAULT, updates.REFERENCE) if first else (updates.DEFAULT,)
+        self.begun[batch] = [
+            updates.begin(self.sizes, batch, name, profiled=first and name == updates.DEFAULT)
+            for name in names
+        ]
 
     def check(self) -> None:
         from benchmarks.accelerator import cases, correctness
@@ -139,20 +133,28 @@ class Measurements:
     def update(self, batch: "Batch") -> None:
         from benchmarks.accelerator import updates
 
-        if not self.begun:
-            self.begin_updates(batch)
-        found, self.state = updates.run(self.begun, self.budget.say)
+        if batch not in self.begun:
+            self.begin(batch)
+        # What they hold is given back with them.
+        begun = self.begun.pop(batch)
+        found, state = updates.run(begun, self.budget.say)
         self.keep("updates", found)
+        if state is not None and batch is self.sizes.batches[0]:
+            self.budget.run(
+                f"breakdown of {batch}",
+                self.scale * BREAKDOWN,
+                lambda: self.break_down(begun[0], state),
+            )
 
-    def break_down(self) -> None:
+    def break_down(self, update: Any, state: Any) -> None:
+        """Where the time of an update goes, from the profiler."""
         from benchmarks.accelerator import breakdown
 
-        first = self.begun[0]
-        if (step := first.traced.program()) is None:
-            raise RuntimeError(first.traced.reason)
-        trace = breakdown.record(step, self.state, first.batch, _TRACED)
+        if (step := update.traced.program()) is None:
+            raise RuntimeError(update.traced.reason)
+        trace = breakdown.record(step, state, update.batch, _TRACED)
         events = breakdown.device_events(trace)
-        found = breakdown.break_down(events, step.as_text(), _TRACED, str(first.size))
+        found = breakdown.break_down(events, step.as_text(), _TRACED, str(update.size))
         self.keep("breakdown", [found])
 
     def time(self, batch: "Batch") -> None:

@@ -10,8 +10,8 @@ import jax
 
 from spade_jax.ops.dispatch import Unsupported
 
-# So many at a time leave cores to what feeds the device.
-_WORKERS = min(8, max(1, (os.cpu_count() or 1) // 2))
+# So many at a time leave a core or two to what traces.
+_WORKERS = max(1, (os.cpu_count() or 1) - 2)
 _POOL = concurrent.futures.ThreadPoolExecutor(_WORKERS)
 
 REFUSED, FAILED = "refused", "FAILED"

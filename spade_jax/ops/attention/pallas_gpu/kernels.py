@@ -247,7 +247,7 @@ def forward_kernel(inputs: Inputs, attended: Any, log_sum: Any, *, plan: Plan) -
         keys = _keys(inputs, offset, there, tile.keys, masked=masked, whole=whole)
         products = backend.dot(query, key, transposed=True)
         products = _masked(plan, products, queries, keys, False)
-        bias = _bias(plan, inputs.table, queries, keys, part, False)
+        bias: Any = _bias(plan, inputs.table, queries, keys, part, False)
         if part == "near":
             scores = scaled_plus(products, bias)
             new = jnp.maximum(largest, jnp.max(scores, axis=1))
