@@ -58,7 +58,8 @@ def flash_attention(
 
 
 def _forward(plan: Plan, *arguments: Any) -> tuple[tuple[Array, Array], tuple[Any, ...]]:
-    """`flash_attention`, and what its gradient needs: the arguments and the results."""
+    """`flash_attention`, and what its gradient needs: the arguments, the results, and which tiles
+    see each other, which is the same in all layers."""
     inputs = _inputs(plan, *arguments)
     query_bqhk = inputs.query
     tile = plan.tiles.forward
@@ -67,17 +68,19 @@ def _forward(plan: Plan, *arguments: Any) -> tuple[tuple[Array, Array], tuple[An
         jax.ShapeDtypeStruct(query_bqhk.shape, query_bqhk.dtype),
         jax.ShapeDtypeStruct((batch, heads, queries), jnp.float32),
     )
+    seen_by_query = _seen(inputs, plan.tiles.dq, by_key=False)
+    seen_by_key = _seen(inputs, plan.tiles.dkv, by_key=True)
     inputs = inputs._replace(seen=_seen(inputs, tile, by_key=False))
     found = _call(plan, forward_kernel, "attention", tile, tile.queries, (inputs,), results)
     # What a rematerialisation policy keeps by this name is not computed again for the gradient.
-    attended, log_sum = named(tuple(found))
-    return (attended, log_sum), (*arguments, attended, log_sum)
+    attended, log_sum, *seen = named((*found, seen_by_query, seen_by_key))
+    return (attended, log_sum), (*arguments, attended, log_sum, *seen)
 
 
 def _backward(
     plan: Plan, saved: tuple[Any, ...], gradients: tuple[Array, Array]
 ) -> tuple[Any, ...]:
-    *arguments, attended_bqhk, log_sum_bhq = saved
+    *arguments, attended_bqhk, log_sum_bhq, seen_by_query, seen_by_key = saved
     by_attended, by_log_sum = gradients
     query_bqhk, key_bjhk, value_bjhk, bias, _, _, offset = arguments
     inputs = _inputs(plan, *arguments)
@@ -98,7 +101,7 @@ def _backward(
         "attention_dq",
         tile,
         tile.queries,
-        (inputs._replace(seen=_seen(inputs, tile, by_key=False)), results),
+        (inputs._replace(seen=seen_by_query), results),
         (like(query_bqhk), *[like(log_sum_bhq)] * _edges(plan)),
     )
     tile = plan.tiles.dkv
@@ -108,7 +111,7 @@ def _backward(
         "attention_dkv",
         tile,
         tile.keys,
-        (inputs._replace(seen=_seen(inputs, tile, by_key=True)), results),
+        (inputs._replace(seen=seen_by_key), results),
         (like(key_bjhk), like(value_bjhk)),
     )
     by_bias = None
