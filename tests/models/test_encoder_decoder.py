@@ -117,13 +117,13 @@ def test_remat_of_dots_computes_no_matmul_of_a_layer_again():
 
 
 def test_remat_holds_without_a_loop():
-    """Left to itself, XLA keeps what it finds to be computed twice."""
+    """Left to itself, XLA keeps scores of attention that its gradient computes again."""
 
     def operations(remat):
         program = compiled_gradient(remat, "2*window", 32, scan_layers=False)
         return hlo.count(program.as_text(), {"data": 1}).flops
 
-    assert operations("full") > 1.15 * operations("none")
+    assert operations("none") < operations("dots") < operations("full")
 
 
 def run(model, *args, **kwargs):
