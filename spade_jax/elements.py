@@ -30,7 +30,12 @@ def keep(x: jax.Array) -> jax.Array:
 
 
 def parameter(
-    value: jax.Array, axes: Sequence[str], *, decays: bool = True, group: str = "main"
+    value: jax.Array,
+    axes: Sequence[str],
+    *,
+    decays: bool = True,
+    group: str = "main",
+    rounded: bool = False,
 ) -> nnx.Param:
     """A parameter, float32.
 
@@ -38,8 +43,15 @@ def parameter(
       axes: a name of `partition.RULES` for each of its axes.
       decays: whether the optimiser's weight decay applies to it.
       group: of learning rates: "main", or "ssm" for what defines a state space's dynamics.
+      rounded: it is only read in the dtype of activations.
     """
-    return nnx.Param(jnp.asarray(value, jnp.float32), axes=tuple(axes), decays=decays, group=group)
+    return nnx.Param(
+        jnp.asarray(value, jnp.float32),
+        axes=tuple(axes),
+        decays=decays,
+        group=group,
+        rounded=rounded,
+    )
 
 
 def normal(
@@ -52,6 +64,18 @@ def normal(
 def constant(shape: Sequence[int], value: float, axes: Sequence[str], **kind: Any) -> nnx.Param:
     """A parameter that begins as one number; `kind` as of `parameter`."""
     return parameter(jnp.full(shape, value, jnp.float32), axes, **kind)
+
+
+def rounded(state: Any, dtype: Any) -> Any:
+    """A module's state, in which parameters that are only read in the dtype of activations have
+    it."""
+
+    def cast(variable: nnx.Variable) -> nnx.Variable:
+        if not variable.get_metadata().get("rounded", False):
+            return variable
+        return variable.replace(variable[...].astype(dtype))
+
+    return jax.tree.map(cast, state, is_leaf=lambda node: isinstance(node, nnx.Variable))
 
 
 class Statistic(nnx.Param):
@@ -98,11 +122,13 @@ class Linear(nnx.Module):
     ):
         """std None is size_in ** -0.5."""
         std = size_in**-0.5 if std is None else std
-        self.kernel = normal(rngs, (size_in, size_out), std, axes)
+        self.kernel = normal(rngs, (size_in, size_out), std, axes, rounded=True)
         self.bias = constant((size_out,), 0.0, axes[1:], decays=False) if bias else None
 
     def __call__(self, x: jax.Array) -> jax.Array:
         """[b, l, in] -> [b, l, out]."""
+        # What `rounded` has rounded must not be read any wider.
+        assert self.kernel.dtype in (jnp.float32, x.dtype)
         kernel = partition.gathered(self.kernel.astype(x.dtype), *self.kernel.axes)
         y = jnp.matmul(x, kernel, precision=matmul_precision(x.dtype))
         if self.bias is not None:

@@ -11,7 +11,15 @@ from flax import nnx
 from spade_jax import partition
 from spade_jax.config.model import ModelConfig, StackConfig
 from spade_jax.config.pattern import Group
-from spade_jax.elements import RESIDUAL, Norm, Statistic, dropout, normal, split_key
+from spade_jax.elements import (
+    RESIDUAL,
+    Norm,
+    Statistic,
+    dropout,
+    normal,
+    rounded,
+    split_key,
+)
 from spade_jax.layers.block import Block, BlockCache
 from spade_jax.layers.cross_attention import Encoded
 from spade_jax.mixers.attention.relative_bias import RelativeBias
@@ -211,6 +219,9 @@ class Stack(nnx.Module):
                 return partition.constrain(x, *_AXES), nnx.state(layers, Statistic)
 
             scans = group.repeat > 1 and self._scans(group.repeat)
+            if not scans:
+                # Once for all layers and passes; a loop rounds a layer's at a time.
+                state = rounded(state, x.dtype)
             if config.remat != "none":
                 # Out of a loop XLA would find that it is computed twice, and keep it after all.
                 step = jax.checkpoint(step, policy=_POLICIES[config.remat], prevent_cse=not scans)
