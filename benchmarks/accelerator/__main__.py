@@ -102,15 +102,14 @@ class Measurements:
 
     def run(self) -> None:
         """All parts, the most important ones first."""
-        first, *others = self.sizes.batches
-        run, scale = self.budget.run, self.scale
+        batches, run, scale = self.sizes.batches, self.budget.run, self.scale
         # They are compiled while implementations are checked; nothing is timed then.
-        for batch in self.sizes.batches:
+        for batch in batches:
             run(f"tracing updates of {batch}", scale * TRACING, lambda b=batch: self.begin(b))
         run("correctness", scale * CORRECTNESS, self.check)
-        for batch in (first, *others):
+        for batch in batches:
             run(f"updates of {batch}", scale * UPDATES, lambda b=batch: self.update(b))
-        for batch in (first, *others):
+        for batch in batches:
             run(f"operations of {batch}", scale * OPERATIONS, lambda b=batch: self.time(b))
 
     def begin(self, batch: "Batch") -> None:

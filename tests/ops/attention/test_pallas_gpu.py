@@ -181,7 +181,9 @@ def test_within_clear_tiles_nothing_is_hidden(by_query):
     queries, keys = (
         np.sort(rng.integers(0, 4, (40, length)), axis=1)[:, ::-1] for length in (37, 53)
     )
-    visible = (keys != 0)[:, None] & (~by_query | (queries[:, :, None] == keys[:, None]))
+    visible = np.broadcast_to((keys != 0)[:, None], (40, 37, 53))
+    if by_query:
+        visible = visible & (queries[:, :, None] == keys[:, None])
     own = jnp.asarray(queries) if by_query else None
     seen = np.asarray(plan.tiles_seen(own, jnp.asarray(keys), 8, 4, 37))
     assert seen.shape == (40, 5, 4)
