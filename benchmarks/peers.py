@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.arguments import positive
+from spade_jax.programs import take_large_pages
 
 VOCABULARY, RADIUS = 32128, 127
 # Of base: rows, input and target tokens.
@@ -395,4 +396,5 @@ def torch_update(name: str, batch: tuple[int, int, int], *, checkpoints: bool) -
 
 
 if __name__ == "__main__":
+    take_large_pages()
     sys.exit(main(sys.argv[1:]))

@@ -15,6 +15,7 @@ from pretrain.config import PretrainConfig
 from spade_jax.config import ConfigError, TokenModelConfig, of_kind
 from spade_jax.config.file import parse_overrides, read_config
 from spade_jax.data.config import DataConfig, TrainingData
+from spade_jax.programs import take_large_pages
 
 
 def parse(argv: Sequence[str]) -> tuple[argparse.Namespace, PretrainConfig]:
@@ -168,4 +169,5 @@ def update_times(step: Callable[..., Any], state: Any, batch: Any, repeats: int)
 
 
 if __name__ == "__main__":
+    take_large_pages()
     sys.exit(main(sys.argv[1:]))

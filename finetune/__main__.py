@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from finetune.config import FinetuneConfig
-from spade_jax.programs import exit_status, parse, quiet_imports
+from spade_jax.programs import exit_status, parse, quiet_imports, take_large_pages
 
 DESCRIPTION = """\
 Fine-tunes a State sPace AugmenteD transformEr on a task of texts and their targets: GLUE,
@@ -38,4 +38,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    take_large_pages()
     sys.exit(main(sys.argv[1:]))

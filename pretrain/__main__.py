@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from pretrain.config import PretrainConfig
-from spade_jax.programs import exit_status, parse, quiet_imports
+from spade_jax.programs import exit_status, parse, quiet_imports, take_large_pages
 
 DESCRIPTION = """\
 Pre-trains a State sPace AugmenteD transformEr: an encoder-decoder that learns to fill in masked
@@ -33,4 +33,5 @@ def main(argv: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    take_large_pages()
     sys.exit(main(sys.argv[1:]))

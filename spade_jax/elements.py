@@ -15,18 +15,18 @@ from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax import partition
 from spade_jax.config.model import ModelConfig
-from spade_jax.ops.precision import matmul_precision
+from spade_jax.ops.products import product
 from spade_jax.places import place
 
-# The name of sums along the residual stream and of what norms make of each token: by it a
-# rematerialisation policy can keep them. A sum takes no more memory than what is added last, which
-# need not be kept then.
-RESIDUAL = "residual"
+# The name of what linear maps give, of sums along the residual stream, and of what norms divide by:
+# by it a rematerialisation policy can keep them. A sum takes no more memory than what is added
+# last, which need not be kept then. (A policy sees no matmul that has its own gradient.)
+KEPT = "kept"
 
 
 def keep(x: jax.Array) -> jax.Array:
-    """x by the name RESIDUAL."""
-    return checkpoint_name(x, RESIDUAL)
+    """x by the name KEPT."""
+    return checkpoint_name(x, KEPT)
 
 
 def parameter(
@@ -130,7 +130,7 @@ class Linear(nnx.Module):
         # What `rounded` has rounded must not be read any wider.
         assert self.kernel.dtype in (jnp.float32, x.dtype)
         kernel = partition.gathered(self.kernel.astype(x.dtype), *self.kernel.axes)
-        y = jnp.matmul(x, kernel, precision=matmul_precision(x.dtype))
+        y = keep(product("bli,io->blo", x, kernel, dtype=x.dtype))
         if self.bias is not None:
             y = y + self.bias[None, None].astype(x.dtype)
         return y

@@ -34,6 +34,24 @@ A second start with the same workdir goes on where the first one stopped.
 """
 
 
+def take_large_pages() -> None:
+    """Starts this program anew, in the same process, if its memory would come in small pages.
+
+    On Linux arrays of a few megabytes and more are given back when they are no longer needed, and
+    come back as pages of 4 KiB, each of them zeroed on its first touch: of an update of the
+    quickstart on two CPU cores that is a quarter of the time. glibc asks for pages of 2 MiB where
+    it is told to, but reads so only when a process starts. What GLIBC_TUNABLES already says stays.
+    """
+    has_glibc = "CS_GNU_LIBC_VERSION" in getattr(os, "confstr_names", {})
+    if not has_glibc or not sys.executable or _TUNABLES in os.environ:
+        return
+    os.environ[_TUNABLES] = "glibc.malloc.hugetlb=1"
+    os.execv(sys.executable, sys.orig_argv)
+
+
+_TUNABLES = "GLIBC_TUNABLES"
+
+
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
     """For the imports of a program: where something goes wrong, one sentence says so, and the

@@ -12,7 +12,7 @@ from spade_jax import partition
 from spade_jax.config.model import ModelConfig, StackConfig
 from spade_jax.config.pattern import Group
 from spade_jax.elements import (
-    RESIDUAL,
+    KEPT,
     Norm,
     Statistic,
     dropout,
@@ -300,7 +300,7 @@ _POLICIES = {
     # state spaces, nor what they make of their parameters alone.
     "dots": jax.checkpoint_policies.save_from_both_policies(
         jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
-        jax.checkpoint_policies.save_only_these_names(ATTENDED, RESIDUAL, STATE_SPACE),
+        jax.checkpoint_policies.save_only_these_names(ATTENDED, KEPT, STATE_SPACE),
     ),
     "full": jax.checkpoint_policies.nothing_saveable,
 }

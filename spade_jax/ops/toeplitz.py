@@ -1,5 +1,8 @@
 """Matrices whose entries depend on the difference of row and column alone."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -9,6 +12,8 @@ from spade_jax import partition
 _SIDE = 128
 # Beyond it, times nothing is no longer nothing.
 _LARGEST = 2.0**126
+# How many rows are shifted and added at a time.
+_ROWS = 8
 
 
 def toeplitz(diagonals: Array, rows: int) -> Array:
@@ -22,6 +27,29 @@ def toeplitz(diagonals: Array, rows: int) -> Array:
     return _by_reshaping(diagonals, rows)
 
 
+def sums_of_diagonals(matrix: Array) -> Array:
+    """[..., rows, columns] to [..., rows + columns - 1], in the order of `toeplitz`: its transpose.
+
+    A few rows are shifted and added to one, then a few of these, and so on. To sum up columns of
+    what has been skewed, as the gradient of reshaping would, takes a CPU some ten times as long.
+    """
+    *lead, rows, columns = matrix.shape
+    none, distance = [(0, 0)] * len(lead), 1
+    while matrix.shape[-2] > 1:
+        few = min(_ROWS, matrix.shape[-2])
+        # Rows of nothing above do not move the others.
+        above = -matrix.shape[-2] % few
+        matrix = jnp.pad(matrix, (*none, (above, 0), (0, 0)))
+        matrix = matrix.reshape(*lead, -1, few, matrix.shape[-1])
+        shifted = [
+            jnp.pad(matrix[..., i, :], (*none, (0, 0), ((few - 1 - i) * distance, i * distance)))
+            for i in range(few)
+        ]
+        matrix, distance = sum(shifted[1:], start=shifted[0]), few * distance
+    return matrix[..., 0, : rows + columns - 1]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _by_reshaping(diagonals: Array, rows: int) -> Array:
     """The vector is repeated with a period one longer than the rows, so that each row comes out one
     place further to the right."""
@@ -30,6 +58,12 @@ def _by_reshaping(diagonals: Array, rows: int) -> Array:
     repeated = jnp.broadcast_to(ring[..., None, :], (*lead, rows, length + 1))
     skewed = repeated.reshape(*lead, -1)[..., : rows * length].reshape(*lead, rows, length)
     return skewed[..., rows - 1 :]
+
+
+_by_reshaping.defvjp(
+    lambda diagonals, rows: (_by_reshaping(diagonals, rows), None),
+    lambda rows, _, gradient: (sums_of_diagonals(gradient),),
+)
 
 
 def _by_tiles(diagonals: Array, rows: int) -> Array:

@@ -8,7 +8,7 @@ from spade_jax.ops.toeplitz import toeplitz
 
 
 @pytest.mark.parametrize("way", ["by reshaping", "by tiles", "by tiles of 2"])
-@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 4), (4, 1), (3, 5), (5, 3)])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (1, 4), (4, 1), (3, 5), (5, 3), (83, 7)])
 def test_entries_and_gradient_go_by_the_diagonal(monkeypatch, way, rows, columns):
     if way != "by reshaping":
         monkeypatch.setattr(module.partition, "platform", lambda: "tpu")

@@ -2,14 +2,13 @@
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
 from spade_jax.ops.attention.pallas_gpu import backend
 from spade_jax.ops.attention.pallas_gpu.plan import Plan
-from spade_jax.ops.toeplitz import toeplitz
+from spade_jax.ops.toeplitz import sums_of_diagonals
 
 LOG2E = float(np.log2(np.e))
 # Of the table, so that tiles of it are read two numbers at a time. More at once would bypass the
@@ -104,14 +103,9 @@ def bias_gradient(plan: Plan, tiles_htqj: Array, edges: tuple[Array, ...], offse
       edges: sums of those of keys beyond the reach, [h]: behind, and if not causal ahead.
     """
     assert plan.reach is not None
-    heads, count, size, _ = tiles_htqj.shape
+    heads, _, size, _ = tiles_htqj.shape
     first, _ = offsets_of_tiles(plan, offset)
-    # Along diagonals: what makes a matrix of its diagonals, backwards.
-    (sums,) = jax.linear_transpose(
-        lambda diagonals: toeplitz(diagonals, size),
-        jax.ShapeDtypeStruct((heads, count, 2 * size - 1), jnp.float32),
-    )(tiles_htqj)
-    sums = jnp.pad(sums, ((0, 0), (0, 0), (0, 1)))
+    sums = jnp.pad(sums_of_diagonals(tiles_htqj), ((0, 0), (0, 0), (0, 1)))
     # Neighbouring tiles have all but one of their distances in common with the next two.
     low, high = (
         jnp.pad(sums[:, :, part], ((0, 0), more, (0, 0)))
