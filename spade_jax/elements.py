@@ -107,6 +107,12 @@ def split_key(key: jax.Array | None, count: int) -> list[jax.Array | None]:
     return [None] * count if key is None else list(jax.random.split(key, count))
 
 
+def without_lone_row(x: jax.Array) -> jax.Array:
+    """[b, l, d] as it is, or [l, d] of a batch of one row: with an axis of length 1 in front, XLA
+    takes a CPU ten times as long or more for sums of products, and gradients are such."""
+    return x.reshape(x.shape[1:]) if x.shape[0] == 1 else x
+
+
 class Linear(nnx.Module):
     """y = x W (+ b), W [in, out]; multiplies in the dtype of x."""
 
@@ -169,14 +175,15 @@ class Norm(nnx.Module):
             mean, variance = self._moments(y, segment_ids)
             y = (y - mean[None, None]) * jax.lax.rsqrt(variance + self.epsilon)[None, None]
         else:
+            y = without_lone_row(y)
             if self.kind == "layer":
                 y = y - keep(y.mean(axis=-1, keepdims=True))
             variance = jnp.square(y).mean(axis=-1, keepdims=True)
             y = y * keep(jax.lax.rsqrt(variance + self.epsilon))
-        y = y * self.scale[None, None]
+        y = y * self.scale[...]
         if self.bias is not None:
-            y = y + self.bias[None, None]
-        return y.astype(x.dtype)
+            y = y + self.bias[...]
+        return y.reshape(x.shape).astype(x.dtype)
 
     def _moments(self, x: jax.Array, segment_ids: jax.Array | None) -> tuple[jax.Array, jax.Array]:
         """Mean and variance [d] of what a training call sees, else the running ones."""

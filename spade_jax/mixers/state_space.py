@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from spade_jax.elements import without_lone_row
 from spade_jax.mixers.base import Context
 from spade_jax.mixers.convolution import ConvolutionConfig
 from spade_jax.ops.ssm.cached import CachedSystem, SSMCache, advance
@@ -45,7 +46,7 @@ def run(
         max_kernel_length=max_kernel_length,
         implementation=config.implementation,
     )
-    return y[:, :, 0] + skip[None, None] * u
+    return y[:, :, 0] + (skip * without_lone_row(u)).reshape(u.shape)
 
 
 def extend(
