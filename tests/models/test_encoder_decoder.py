@@ -126,6 +126,20 @@ def test_remat_holds_without_a_loop():
     assert operations("none") < operations("dots") < operations("full")
 
 
+def test_complex_states_can_be_kept():
+    """As the diagonal state space has them."""
+    s4 = dataclasses.replace(SMALL.mixers["s4"], init="diag-lin")
+    mixers = {**SMALL.mixers, "s4": s4}
+    graph, params = split(
+        dataclasses.replace(SMALL, remat="dots", mixers=mixers, encoder=StackConfig("s4"))
+    )
+
+    def loss(params):
+        return nnx.merge(graph, params)(tokens(1, 2, 300), tokens(2, 2, 7)).sum()
+
+    assert "name=state space" in str(jax.make_jaxpr(jax.grad(loss))(params))
+
+
 def run(model, *args, **kwargs):
     graph, params = model
     return jax.jit(lambda p: nnx.merge(graph, p)(*args, **kwargs))(params)

@@ -9,7 +9,7 @@ from spade_jax.ops.checks import check_choice
 from spade_jax.ops.ssm.transition import (
     Dense,
     Diagonal,
-    DiagonalMinusRankOne,
+    DiagonalMinusLowRank,
     Transition,
     einsum,
     like,
@@ -84,9 +84,11 @@ def discretize(system: StateSpace, method: str) -> DiscreteStateSpace:
     gain = dt / (1 + dt * jnp.sum(real_state(p_complex) * column, axis=1, keepdims=True))
     held = real_state(inverse * dt * b)
     held = held - gain * column * jnp.sum(row * real_state(dt * b), axis=1, keepdims=True)
-    # 1 + dt w / D, and not 2 / D - 1: slow poles lie close to 1, and this keeps how close.
-    z = 1 + inverse * dt * w
-    return DiscreteStateSpace(DiagonalMinusRankOne(z, 2 * gain * column, row), held)
+    # The diagonal is 1 + dt w / D, and not 2 / D - 1: slow poles lie close to 1, and this keeps how
+    # close.
+    change = inverse * dt * w
+    a = DiagonalMinusLowRank(change, (2 * gain * column)[:, None], row[:, None])
+    return DiscreteStateSpace(a, held)
 
 
 # exp(x) = exp(x / 2^16)^(2^16): the terms left out are below 1e-7 of the sum up to a norm of 4000,

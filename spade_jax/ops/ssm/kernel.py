@@ -12,7 +12,8 @@ and from right to left, where a token sees those behind it alone,
 
 The powers meet B and C by doubling: A^{2^k} times all that there are gives as many again, log2(t)
 matmuls in all. That is as stable as the recurrence, since A contracts, and as exact, since A^{2^k}
-is kept as what it differs from I by (`transition.Dense`).
+is kept as what it differs from I by (`transition.Dense`). The first powers of S4's A are a diagonal
+minus a few columns and rows (`transition.DiagonalMinusLowRank`).
 """
 
 import functools
@@ -35,7 +36,13 @@ STATE_SPACE = "state space"
 
 def keep(tree: Any) -> Any:
     """A tree of arrays by the name of what rematerialisation may keep."""
-    return jax.tree.map(lambda x: checkpoint_name(x, STATE_SPACE), tree)
+    return jax.tree.map(_named, tree)
+
+
+def _named(x: jax.Array) -> jax.Array:
+    if jnp.iscomplexobj(x):  # Which rematerialisation cannot keep.
+        return jax.lax.complex(_named(x.real), _named(x.imag))
+    return checkpoint_name(x, STATE_SPACE)
 
 
 Apply = Callable[[Any, jax.Array], jax.Array]
@@ -46,18 +53,18 @@ class Powers:
 
     def __init__(self, a: Transition):
         self.a = a
-        self._squares: list[Closed] = []
+        self._squares: list[Transition] = []
 
-    def __getitem__(self, k: int) -> Closed:
+    def __getitem__(self, k: int) -> Transition:
         """A^(2^k)."""
         return self.up_to(k)[k]
 
-    def up_to(self, k: int) -> tuple[Closed, ...]:
+    def up_to(self, k: int) -> tuple[Transition, ...]:
         """A^(2^0) … A^(2^k)."""
         if not self._squares:
-            self._squares.append(keep(self.a.dense()))
+            self._squares.append(keep(self.a))
         while len(self._squares) <= k:
-            self._squares.append(keep(self._squares[-1].power(2)))
+            self._squares.append(keep(self._squares[-1].square()))
         return tuple(self._squares[: k + 1])
 
     def rows(self, c: jax.Array, count: int) -> jax.Array:
@@ -83,7 +90,7 @@ def _apply_left(a: Transition, c: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _doubled(apply: Apply, count: int, squares: tuple[Closed, ...], x: jax.Array) -> jax.Array:
+def _doubled(apply: Apply, count: int, squares: tuple[Transition, ...], x: jax.Array) -> jax.Array:
     """x [d, n] and what A, A^2, … make of it, [d, count, n]: A^{2^k} of all that there are gives as
     many again."""
     found = x[:, None]
@@ -163,8 +170,8 @@ def block_operators(
         write=jnp.stack(write, axis=1),
         read=jnp.stack(read, axis=1),
         transitions=(
-            transitions[0],
-            *(jax.lax.stop_gradient(transitions[k]) for k in range(1, rounds)),
+            transitions[0].dense(),
+            *(jax.lax.stop_gradient(transitions[k].dense()) for k in range(1, rounds)),
         ),
     )
 
@@ -179,7 +186,7 @@ def one_block(
 
 def _transition(powers: Powers, t: int) -> Closed:
     """A^t; where t is a power of two, of the squares that there are already."""
-    return powers.a.power(t).dense() if t & (t - 1) else powers[t.bit_length() - 1]
+    return powers.a.power(t) if t & (t - 1) else powers[t.bit_length() - 1].dense()
 
 
 def _within_block(taps: Sequence[jax.Array], directions: Sequence[int]) -> jax.Array:

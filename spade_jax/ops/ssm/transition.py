@@ -83,6 +83,10 @@ class Diagonal(NamedTuple):
         """A^k."""
         return Diagonal(_power(self.z, k, jnp.multiply))
 
+    def square(self) -> "Diagonal":
+        """A^2."""
+        return self.power(2)
+
     def dense(self) -> "Diagonal":
         """Itself: a diagonal is cheaper than a matrix."""
         return self
@@ -108,6 +112,10 @@ class RealDiagonal(NamedTuple):
     def power(self, k: int) -> "RealDiagonal":
         """A^k."""
         return RealDiagonal(_power(self.q, k, jnp.multiply))
+
+    def square(self) -> "RealDiagonal":
+        """A^2."""
+        return self.power(2)
 
     def dense(self) -> "RealDiagonal":
         """Itself: a diagonal is cheaper than a matrix."""
@@ -140,30 +148,51 @@ class Dense(NamedTuple):
         """A^k: I + f times I + g is I + (f + g + f g)."""
         return Dense(_power(self.change, k, lambda f, g: f + g + matmul(f, g)))
 
+    def square(self) -> "Dense":
+        """A^2."""
+        return self.power(2)
+
     def dense(self) -> "Dense":
         """Itself."""
         return self
 
 
-class DiagonalMinusRankOne(NamedTuple):
-    """A = diag(z) - column row^T, with z [d, n/2] complex and the others [d, n] real: S4.
+class DiagonalMinusLowRank(NamedTuple):
+    """A = I + diag(change) - columns^T rows: S4, with one of each, and its first powers.
 
-    Applying it costs O(n), where the dense matrix costs O(n^2).
+    Applying it costs O(r n), where the dense matrix costs O(n^2).
     """
 
-    z: jax.Array
-    column: jax.Array
-    row: jax.Array
+    change: jax.Array  # [d, n/2] complex: as of `Dense`, what the diagonal differs from 1 by
+    columns: jax.Array  # [d, r, n]
+    rows: jax.Array  # [d, r, n]
 
     def apply(self, x: jax.Array) -> jax.Array:
         """A x."""
-        along = jnp.sum(like(self.row, x) * x, axis=-1, keepdims=True)
-        return Diagonal(self.z).apply(x) - like(self.column, x) * along
+        along = einsum("...dn,drn->...dr", x, self.rows)
+        return self._diagonal().apply(x) - einsum("...dr,drn->...dn", along, self.columns)
 
     def apply_left(self, c: jax.Array) -> jax.Array:
         """c A."""
-        along = jnp.sum(c * like(self.column, c), axis=-1, keepdims=True)
-        return Diagonal(self.z).apply_left(c) - along * like(self.row, c)
+        along = einsum("...dn,drn->...dr", c, self.columns)
+        return self._diagonal().apply_left(c) - einsum("...dr,drn->...dn", along, self.rows)
+
+    def square(self) -> "DiagonalMinusLowRank | Dense":
+        """A^2 = D^2 - (A C) R - C (R D), where A = D - C R: twice as many columns and rows; dense
+        where these would be many."""
+        if 2 * self.rows.shape[1] > self.rows.shape[2] // _FEW:
+            return self.dense().square()
+
+        def to_each(apply: Callable[[jax.Array], jax.Array], vectors: jax.Array) -> jax.Array:
+            return jax.vmap(apply, in_axes=1, out_axes=1)(vectors)
+
+        further = to_each(self.apply, self.columns)
+        before = to_each(self._diagonal().apply_left, self.rows)
+        return DiagonalMinusLowRank(
+            2 * self.change + self.change * self.change,
+            jnp.concatenate([further, self.columns], axis=1),
+            jnp.concatenate([self.rows, before], axis=1),
+        )
 
     def power(self, k: int) -> Dense:
         """A^k, k >= 1."""
@@ -171,10 +200,15 @@ class DiagonalMinusRankOne(NamedTuple):
 
     def dense(self) -> Dense:
         """A as a dense matrix."""
-        change = multiplication((self.z - 1).conj())
-        return Dense(change - self.row[:, :, None] * self.column[:, None, :])
+        diagonal = multiplication(self.change.conj())
+        return Dense(diagonal - einsum("drj,dri->dji", self.rows, self.columns))
+
+    def _diagonal(self) -> Diagonal:
+        return Diagonal(1 + self.change)
 
 
+# Columns and rows are few up to this share of the states.
+_FEW = 4
 # Those whose powers are of the same form.
 Closed = RealDiagonal | Diagonal | Dense
-Transition = Closed | DiagonalMinusRankOne
+Transition = Closed | DiagonalMinusLowRank

@@ -11,7 +11,7 @@ from spade_jax.ops.ssm.discrete import StateSpace, discretize, readout, step
 from spade_jax.ops.ssm.transition import (
     Dense,
     Diagonal,
-    DiagonalMinusRankOne,
+    DiagonalMinusLowRank,
     complex_state,
     real_state,
 )
@@ -163,7 +163,7 @@ def test_transitions_are_their_dense_matrices():
             Dense(jnp.swapaxes(rank_one - diagonal_matrix, 1, 2) - np.eye(n)[None]),
             rank_one - diagonal_matrix,
         ),
-        (DiagonalMinusRankOne(z, column, row), diagonal_matrix - rank_one),
+        (DiagonalMinusLowRank(z - 1, column[:, None], row[:, None]), diagonal_matrix - rank_one),
     ):
         applied, applied_left, powers = compute(jax.tree.map(jnp.asarray, transition), x, c)
         np.testing.assert_allclose(applied, np.einsum("dij,bdj->bdi", dense, x), atol=1e-13)
@@ -185,3 +185,23 @@ def test_another_discretisation_is_refused():
     parameters = random_parameters(2, 4, 1, 1, False, seed=0, dtype=np.float32)
     with pytest.raises(ValueError, match=r"method = 'bilinar'.*'bilinear'"):
         discretize(StateSpace(*parameters[:4]), "bilinar")
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_first_squares_have_few_columns_and_rows():
+    d, n = 2, 64
+    random = np.random.default_rng(2)
+    change = 0.9 * np.exp(1j * random.uniform(0, 2 * np.pi, (d, n // 2))) - 1
+    columns, rows = random.normal(size=(2, d, 1, n)) / n
+    x = jnp.asarray(random.normal(size=(5, d, n)))
+    square = DiagonalMinusLowRank(*map(jnp.asarray, (change, columns, rows)))
+    expected = np.swapaxes(np.asarray(square.dense().change), 1, 2) + np.eye(n)
+    widths = []
+    for _ in range(7):
+        square, expected = square.square(), expected @ expected
+        widths.append(None if isinstance(square, Dense) else square.rows.shape[1])
+        for found in (square, square.dense()):
+            right, left = found.apply(x), found.apply_left(x)
+            np.testing.assert_allclose(right, np.einsum("dij,bdj->bdi", expected, x), atol=1e-12)
+            np.testing.assert_allclose(left, np.einsum("bdi,dij->bdj", x, expected), atol=1e-12)
+    assert widths == [2, 4, 8, 16, None, None, None]
