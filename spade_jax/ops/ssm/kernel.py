@@ -64,7 +64,7 @@ class Powers:
         if not self._squares:
             self._squares.append(keep(self.a))
         while len(self._squares) <= k:
-            self._squares.append(keep(self._squares[-1].square()))
+            self._squares.append(keep(self._squares[-1].power(2)))
         return tuple(self._squares[: k + 1])
 
     def rows(self, c: jax.Array, count: int) -> jax.Array:
@@ -186,7 +186,7 @@ def one_block(
 
 def _transition(powers: Powers, t: int) -> Closed:
     """A^t; where t is a power of two, of the squares that there are already."""
-    return powers.a.power(t) if t & (t - 1) else powers[t.bit_length() - 1].dense()
+    return (powers.a.power(t) if t & (t - 1) else powers[t.bit_length() - 1]).dense()
 
 
 def _within_block(taps: Sequence[jax.Array], directions: Sequence[int]) -> jax.Array:

@@ -83,10 +83,6 @@ class Diagonal(NamedTuple):
         """A^k."""
         return Diagonal(_power(self.z, k, jnp.multiply))
 
-    def square(self) -> "Diagonal":
-        """A^2."""
-        return self.power(2)
-
     def dense(self) -> "Diagonal":
         """Itself: a diagonal is cheaper than a matrix."""
         return self
@@ -112,10 +108,6 @@ class RealDiagonal(NamedTuple):
     def power(self, k: int) -> "RealDiagonal":
         """A^k."""
         return RealDiagonal(_power(self.q, k, jnp.multiply))
-
-    def square(self) -> "RealDiagonal":
-        """A^2."""
-        return self.power(2)
 
     def dense(self) -> "RealDiagonal":
         """Itself: a diagonal is cheaper than a matrix."""
@@ -148,10 +140,6 @@ class Dense(NamedTuple):
         """A^k: I + f times I + g is I + (f + g + f g)."""
         return Dense(_power(self.change, k, lambda f, g: f + g + matmul(f, g)))
 
-    def square(self) -> "Dense":
-        """A^2."""
-        return self.power(2)
-
     def dense(self) -> "Dense":
         """Itself."""
         return self
@@ -177,11 +165,11 @@ class DiagonalMinusLowRank(NamedTuple):
         along = einsum("...dn,drn->...dr", c, self.columns)
         return self._diagonal().apply_left(c) - einsum("...dr,drn->...dn", along, self.rows)
 
-    def square(self) -> "DiagonalMinusLowRank | Dense":
-        """A^2 = D^2 - (A C) R - C (R D), where A = D - C R: twice as many columns and rows; dense
-        where these would be many."""
-        if 2 * self.rows.shape[1] > self.rows.shape[2] // _FEW:
-            return self.dense().square()
+    def power(self, k: int) -> "DiagonalMinusLowRank | Dense":
+        """A^k, k >= 1: dense, but for A^2 = D^2 - (A C) R - C (R D), where A = D - C R, of few
+        columns and rows."""
+        if k != 2 or 2 * self.rows.shape[1] > self.rows.shape[2] // _FEW:
+            return self.dense().power(k)
 
         def to_each(apply: Callable[[jax.Array], jax.Array], vectors: jax.Array) -> jax.Array:
             return jax.vmap(apply, in_axes=1, out_axes=1)(vectors)
@@ -193,10 +181,6 @@ class DiagonalMinusLowRank(NamedTuple):
             jnp.concatenate([further, self.columns], axis=1),
             jnp.concatenate([self.rows, before], axis=1),
         )
-
-    def power(self, k: int) -> Dense:
-        """A^k, k >= 1."""
-        return self.dense().power(k)
 
     def dense(self) -> Dense:
         """A as a dense matrix."""

@@ -198,7 +198,7 @@ def test_the_first_squares_have_few_columns_and_rows():
     expected = np.swapaxes(np.asarray(square.dense().change), 1, 2) + np.eye(n)
     widths = []
     for _ in range(7):
-        square, expected = square.square(), expected @ expected
+        square, expected = square.power(2), expected @ expected
         widths.append(None if isinstance(square, Dense) else square.rows.shape[1])
         for found in (square, square.dense()):
             right, left = found.apply(x), found.apply_left(x)
