@@ -54,6 +54,7 @@ def test_made_longer_twice_it_equals_one_that_was_so_long(tmp_path):
     assert about["settings"]["train"]["steps"] == 6
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_changed_equals_a_schedule_that_falls_there(tmp_path):
     """Cosines with restarts whose every period is two updates of half the rate, flat within."""
     restarts = ["--config.optimizer.schedule=cosine_restarts", "--config.optimizer.period=2"]
