@@ -11,15 +11,7 @@ from flax import nnx
 from spade_jax import partition
 from spade_jax.config.model import ModelConfig, StackConfig
 from spade_jax.config.pattern import Group
-from spade_jax.elements import (
-    KEPT,
-    Norm,
-    Statistic,
-    dropout,
-    normal,
-    rounded,
-    split_key,
-)
+from spade_jax.elements import KEPT, Norm, Statistic, dropout, normal, rounded, split_key
 from spade_jax.layers.block import Block, BlockCache
 from spade_jax.layers.cross_attention import Encoded
 from spade_jax.mixers.attention.relative_bias import RelativeBias

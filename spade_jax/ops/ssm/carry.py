@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from spade_jax.ops.ssm.kernel import keep as keep_in_memory
-from spade_jax.ops.ssm.sequence import SequenceShards, by_feature, kept
-from spade_jax.ops.ssm.transition import Closed
+from spade_jax.ops.ssm.sequence import SequenceShards, kept
+from spade_jax.ops.ssm.transition import Closed, by_feature
 from spade_jax.places import place
 
 Transitions = tuple[Closed, ...]

@@ -25,8 +25,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
-from spade_jax.ops.ssm.sequence import by_feature
-from spade_jax.ops.ssm.transition import Closed, Transition, einsum
+from spade_jax.ops.ssm.transition import Closed, Transition, by_feature, einsum
 from spade_jax.ops.toeplitz import toeplitz
 from spade_jax.places import place
 

@@ -3,14 +3,13 @@
 Shape letters: s streams (see `convolution`), b batch, l length, d features, n state size.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from spade_jax import partition
-from spade_jax.ops.ssm.transition import Closed
+from spade_jax.ops.ssm.transition import Closed, by_feature
 
 
 class SequenceShards(NamedTuple):
@@ -104,13 +103,6 @@ def delay(u: jax.Array, tokens: int, runs: jax.Array | None, shards: SequenceSha
         return earlier(u)
     same = earlier(runs + 1) == runs + 1  # 0 is none.
     return earlier(u) * same.astype(u.dtype)[..., None]
-
-
-def by_feature(apply: Callable[[jax.Array], jax.Array], states: jax.Array) -> jax.Array:
-    """A transition's `apply`, which takes states [..., d, n], to states [d, ..., n]."""
-    for _ in range(states.ndim - 2):
-        apply = jax.vmap(apply, in_axes=1, out_axes=1)
-    return apply(states)
 
 
 def kept(states: jax.Array, keep: jax.Array | None) -> jax.Array:

@@ -38,6 +38,13 @@ def _multiply(real: jax.Array, imag: jax.Array, x: jax.Array) -> jax.Array:
     return jnp.concatenate([real * x_real - imag * x_imag, real * x_imag + imag * x_real], axis=-1)
 
 
+def by_feature(apply: Callable[[jax.Array], jax.Array], states: jax.Array) -> jax.Array:
+    """A transition's `apply`, which takes states [..., d, n], to states [d, ..., n]."""
+    for _ in range(states.ndim - 2):
+        apply = jax.vmap(apply, in_axes=1, out_axes=1)
+    return apply(states)
+
+
 def multiplication(z: jax.Array) -> jax.Array:
     """The real [..., n, n] matrix that multiplies a real state by the complex diagonal z."""
     eye = jnp.eye(z.shape[-1], dtype=z.real.dtype)
@@ -170,12 +177,8 @@ class DiagonalMinusLowRank(NamedTuple):
         columns and rows."""
         if k != 2 or 2 * self.rows.shape[1] > self.rows.shape[2] // _FEW:
             return self.dense().power(k)
-
-        def to_each(apply: Callable[[jax.Array], jax.Array], vectors: jax.Array) -> jax.Array:
-            return jax.vmap(apply, in_axes=1, out_axes=1)(vectors)
-
-        further = to_each(self.apply, self.columns)
-        before = to_each(self._diagonal().apply_left, self.rows)
+        further = by_feature(self.apply, self.columns)
+        before = by_feature(self._diagonal().apply_left, self.rows)
         return DiagonalMinusLowRank(
             2 * self.change + self.change * self.change,
             jnp.concatenate([further, self.columns], axis=1),
