@@ -15,7 +15,7 @@ from jax.ad_checkpoint import checkpoint_name
 
 from spade_jax import partition
 from spade_jax.config.model import ModelConfig
-from spade_jax.ops.products import product
+from spade_jax.ops.products import product, without_lone_row
 from spade_jax.places import place
 
 # The name of what linear maps give, of sums along the residual stream, and of what norms divide by:
@@ -105,12 +105,6 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 def split_key(key: jax.Array | None, count: int) -> list[jax.Array | None]:
     """Independent keys, or as many times None."""
     return [None] * count if key is None else list(jax.random.split(key, count))
-
-
-def without_lone_row(x: jax.Array) -> jax.Array:
-    """[b, l, d] as it is, or [l, d] of a batch of one row: with an axis of length 1 in front, XLA
-    takes a CPU ten times as long or more for sums of products, and gradients are such."""
-    return x.reshape(x.shape[1:]) if x.shape[0] == 1 else x
 
 
 class Linear(nnx.Module):

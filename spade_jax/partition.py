@@ -34,6 +34,8 @@ RULES: dict[str, tuple[str, ...]] = {
     "heads": ("tensor",),
     "mlp": ("tensor",),
     "ssm_features": ("tensor",),
+    # Of activations: features of the state space while it runs, in exchange for rows.
+    "ssm_own_features": ("tensor", "fsdp"),
     # Of parameters.
     "embed": ("fsdp",),
     "head_dim": (),
@@ -146,6 +148,17 @@ def gathered(parameter: jax.Array, *axes: str | None) -> jax.Array:
     return constrain(
         parameter, *(None if axis is not None and "fsdp" in RULES[axis] else axis for axis in axes)
     )
+
+
+def exchange(x: jax.Array, split: int, concat: int) -> jax.Array:
+    """Inside `on_each_device`: cuts an axis of x along fsdp, and puts another one together that was
+    cut. Said with the two the other way round, that undone."""
+    return jax.lax.all_to_all(x, "fsdp", split, concat, tiled=True)
+
+
+def all_rows(x: jax.Array) -> jax.Array:
+    """Inside `on_each_device`: x with the rows of all that share pieces of parameters."""
+    return jax.lax.all_gather(x, "fsdp", tiled=True)
 
 
 def on_each_device(

@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from spade_jax.elements import without_lone_row
 from spade_jax.mixers.base import Context
 from spade_jax.mixers.convolution import ConvolutionConfig
 from spade_jax.ops.ssm.cached import CachedSystem, SSMCache, advance
@@ -26,19 +25,21 @@ def run(
     *,
     causal: bool,
     max_kernel_length: Any,
+    dtype: Any,
 ) -> jax.Array:
-    """SSM(x) + skip x of a whole sequence: [b, l, d] -> float32 [b, l, d].
+    """SSM(x) + skip x of a whole sequence: [b, l, d] -> [b, l, d], rounded to `dtype`.
 
     Args:
       c: readouts, [directions, d, n].
       skip: [d].
       max_kernel_length: as of `convolve`.
     """
-    u = x.astype(jnp.float32)
     y = convolve(
         system,
         c,
-        x if x.dtype == jnp.bfloat16 else u,
+        x if x.dtype == jnp.bfloat16 else x.astype(jnp.float32),
+        skip=skip,
+        dtype=dtype,
         method=config.convolution,
         chunk_length=config.chunk_length,
         segment_ids=context.segment_ids,
@@ -46,7 +47,7 @@ def run(
         max_kernel_length=max_kernel_length,
         implementation=config.implementation,
     )
-    return y[:, :, 0] + (skip * without_lone_row(u)).reshape(u.shape)
+    return y[:, :, 0]
 
 
 def extend(

@@ -61,3 +61,9 @@ def _product_backward(equation, operand, result, residuals, cotangent):
 
 
 _product.defvjp(_product_forward, _product_backward)
+
+
+def without_lone_row(x: jax.Array) -> jax.Array:
+    """[b, l, d] as it is, or [l, d] of a batch of one row: with an axis of length 1 in front, XLA
+    takes a CPU ten times as long or more for sums of products, and gradients are such."""
+    return x.reshape(x.shape[1:]) if x.shape[0] == 1 else x

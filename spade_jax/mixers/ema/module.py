@@ -69,6 +69,7 @@ class MovingAverage(nnx.Module):
             causal=self.causal,
             # What comes from behind begins with the second tap.
             max_kernel_length=None if taps is None else (taps, taps - 1),
+            dtype=jnp.float32,
         )
         return keep(jax.nn.silu(y).astype(x.dtype)), None
 

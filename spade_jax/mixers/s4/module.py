@@ -123,10 +123,11 @@ class StateSpaceMixer(nnx.Module):
             context,
             causal=self.causal,
             max_kernel_length=self.config.max_kernel_length,
+            dtype=x.dtype,
         )
         if self.config.detach:
             y = jax.lax.stop_gradient(y)
-        return keep(y.astype(x.dtype)), None
+        return keep(y), None
 
     def init_cache(self, rows: int, length: int, dtype: Any) -> Cache:
         """See `Mixer`; states are float32 whatever `dtype` says. The system is made discrete

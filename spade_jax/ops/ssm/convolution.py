@@ -1,6 +1,6 @@
 """Three ways to run a state space over a sequence, and their common frame.
 
-    y_t = sum_{s <= t} K0_{t-s} u_s  [ + sum_{s > t} K1_{s-t-1} u_s ],    K_j = C A^j B
+    y_t = sum_{s <= t} K0_{t-s} u_s  [ + sum_{s > t} K1_{s-t-1} u_s ] + D u_t,    K_j = C A^j B
 
 "reference" is the recurrence itself; "chunked" multiplies blocks of tokens by matrices and
 carries the state from block to block; "fft" multiplies by the kernel's transform. All three take
@@ -13,9 +13,15 @@ off. "chunked" goes through one input in both directions.
 On a mesh each device runs its own rows, features and, "chunked", piece of the sequence, where
 pieces are whole chunks. They run from a state of zeros; then states are handed on from piece to
 piece, and nothing else.
+
+What a device makes of the system costs as much for one row as for many. So where fsdp cuts rows,
+it exchanges them for features first: a device has all rows of few features, and makes what these
+need. Two exchanges of activations, in the dtype of input and output, are much less.
 Shape letters: s streams, b batch, l length, c channels, d features, n state size, t block length,
 m blocks.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +30,7 @@ import numpy as np
 from spade_jax import partition
 from spade_jax.ops.checks import check, check_choice
 from spade_jax.ops.dispatch import Operation
+from spade_jax.ops.products import without_lone_row
 from spade_jax.ops.ssm import chunked, recurrence
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.fft import fft_convolve, fft_convolve_runs
@@ -42,6 +49,8 @@ def convolve(
     c: jax.Array,
     u: jax.Array,
     *,
+    skip: jax.Array | None = None,
+    dtype: Any = None,
     method: str = "chunked",
     chunk_length: int = 64,
     segment_ids: jax.Array | None = None,
@@ -57,6 +66,8 @@ def convolve(
         then the backward ones, [2 * channels, d, n].
       u: input, [b, l, d], in the dtype of the system, or bfloat16: then "chunked" multiplies tokens
         by what it has of the system in bfloat16, and adds up, and carries states, in float32.
+      skip: D [d], what u itself weighs in every channel; None is nothing.
+      dtype: of y; None is that of the system.
       method: "chunked", "fft" or "reference".
       chunk_length: t of "chunked", a power of two.
       segment_ids: [b, l], int. 0 is padding, whose input counts as zero; where the number changes
@@ -67,7 +78,7 @@ def convolve(
       implementation: of method "chunked", a name; None is the platform's best.
 
     Returns:
-      y [b, l, channels, d], in the dtype of the system; of no meaning where there is padding.
+      y [b, l, channels, d]; of no meaning where there is padding.
 
     Raises:
       ValueError: another method, or an implementation that cannot do this.
@@ -83,11 +94,22 @@ def convolve(
     axes = partition.sharded_axes(("batch", "length", "ssm_features"), u.shape, chunk_length)
     if method != "chunked":
         axes = (axes[0], None, axes[2])
+    (own,) = partition.sharded_axes(("ssm_own_features",), u.shape[2:])
+    exchanges = axes[0] is not None and own is not None
+    features = own if exchanges else axes[2]
 
     def run(
-        system: DiscreteStateSpace, c: jax.Array, u: jax.Array, segment_ids: jax.Array | None
+        system: DiscreteStateSpace,
+        c: jax.Array,
+        skip: jax.Array | None,
+        u: jax.Array,
+        segment_ids: jax.Array | None,
     ) -> jax.Array:
-        return _convolve(
+        if exchanges:
+            u = partition.exchange(u, 2, 0)
+            if segment_ids is not None:
+                segment_ids = partition.all_rows(segment_ids)
+        y = _convolve(
             system,
             c,
             u,
@@ -99,11 +121,18 @@ def convolve(
             implementation=implementation,
             num_shards=1 if axes[1] is None else partition.sequence_shards(),
         )
+        if skip is not None:
+            u = without_lone_row(u.astype(y.dtype))
+            y = y + (skip * u).reshape(y[:, :, :1].shape)
+        y = y.astype(dtype or y.dtype)
+        return partition.exchange(y, 0, 3) if exchanges else y
 
     run = partition.on_each_device(
-        run, ((axes[2],), (None, axes[2], None), axes, axes[:2]), (*axes[:2], None, axes[2])
+        run,
+        ((features,), (None, features, None), (features,), axes, axes[:2]),
+        (*axes[:2], None, axes[2]),
     )
-    return run(system, c, u, segment_ids)
+    return run(system, c, skip, u, segment_ids)
 
 
 def _convolve(

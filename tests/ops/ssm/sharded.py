@@ -62,8 +62,10 @@ def compare(method, packed, cut, *sizes):
         float(np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(np.asarray(b)).max())
         for a, b in zip(jax.tree.leaves(sharded), jax.tree.leaves(expected))
     ]
-    kinds = r"= ([\w\[\],]+)\S* (all-gather|all-reduce|all-to-all|collective-permute)(?:-start)?\("
-    found = re.findall(kinds, compiled.as_text())
+    kinds = r"= (.+?) (all-gather|all-reduce|all-to-all|collective-permute)(?:-start)?\("
+    found = [
+        (re.sub(r"\{.*", "", shape), kind) for shape, kind in re.findall(kinds, compiled.as_text())
+    ]
     return {
         "error": max(errors),
         "collectives": sorted({name for _, name in found}),

@@ -235,7 +235,11 @@ def test_eight_devices_give_what_one_gives(on_eight_devices):
     for case, seen in report["rows"].items():
         assert seen["error"] < 1e-5, case
         assert seen["shard"] == [2, 64, 4], case  # 16 rows on 8 devices
-        assert seen["collectives"] == ["all-reduce"], case  # Sums of gradients; no gathering.
+        # Rows are exchanged for features and back, and gradients summed up. What is gathered are
+        # numbers of segments, and gradients of features.
+        assert seen["collectives"] == ["all-gather", "all-reduce", "all-to-all"], case
+        packed = {"s32[8,64]"} if "packed" in case else set()
+        assert set(seen["gathered"]) == {"c64[2,4]", *packed}, case
     assert len(report["sequence"]) == 6
     for case, seen in enumerate(report["sequence"]):
         assert seen["error"] < 1e-5, case
