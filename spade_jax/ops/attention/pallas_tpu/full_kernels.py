@@ -1,8 +1,13 @@
 """Full attention as two TPU kernels: forward, and all of its gradients.
 
 A step of the grid has 128 queries of one group of heads, and all keys of the row in memory, which
-it goes through in chunks. Scores are [keys, queries]: what belongs to a query is then a row, whose
+it goes through in parts. Scores are [keys, queries]: what belongs to a query is then a row, whose
 maxima and sums are additions of vectors, and no product in the loop needs a transposition.
+
+The scores of a part are made while the part before it goes through its exponentials and the
+products behind them. The compiler does not find that out by itself: what is to be done beside
+each other has to lie in different memory, and the scores of all heads to be made together, for each
+product keeps two of the four matrix units busy.
 
 What a query adds to a key's score depends on how far they lie apart. Bias, and HIDDEN for keys
 behind the query of causal attention, are one long tile [distances, 128] for each head, made from a
@@ -10,6 +15,7 @@ vector once for all rows: of it a block of queries reads the part that begins wh
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -40,6 +46,7 @@ from spade_jax.ops.attention.pallas_tpu.tiles import (
     kernel_parameters,
     like,
     skewed,
+    turned,
 )
 from spade_jax.ops.attention.shards import DropoutWords
 from spade_jax.ops.attention.softmax import named
@@ -80,7 +87,7 @@ def attend(
             specs.filled(q, specs.n),
             jax.ShapeDtypeStruct(specs.log_sum_shape, jnp.float32),
         ],
-        scratch_shapes=[specs.turned, *specs.columns, *specs.tiles(1)],
+        scratch_shapes=[specs.turned, *specs.columns, *specs.tiles(1), *specs.parts],
         compiler_params=kernel_parameters(),
         interpret=full.interpret,
         name="full_forward",
@@ -99,7 +106,7 @@ def _attend_backward(full: Full, saved: tuple[Any, ...], d_outs: tuple[Array, Ar
     *arguments, out, log_sum = saved
     q, k, v, vector = arguments[:4]
     specs, heads = Specs(q, k, full), full.heads
-    sums = pltpu.VMEM((specs.m, heads.lanes), jnp.float32)
+    sums = pltpu.VMEM((heads.lanes, specs.m), jnp.float32)
     biased = [vector] if full.biased else []
     dq, dk, dv, *d_vector = pl.pallas_call(
         functools.partial(_backward_kernel, full=full),
@@ -118,6 +125,7 @@ def _attend_backward(full: Full, saved: tuple[Any, ...], d_outs: tuple[Array, Ar
             *specs.tiles(2 if full.biased else 1),
             sums,
             sums,
+            *specs.parts * 2,
         ],
         compiler_params=kernel_parameters(),
         interpret=full.interpret,
@@ -149,6 +157,37 @@ def _chunks(first_key: Any, keys: int, full: Full) -> Any:
     return lax.div(jnp.clip(seen + full.chunk - 1, 0, keys), full.chunk)
 
 
+def _go_through(
+    chunks: Any,
+    full: Full,
+    begin: Callable[[Any, int], Any],
+    end: Callable[[Any, int, Any, Any], Any],
+    start: Any,
+) -> Any:
+    """Folds `end(at, slot, begun, before)` over all parts, `begun` being what `begin(at, slot)`
+    gave, which begins the next part first. `at` is where a part begins, `slot` which memory it has.
+    """
+
+    def place(part: Any) -> Any:
+        return pl.multiple_of(part * full.part, full.part)
+
+    def alone(c: Any, before: Any) -> Any:
+        return end(place(c), 0, begin(place(c), 0), before)
+
+    def in_pairs(c: Any, both: Any) -> Any:
+        begun, before = both
+        for slot in range(2):
+            part = 2 * c + slot
+            following = begin(place(jnp.minimum(part + 1, 2 * chunks - 1)), 1 - slot)
+            before = end(place(part), slot, begun, before)
+            begun = following
+        return begun, before
+
+    if full.parts == 1:
+        return lax.fori_loop(0, chunks, alone, start)
+    return lax.fori_loop(0, chunks, in_pairs, (begin(0, 0), start))[1]
+
+
 def _prepare_row(refs: Refs, x: Any) -> None:
     """Once for all queries of a row: keys' segments and words down the rows, and x [1, rows, lanes]
     turned to [lanes, rows]."""
@@ -161,8 +200,7 @@ def _prepare_row(refs: Refs, x: Any) -> None:
             refs.segment_columns[here] = column(jnp.where(row == 0, NO_SEGMENT, row))
             if refs.key_words is not None:
                 refs.word_columns[here] = column(refs.key_words[0][:, here])
-            # The unit for it takes float32.
-            refs.turned[:, here] = x[0, here].astype(jnp.float32).T.astype(refs.turned.dtype)
+            refs.turned[:, here] = turned(x[0, here])
 
 
 def _prepare_tile(vector: Any, tile: Any) -> None:
@@ -185,7 +223,7 @@ def _tile_start() -> Any:
 
 
 def _scores(refs: Refs, query: Array, key: Array, seen: Array, h: int, place: Any) -> Array:
-    """[keys of the chunk, queries]; `place` is where the chunk begins in the tile."""
+    """[keys of the part, queries]; `place` is where the part begins in the tile."""
     scores = dot(key, query, NT)
     if refs.tile is not None:
         scores = scores + refs.tile[h, pl.ds(place, key.shape[0])]
@@ -193,29 +231,35 @@ def _scores(refs: Refs, query: Array, key: Array, seen: Array, h: int, place: An
 
 
 def _keep(refs: Refs, here: Any, h: int, full: Full) -> Array:
-    """Of a chunk: what dropout keeps, and by how much it grows."""
+    """Of a part: what dropout keeps, and by how much it grows."""
     words = refs.query_words[0, 0, h : h + 1, :]
     keep = keeps(words, refs.word_columns[here], full.dropout_rate)
     return jnp.where(keep, 1.0 / (1.0 - full.dropout_rate), 0.0)
 
 
 def _forward_kernel(*all_refs: Any, full: Full) -> None:
-    refs, (out, log_sum), _ = taken(all_refs, 2, full)
-    heads, size, chunk = full.heads, full.heads.size, full.chunk
+    refs, (out, log_sum), slots = taken(all_refs, 2, full)
+    heads, size = full.heads, full.heads.size
     _prepare_row(refs, refs.v)
     _prepare_tile(refs.vector, refs.tile)
     queries, own = heads_apart(refs.q[0], heads), refs.query_segments[0]
     tile_start = _tile_start()
 
-    def add_chunk(c: Any, before: Any) -> Any:
-        at = pl.multiple_of(c * chunk, chunk)
-        here, place = pl.ds(at, chunk), pl.multiple_of(tile_start + at, BLOCK)
+    def score(at: Any, slot: int) -> list[Array]:
+        here, place = pl.ds(at, full.part), pl.multiple_of(tile_start + at, BLOCK)
         key, seen = refs.k[0, here], refs.segment_columns[here] == own
-        after = []
-        for h, (attended, largest, total) in enumerate(before):
+        largest = []
+        for h in range(heads.in_group):
             scores = _scores(refs, queries[h], key, seen, h, place)
-            new = jnp.maximum(largest, jnp.max(scores, axis=0, keepdims=True))
-            correction, weights = jnp.exp(largest - new), jnp.exp(scores - new)
+            slots[slot][h] = scores
+            largest.append(jnp.max(scores, axis=0, keepdims=True))
+        return largest
+
+    def attend_to(at: Any, slot: int, in_part: list[Array], before: Any) -> Any:
+        here, after = pl.ds(at, full.part), []
+        for h, (attended, largest, total) in enumerate(before):
+            new = jnp.maximum(largest, in_part[h])
+            correction, weights = jnp.exp(largest - new), jnp.exp(slots[slot][h] - new)
             total = total * correction + jnp.sum(weights, axis=0, keepdims=True)
             if full.dropout_rate > 0:
                 weights = weights * _keep(refs, here, h, full)
@@ -230,7 +274,7 @@ def _forward_kernel(*all_refs: Any, full: Full) -> None:
         jnp.zeros((1, BLOCK), jnp.float32),
     )
     chunks = _chunks(refs.first_key, refs.k.shape[1], full)
-    found = lax.fori_loop(0, chunks, add_chunk, (start,) * heads.in_group)
+    found = _go_through(chunks, full, score, attend_to, (start,) * heads.in_group)
     parts = []
     for h, (attended, largest, total) in enumerate(found):
         total = jnp.maximum(total, TINY)
@@ -242,8 +286,9 @@ def _forward_kernel(*all_refs: Any, full: Full) -> None:
 def _backward_kernel(*all_refs: Any, full: Full) -> None:
     refs, between, memory = taken(all_refs, 8 if full.biased else 7, full)
     out, d_out, log_sum, d_log_sum, dq, dk, dv, *d_vectors = between
-    *d_tiles, k_sums, v_sums = memory
-    heads, size, chunk = full.heads, full.heads.size, full.chunk
+    d_tiles, (k_sums, v_sums, *slots) = memory[: full.biased], memory[full.biased :]
+    score_slots, d_weight_slots = slots[: full.parts], slots[full.parts :]
+    heads, size = full.heads, full.heads.size
     b, i, last = pl.program_id(1), pl.program_id(2), pl.num_programs(2) - 1
     _prepare_row(refs, refs.k)
     _prepare_tile(refs.vector, refs.tile)
@@ -259,7 +304,7 @@ def _backward_kernel(*all_refs: Any, full: Full) -> None:
             d_tile[...] = jnp.zeros_like(d_tile)
 
     queries, d_outs = heads_apart(refs.q[0], heads), heads_apart(d_out[0], heads)
-    all_queries, all_d_outs = jnp.concatenate(queries), jnp.concatenate(d_outs)
+    turned_query, turned_d_out = turned(refs.q[0]), turned(d_out[0])
     own, tile_start = refs.query_segments[0], _tile_start()
     # What the softmax's own sum takes away from all gradients of scores, less what its logarithm's
     # gradient adds.
@@ -270,38 +315,41 @@ def _backward_kernel(*all_refs: Any, full: Full) -> None:
         for h in range(heads.in_group)
     ]
 
-    def add_chunk(c: Any, before: Any) -> Any:
-        at = pl.multiple_of(c * chunk, chunk)
-        here, place = pl.ds(at, chunk), pl.multiple_of(tile_start + at, BLOCK)
+    def score(at: Any, slot: int) -> None:
+        here, place = pl.ds(at, full.part), pl.multiple_of(tile_start + at, BLOCK)
         key, value, seen = refs.k[0, here], refs.v[0, here], refs.segment_columns[here] == own
-        weights, d_scores, after = [], [], []
         for h in range(heads.in_group):
-            scores = _scores(refs, queries[h], key, seen, h, place)
-            p = jnp.exp(scores - log_sum[0, 0, h : h + 1, :])
-            weight, dp = p, dot(value, d_outs[h], NT)
+            score_slots[slot][h] = _scores(refs, queries[h], key, seen, h, place)
+            d_weight_slots[slot][h] = dot(value, d_outs[h], NT)
+
+    def add(at: Any, slot: int, _: None, before: Any) -> Any:
+        here, place, after = pl.ds(at, full.part), pl.multiple_of(tile_start + at, BLOCK), []
+        for h in range(heads.in_group):
+            p = jnp.exp(score_slots[slot][h] - log_sum[0, 0, h : h + 1, :])
+            weight, dp = p, d_weight_slots[slot][h]
             if full.dropout_rate > 0:
                 factor = _keep(refs, here, h, full)
                 weight, dp = p * factor, dp * factor
             ds = p * (dp - level[h])
             for d_tile in d_tiles:
-                d_tile[h, pl.ds(place, chunk)] += ds
-            weights.append(weight.astype(key.dtype))
-            d_scores.append(ds.astype(key.dtype))
-            turned = refs.turned[h * size : (h + 1) * size, here]
-            after.append(before[h] + dot(turned, d_scores[h], NN))
-        k_sums[here] += dot(jnp.concatenate(d_scores, axis=1), all_queries, NN)
-        v_sums[here] += dot(jnp.concatenate(weights, axis=1), all_d_outs, NN)
+                d_tile[h, pl.ds(place, full.part)] += ds
+            # A product with the 64 rows of a head costs half of one with its 64 lanes of 128.
+            own_rows = slice(h * size, (h + 1) * size)
+            weight, ds = weight.astype(refs.v.dtype), ds.astype(refs.k.dtype)
+            k_sums[own_rows, here] += dot(turned_query[own_rows], ds, NT)
+            v_sums[own_rows, here] += dot(turned_d_out[own_rows], weight, NT)
+            after.append(before[h] + dot(refs.turned[own_rows, here], ds, NN))
         return tuple(after)
 
     start = jnp.zeros((size, BLOCK), jnp.float32)
     chunks = _chunks(refs.first_key, refs.k.shape[1], full)
-    found = lax.fori_loop(0, chunks, add_chunk, (start,) * heads.in_group)
+    found = _go_through(chunks, full, score, add, (start,) * heads.in_group)
     dq[0] = jnp.concatenate(found, axis=0).T.astype(dq.dtype)
 
     @pl.when(i == last)
     def _end_row() -> None:
-        dk[0] = k_sums[...].astype(dk.dtype)
-        dv[0] = v_sums[...].astype(dv.dtype)
+        dk[0] = k_sums[...].T.astype(dk.dtype)
+        dv[0] = v_sums[...].T.astype(dv.dtype)
 
     @pl.when((i == last) & (b == pl.num_programs(1) - 1))
     def _end() -> None:

@@ -17,7 +17,7 @@ class Full(NamedTuple):
     """What the kernels are made for.
 
     Attributes:
-      chunk: keys at a time, a multiple of 128.
+      chunk: keys at a time, 128 or a multiple of 256.
       tiled: there is a vector of what queries add to scores.
       biased: it has a gradient.
       causal: chunks that no query of a block sees are left out.
@@ -33,6 +33,16 @@ class Full(NamedTuple):
     first_key: int | None
     dropout_rate: float
     interpret: bool
+
+    @property
+    def parts(self) -> int:
+        """In how many parts a chunk is gone through."""
+        return 1 if self.chunk == BLOCK else 2
+
+    @property
+    def part(self) -> int:
+        """Keys of one."""
+        return self.chunk // self.parts
 
     def lengths(self, q: Array, k: Array) -> tuple[int, int]:
         """Of queries and keys, with those that fill up the last block and chunk."""
@@ -65,6 +75,9 @@ class Specs:
         if full.dropout_rate > 0:
             self.inputs += [self.log_sum, pl.BlockSpec((1, 1, m), lambda g, b, i: (0, 0, 0))]
         self.turned = pltpu.VMEM((heads.lanes, m), q.dtype)
+        # Of the part at hand and of the next one, of all heads.
+        part = (heads.in_group, full.part, BLOCK)
+        self.parts = [pltpu.VMEM(part, jnp.float32)] * full.parts
         # Segments of keys, and their words for dropout, down the rows.
         self.columns = [pltpu.VMEM((m, BLOCK), jnp.int32)]
         if full.dropout_rate > 0:

@@ -46,14 +46,6 @@ def heads_apart(x: Array, heads: Heads) -> list[Array]:
     ]
 
 
-def heads_together(parts: list[Array], heads: Heads) -> Array:
-    """Of float32 [rows, lanes] for each head, its own lanes."""
-    if heads.in_group == 1:
-        return parts[0]
-    first = lax.broadcasted_iota(jnp.int32, parts[0].shape, 1) < heads.size
-    return jnp.where(first, parts[0], parts[1])
-
-
 def skewed(x: Array, sign: int) -> Array:
     """x [128, n] with row r rotated by r lanes, to the right (sign 1) or to the left (-1)."""
     rows, n = x.shape
@@ -69,6 +61,11 @@ def skewed(x: Array, sign: int) -> Array:
 def column(row: Array) -> Array:
     """[1, 128] to [128, 128], its entries down the rows and the same in all lanes."""
     return jnp.broadcast_to(row, (BLOCK, BLOCK)).T
+
+
+def turned(x: Array) -> Array:
+    """x^T; the unit for it takes float32."""
+    return x.astype(jnp.float32).T.astype(x.dtype)
 
 
 def kernel_parameters() -> pltpu.CompilerParams:

@@ -8,6 +8,8 @@ them, and the bias's is summed up on the way.
 
 What a query adds to a key's score depends on how far they lie apart: bias, and HIDDEN beyond the
 window, are one tile for each head, made from a vector once for all rows and spans.
+
+Scores are [keys, queries], and made a block ahead, as `full_kernels` says.
 """
 
 import functools
@@ -29,16 +31,15 @@ from spade_jax.ops.attention.pallas_tpu.tiles import (
     NO_SEGMENT,
     NT,
     TINY,
-    TN,
     column,
     dot,
     heads_apart,
-    heads_together,
     kernel_parameters,
     like,
     skewed,
+    turned,
 )
-from spade_jax.ops.attention.pallas_tpu.window_specs import Specs, Window, inputs, taken
+from spade_jax.ops.attention.pallas_tpu.window_specs import Refs, Specs, Window, inputs, taken
 from spade_jax.ops.attention.shards import DropoutWords
 
 
@@ -67,7 +68,7 @@ def attend(
         in_specs=specs.inputs,
         out_specs=specs.query,
         out_shape=specs.filled(q),
-        scratch_shapes=[_tile_memory((BLOCK, window.blocks * BLOCK), window)],
+        scratch_shapes=[_tile_memory(window)] * 3,
         compiler_params=kernel_parameters(),
         interpret=window.interpret,
         name="window_forward",
@@ -83,15 +84,14 @@ def _attend_backward(window: Window, saved: tuple[Any, ...], d_out: Array) -> tu
     q, k, v, vector, segments, words = saved
     specs, span, heads = Specs(q, window, late=1), window.span, window.heads
     finished = pl.BlockSpec((1, span, heads.lanes), lambda g, b, n: (b, jnp.maximum(n - 1, 0), g))
-    tile = _tile_memory((window.blocks * BLOCK, BLOCK), window)
-    sums = pltpu.VMEM((2 * span + window.behind * BLOCK, heads.lanes), jnp.float32)
+    sums = pltpu.VMEM((heads.lanes, 2 * span + window.behind * BLOCK), jnp.float32)
     *gradients, d_vector = pl.pallas_call(
         functools.partial(_backward_kernel, window=window),
         grid=(heads.groups, q.shape[0], specs.steps + 1),
         in_specs=[*specs.inputs, specs.query],
         out_specs=[specs.query, finished, finished, specs.vector],
         out_shape=[*map(specs.filled, (q, k, v)), like(vector)],
-        scratch_shapes=[tile, tile, sums, sums],
+        scratch_shapes=[*[_tile_memory(window)] * 6, sums, sums],
         compiler_params=kernel_parameters(),
         interpret=window.interpret,
         name="window_backward",
@@ -106,8 +106,8 @@ def _attend_backward(window: Window, saved: tuple[Any, ...], d_out: Array) -> tu
 attend.defvjp(_attend_forward, _attend_backward)
 
 
-def _tile_memory(shape: tuple[int, int], window: Window) -> Any:
-    return pltpu.VMEM((window.heads.in_group, *shape), jnp.float32)
+def _tile_memory(window: Window) -> Any:
+    return pltpu.VMEM((window.heads.in_group, window.blocks * BLOCK, BLOCK), jnp.float32)
 
 
 def _blocks(refs: Any) -> list[Array]:
@@ -131,9 +131,9 @@ def _key_segments(refs: Any, step: Any, last: Any) -> list[Array]:
 
 
 def _tile(vector: Array, window: Window) -> Array:
-    """[1, ring] to [128, keys of the tile]."""
+    """[1, ring] to [keys of the tile, 128]."""
     ring = jnp.broadcast_to(vector, (BLOCK, window.ring))
-    return skewed(ring, 1)[:, : window.blocks * BLOCK]
+    return skewed(ring, 1)[:, : window.blocks * BLOCK].T
 
 
 def _rows(refs: Any) -> list[Array]:
@@ -141,8 +141,57 @@ def _rows(refs: Any) -> list[Array]:
     return [ref[0][:, at : at + BLOCK] for ref in refs for at in range(0, ref.shape[2], BLOCK)]
 
 
+class _Span:
+    """What a step knows of its span: j counts its blocks of queries."""
+
+    def __init__(self, given: Refs, tile: Any, step: Any, last: Any, window: Window):
+        self.given, self.tile, self.window = given, tile, window
+        self.keys = _blocks(given.keys)
+        self._segments = [column(row) for row in _key_segments(given.segments, step, last)]
+        self._words = [column(row) for row in _rows(given.key_words)]
+
+    def __len__(self) -> int:
+        return self.window.span // BLOCK
+
+    def here(self, j: int) -> slice:
+        """Its queries."""
+        return slice(j * BLOCK, (j + 1) * BLOCK)
+
+    def reached(self, j: int) -> slice:
+        """The blocks of keys that these see."""
+        return slice(j, j + self.window.blocks)
+
+    def score(self, j: int, slot: Any) -> list[Array]:
+        """Leaves the scores of each head in the memory `slot`; their largest, [1, 128]."""
+        own = self.given.segments[1][0][:, self.here(j)]
+        key = jnp.concatenate(self.keys[self.reached(j)])
+        seen = jnp.concatenate([other == own for other in self._segments[self.reached(j)]])
+        largest = []
+        for h, query in enumerate(heads_apart(self.given.q[0, self.here(j)], self.window.heads)):
+            scores = jnp.where(seen, dot(key, query, NT) + self.tile[h], HIDDEN)
+            slot[h] = scores
+            largest.append(jnp.maximum(jnp.max(scores, axis=0, keepdims=True), FLOOR))
+        return largest
+
+    def kept(self, j: int, h: int) -> Array:
+        """What dropout keeps of a head's weights."""
+        words = self.given.query_words[0, 0, h : h + 1, self.here(j)]
+        others = self._words[self.reached(j)]
+        return jnp.concatenate([keeps(words, other, self.window.dropout_rate) for other in others])
+
+
+def _ahead(count: int, begin: Callable[[int], Any], end: Callable[[int, Any], None]) -> None:
+    """`end(j, begun)` of each, `begun` being what `begin(j)` gave, which begins the next one
+    first."""
+    begun = begin(0)
+    for j in range(count):
+        following = begin(j + 1) if j + 1 < count else None
+        end(j, begun)
+        begun = following
+
+
 def _forward_kernel(*refs: Any, window: Window) -> None:
-    given, (out, tile) = taken(refs, window)
+    given, (out, tile, *slots) = taken(refs, window)
     n, heads = pl.program_id(2), window.heads
 
     @pl.when((pl.program_id(1) == 0) & (n == 0))
@@ -150,78 +199,80 @@ def _forward_kernel(*refs: Any, window: Window) -> None:
         for h in range(heads.in_group):
             tile[h] = _tile(given.vector[0, h : h + 1, :], window)
 
-    keys, values = _blocks(given.keys), _blocks(given.values)
-    key_segments = _key_segments(given.segments, n, pl.num_programs(2) - 1)
-    key_words = _rows(given.key_words)
-    for j in range(window.span // BLOCK):
-        here, reached = slice(j * BLOCK, (j + 1) * BLOCK), slice(j, j + window.blocks)
-        key, value = jnp.concatenate(keys[reached]), jnp.concatenate(values[reached])
-        own = column(given.segments[1][0][:, here])
-        seen = jnp.concatenate([own == other for other in key_segments[reached]], axis=1)
+    span = _Span(given, tile, n, pl.num_programs(2) - 1, window)
+    values = [turned(value) for value in _blocks(given.values)]
+
+    def attend_to(j: int, largest: list[Array]) -> None:
+        value = jnp.concatenate(values[span.reached(j)], axis=1)
         attended = []
-        for h, query in enumerate(heads_apart(given.q[0, here], heads)):
-            scores = jnp.where(seen, dot(query, key, NT) + tile[h], HIDDEN)
-            largest = jnp.maximum(jnp.max(scores, axis=1, keepdims=True), FLOOR)
-            weights = jnp.exp(scores - largest)
-            total = jnp.maximum(jnp.sum(weights, axis=1, keepdims=True), TINY)
+        for h in range(heads.in_group):
+            weights = jnp.exp(slots[j % 2][h] - largest[h])
+            total = jnp.maximum(jnp.sum(weights, axis=0, keepdims=True), TINY)
             if window.dropout_rate > 0:
-                words = column(given.query_words[0, 0, h : h + 1, here])
-                keep = [keeps(words, row, window.dropout_rate) for row in key_words[reached]]
-                weights = jnp.where(jnp.concatenate(keep, axis=1), weights, 0.0)
+                weights = jnp.where(span.kept(j, h), weights, 0.0)
                 total = total * (1.0 - window.dropout_rate)
-            attended.append(dot(weights.astype(value.dtype), value, NN) * (1.0 / total))
-        out[0, here] = heads_together(attended, heads).astype(out.dtype)
+            own = value[h * heads.size : (h + 1) * heads.size]
+            attended.append(dot(own, weights.astype(value.dtype), NN) * (1.0 / total))
+        out[0, span.here(j)] = jnp.concatenate(attended).T.astype(out.dtype)
+
+    _ahead(len(span), lambda j: span.score(j, slots[j % 2]), attend_to)
 
 
 def _backward_kernel(*refs: Any, window: Window) -> None:
     given, rest = taken(refs, window)
-    d_out, dq, dk, dv, d_vector, tile, d_tile, k_sums, v_sums = rest
+    d_out, dq, dk, dv, d_vector, tile, d_tile, *slots, k_sums, v_sums = rest
     b, n, last = pl.program_id(1), pl.program_id(2), pl.num_programs(2) - 2
-    span, heads = window.span, window.heads
+    length, heads = window.span, window.heads
 
     @pl.when((b == 0) & (n == 0))
     def _make_tile() -> None:
         for h in range(heads.in_group):
-            tile[h] = _tile(given.vector[0, h : h + 1, :], window).T
+            tile[h] = _tile(given.vector[0, h : h + 1, :], window)
         d_tile[...] = jnp.zeros_like(d_tile)
 
-    _advance(k_sums, n, span)
-    _advance(v_sums, n, span)
+    _advance(k_sums, n, length)
+    _advance(v_sums, n, length)
 
     @pl.when(n <= last)
     def _add_span() -> None:
-        keys, values = _blocks(given.keys), _blocks(given.values)
-        columns = [column(row) for row in _key_segments(given.segments, n, last)]
-        key_words = [column(row) for row in _rows(given.key_words)]
-        for j in range(span // BLOCK):
-            here, reached = slice(j * BLOCK, (j + 1) * BLOCK), slice(j, j + window.blocks)
-            own = given.segments[1][0][:, here]
+        span = _Span(given, tile, n, last, window)
+        values = _blocks(given.values)
+        turned_keys = [turned(key) for key in span.keys]
 
-            def kept(h: int, here: slice = here, reached: slice = reached) -> Array:
-                words = given.query_words[0, 0, h : h + 1, here]
-                rows = [keeps(words, other, window.dropout_rate) for other in key_words[reached]]
-                return jnp.concatenate(rows, axis=0)
+        def score(j: int) -> list[Array]:
+            value = jnp.concatenate(values[span.reached(j)])
+            for h, of_head in enumerate(heads_apart(d_out[0, span.here(j)], heads)):
+                slots[2 + j % 2][h] = dot(value, of_head, NT)
+            return span.score(j, slots[j % 2])
 
-            gradients = _block_gradients(
-                heads_apart(given.q[0, here], heads),
-                heads_apart(d_out[0, here], heads),
-                jnp.concatenate(keys[reached]),
-                jnp.concatenate(values[reached]),
-                jnp.concatenate([other == own for other in columns[reached]], axis=0),
-                tile,
-                d_tile if window.biased else None,
-                kept,
-                window,
-            )
-            dq[0, here] = gradients[0].astype(dq.dtype)
+        def add(j: int, largest: list[Array]) -> None:
+            query, d_attended = turned(given.q[0, span.here(j)]), turned(d_out[0, span.here(j)])
+            key = jnp.concatenate(turned_keys[span.reached(j)], axis=1)
             # The span before lies in front of this one in the sums.
-            first = span + (j - window.before) * BLOCK
+            first = length + (j - window.before) * BLOCK
             there = slice(first, first + window.blocks * BLOCK)
-            k_sums[there] += gradients[1]
-            v_sums[there] += gradients[2]
+            dqs = []
+            for h in range(heads.in_group):
+                p = jnp.exp(slots[j % 2][h] - largest[h])
+                p = p * (1.0 / jnp.maximum(jnp.sum(p, axis=0, keepdims=True), TINY))
+                weight, dp = p, slots[2 + j % 2][h]
+                if window.dropout_rate > 0:
+                    factor = jnp.where(span.kept(j, h), 1.0 / (1.0 - window.dropout_rate), 0.0)
+                    weight, dp = p * factor, dp * factor
+                ds = p * (dp - jnp.sum(p * dp, axis=0, keepdims=True))
+                if window.biased:
+                    d_tile[h] += ds
+                weight, ds = weight.astype(key.dtype), ds.astype(key.dtype)
+                own = slice(h * heads.size, (h + 1) * heads.size)
+                k_sums[own, there] += dot(query[own], ds, NT)
+                v_sums[own, there] += dot(d_attended[own], weight, NT)
+                dqs.append(dot(key[own], ds, NN))
+            dq[0, span.here(j)] = jnp.concatenate(dqs).T.astype(dq.dtype)
 
-    dk[0] = k_sums[:span].astype(dk.dtype)
-    dv[0] = v_sums[:span].astype(dv.dtype)
+        _ahead(len(span), score, add)
+
+    dk[0] = k_sums[:, :length].T.astype(dk.dtype)
+    dv[0] = v_sums[:, :length].T.astype(dv.dtype)
 
     @pl.when((b == pl.num_programs(1) - 1) & (n == last + 1))
     def _sum_diagonals() -> None:
@@ -229,42 +280,6 @@ def _backward_kernel(*refs: Any, window: Window) -> None:
             square = jnp.zeros((BLOCK, BLOCK), jnp.float32)
             ring = jnp.concatenate([d_tile[h].T, square], axis=1)
             d_vector[0, h : h + 1, :] = jnp.sum(skewed(ring, -1), axis=0, keepdims=True)
-
-
-def _block_gradients(
-    queries: list[Array],
-    d_outs: list[Array],
-    key: Array,
-    value: Array,
-    seen: Array,
-    tile: Any,
-    d_tile: Any,
-    kept: Callable[[int], Array],
-    window: Window,
-) -> tuple[Array, Array, Array]:
-    """What a block of queries gives to the gradients of itself, of its keys and of its values;
-    scores are [keys, queries]. Adds to d_tile where there is one; `kept` is of a head's dropout."""
-    weights, d_scores, dqs = [], [], []
-    for h, (query, d_out) in enumerate(zip(queries, d_outs)):
-        scores = jnp.where(seen, dot(key, query, NT) + tile[h], HIDDEN)
-        largest = jnp.maximum(jnp.max(scores, axis=0, keepdims=True), FLOOR)
-        p = jnp.exp(scores - largest)
-        p = p * (1.0 / jnp.maximum(jnp.sum(p, axis=0, keepdims=True), TINY))
-        weight, dp = p, dot(value, d_out, NT)
-        if window.dropout_rate > 0:
-            factor = jnp.where(kept(h), 1.0 / (1.0 - window.dropout_rate), 0.0)
-            weight, dp = p * factor, dp * factor
-        ds = p * (dp - jnp.sum(p * dp, axis=0, keepdims=True))
-        if d_tile is not None:
-            d_tile[h] += ds
-        weights.append(weight.astype(key.dtype))
-        d_scores.append(ds.astype(key.dtype))
-        dqs.append(dot(d_scores[h], key, TN))
-    return (
-        heads_together(dqs, window.heads),
-        dot(jnp.concatenate(d_scores, axis=1), jnp.concatenate(queries), NN),
-        dot(jnp.concatenate(weights, axis=1), jnp.concatenate(d_outs), NN),
-    )
 
 
 def _advance(sums: Any, step: Any, span: int) -> None:
@@ -276,8 +291,8 @@ def _advance(sums: Any, step: Any, span: int) -> None:
 
     @pl.when(step > 0)
     def _move() -> None:
-        rest = sums.shape[0] - 2 * span
-        sums[:span] = sums[span : 2 * span]
+        rest = sums.shape[1] - 2 * span
+        sums[:, :span] = sums[:, span : 2 * span]
         if rest:
-            sums[span : span + rest] = sums[2 * span :]
-        sums[span + rest :] = jnp.zeros_like(sums[span + rest :])
+            sums[:, span : span + rest] = sums[:, 2 * span :]
+        sums[:, span + rest :] = jnp.zeros_like(sums[:, span + rest :])
