@@ -184,7 +184,7 @@ class ModelConfig(Kinds, family="kind of model", default="encoder_decoder"):
             parse_pattern(stack.layers, f"model.{setting}.layers")
             for name in (name for spec in stack.layer_specs for name in spec.mixers):
                 if name not in mixers and name not in MixerConfig.KINDS:
-                    known = (*mixers, *MixerConfig.KINDS)
+                    known = {*mixers, *MixerConfig.KINDS}
                     raise ConfigError(
                         f"model.{setting}.layers = {stack.layers!r}: there is no mixer "
                         f"{name!r}{nearest(name, known)}"

@@ -33,25 +33,30 @@ def begun(tmp_path_factory):
     return workdir
 
 
-def test_made_longer_twice_it_equals_one_that_was_so_long(tmp_path):
+@pytest.mark.parametrize(
+    "lengths",
+    [pytest.param((4,), id="once"), pytest.param((4, 6), id="twice", marks=pytest.mark.slow)],
+)
+def test_made_longer_it_equals_one_that_was_so_long(lengths, tmp_path):
     """With a schedule that is the same for any length."""
     flat = [*SETTINGS, "--config.optimizer.schedule=cosine_restarts"]
     flat += ["--config.optimizer.period=100"]
     longer, whole = tmp_path / "longer", tmp_path / "whole"
     assert main([*flat, f"--workdir={longer}", "--config.train.steps=2"]) == 0
-    for steps in (4, 6):
+    for steps in lengths:
         command = [*flat, f"--workdir={longer}", f"--config.train.steps={steps}"]
         assert main(command) == 2
         assert main([*command, "--extend"]) == 0
         assert main(command) == 0  # It is this run now.
-    assert main([*flat, f"--workdir={whole}", "--config.train.steps=6"]) == 0
+    assert main([*flat, f"--workdir={whole}", f"--config.train.steps={lengths[-1]}"]) == 0
     assert_same(longer, whole)
     lines = read_metrics(longer / "metrics.jsonl")
     changes = [(line["step"], line["changes"]) for line in lines if line["kind"] == "change"]
-    assert changes == [(2, {"train.steps": [2, 4]}), (4, {"train.steps": [4, 6]})]
+    pairs = [*zip((2, *lengths), lengths)]
+    assert changes == [(before, {"train.steps": [before, after]}) for before, after in pairs]
     about = open_run(longer, "workdir").checkpoints.about()
-    assert [entry["step"] for entry in about["history"]] == [2, 4]
-    assert about["settings"]["train"]["steps"] == 6
+    assert [entry["step"] for entry in about["history"]] == [before for before, _ in pairs]
+    assert about["settings"]["train"]["steps"] == lengths[-1]
 
 
 @pytest.mark.slow
