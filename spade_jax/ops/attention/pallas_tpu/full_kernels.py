@@ -84,7 +84,7 @@ def attend(
         in_specs=specs.inputs,
         out_specs=[specs.query, specs.log_sum],
         out_shape=[
-            specs.filled(q, specs.n),
+            specs.like(q, q.shape[1]),
             jax.ShapeDtypeStruct(specs.log_sum_shape, jnp.float32),
         ],
         scratch_shapes=[specs.turned, *specs.columns, *specs.tiles(1), *specs.parts],
@@ -109,14 +109,14 @@ def _attend_backward(full: Full, saved: tuple[Any, ...], d_outs: tuple[Array, Ar
     sums = pltpu.VMEM((heads.lanes, specs.m), jnp.float32)
     biased = [vector] if full.biased else []
     dq, dk, dv, *d_vector = pl.pallas_call(
-        functools.partial(_backward_kernel, full=full),
+        functools.partial(_backward_kernel, full=full, count=q.shape[1]),
         grid=specs.grid,
         in_specs=[*specs.inputs, specs.query, specs.query, specs.log_sum, specs.log_sum],
         out_specs=[specs.query, specs.key, specs.key, *[specs.vector] * full.biased],
         out_shape=[
-            specs.filled(q, specs.n),
-            specs.filled(k, specs.m),
-            specs.filled(v, specs.m),
+            specs.like(q, q.shape[1]),
+            specs.like(k, specs.m),
+            specs.like(v, specs.m),
             *map(like, biased),
         ],
         scratch_shapes=[
@@ -132,7 +132,7 @@ def _attend_backward(full: Full, saved: tuple[Any, ...], d_outs: tuple[Array, Ar
         name="full_backward",
     )(
         *inputs(specs, *arguments),
-        *(to_lanes(array, heads, specs.n) for array in (out, d_outs[0])),
+        *(to_lanes(array, heads, q.shape[1]) for array in (out, d_outs[0])),
         *(by_group(array, heads, specs.n) for array in (log_sum, d_outs[1])),
     )
     dq, dk, dv = (
@@ -222,6 +222,16 @@ def _tile_start() -> Any:
     return (pl.num_programs(2) - 1 - pl.program_id(2)) * BLOCK
 
 
+def _queries(ref: Any, count: int) -> Array:
+    """Of the step; zero behind the last of so many, where what is read is anything."""
+    rows = ref[0]
+    if count % BLOCK == 0:
+        return rows
+    place = pl.program_id(2) * BLOCK + lax.broadcasted_iota(jnp.int32, rows.shape, 0)
+    # Masks are of 32 bits.
+    return jnp.where(place < count, rows.astype(jnp.float32), 0.0).astype(rows.dtype)
+
+
 def _scores(refs: Refs, query: Array, key: Array, seen: Array, h: int, place: Any) -> Array:
     """[keys of the part, queries]; `place` is where the part begins in the tile."""
     scores = dot(key, query, NT)
@@ -283,7 +293,7 @@ def _forward_kernel(*all_refs: Any, full: Full) -> None:
     out[0] = jnp.concatenate(parts, axis=0).T.astype(out.dtype)
 
 
-def _backward_kernel(*all_refs: Any, full: Full) -> None:
+def _backward_kernel(*all_refs: Any, full: Full, count: int) -> None:
     refs, between, memory = taken(all_refs, 8 if full.biased else 7, full)
     out, d_out, log_sum, d_log_sum, dq, dk, dv, *d_vectors = between
     d_tiles, (k_sums, v_sums, *slots) = memory[: full.biased], memory[full.biased :]
@@ -303,12 +313,13 @@ def _backward_kernel(*all_refs: Any, full: Full) -> None:
         for d_tile in d_tiles:
             d_tile[...] = jnp.zeros_like(d_tile)
 
-    queries, d_outs = heads_apart(refs.q[0], heads), heads_apart(d_out[0], heads)
-    turned_query, turned_d_out = turned(refs.q[0]), turned(d_out[0])
+    query, attended, d_attended = (_queries(ref, count) for ref in (refs.q, out, d_out))
+    queries, d_outs = heads_apart(query, heads), heads_apart(d_attended, heads)
+    turned_query, turned_d_out = turned(query), turned(d_attended)
     own, tile_start = refs.query_segments[0], _tile_start()
     # What the softmax's own sum takes away from all gradients of scores, less what its logarithm's
     # gradient adds.
-    product = (d_out[0].astype(jnp.float32) * out[0].astype(jnp.float32)).T
+    product = (d_attended.astype(jnp.float32) * attended.astype(jnp.float32)).T
     level = [
         jnp.sum(product[h * size : (h + 1) * size], axis=0, keepdims=True)
         - d_log_sum[0, 0, h : h + 1, :]

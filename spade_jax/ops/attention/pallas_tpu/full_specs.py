@@ -83,7 +83,7 @@ class Specs:
         if full.dropout_rate > 0:
             self.columns.append(pltpu.VMEM((m, BLOCK), jnp.uint32))
 
-    def filled(self, array: Array, length: int) -> jax.ShapeDtypeStruct:
+    def like(self, array: Array, length: int) -> jax.ShapeDtypeStruct:
         """What comes of q, k or v, of so many."""
         heads = self.full.heads
         width = heads.groups * heads.lanes
@@ -106,13 +106,14 @@ def inputs(
     first_key: Array,
     words: DropoutWords | None,
 ) -> list[Array]:
-    """In the order in which the kernels take them, filled up."""
+    """In the order in which the kernels take them, filled up, all but the queries themselves: what
+    the last block reads behind them is anything."""
     heads, n, m = specs.full.heads, specs.n, specs.m
     vectors = [] if vector is None else [vector]
     arrays = [
         first_key,
         *vectors,
-        to_lanes(q, heads, n),
+        to_lanes(q, heads, q.shape[1]),
         to_lanes(k, heads, m),
         to_lanes(v, heads, m),
         filled_up(query_segments, n, axis=1)[:, None],
