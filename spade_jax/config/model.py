@@ -124,7 +124,7 @@ class ModelConfig(Kinds, family="kind of model", default="encoder_decoder"):
       dtype: of activations and matmuls. Parameters, the SSM, softmax, norm statistics and the
         loss are float32 whatever it says.
       scan_layers: run equal layers as one `lax.scan` over stacked parameters, or one by one; None
-        scans, except up to 8 of them on a CPU and up to 24 on a GPU, which run loops slowly.
+        scans, except up to 8 of them on a CPU, 24 on a GPU and 12 on a TPU, where loops are slow.
         Parameters are the same either way.
       remat: what the backward pass computes again: nothing ("none"), all but the outputs of
         matmuls ("dots"), or everything within a layer ("full").

@@ -280,8 +280,9 @@ def _loop(step: Any, x: jax.Array, inputs: Any) -> tuple[jax.Array, Any]:
 
 
 # How many equal layers run one by one: a CPU runs loops slowly, and a GPU copies what a loop keeps
-# (an H200 took 103 ms for what took 115 in loops).
-_ONE_BY_ONE = {"cpu": 8, "gpu": 24}
+# (an H200 took 103 ms for what took 115 in loops). So does a TPU (100 for 112 by estimate), but
+# what fsdp gathers for all layers is then in memory at once.
+_ONE_BY_ONE = {"cpu": 8, "gpu": 24, "tpu": 12}
 
 # Of activations.
 _AXES = ("batch", "length", None)
