@@ -29,6 +29,7 @@ from spade_jax.ops.attention.pallas_tpu.full_specs import Full, Refs, Specs, inp
 from spade_jax.ops.attention.pallas_tpu.heads import (
     BLOCK,
     by_group,
+    filled_up,
     from_group,
     from_lanes,
     to_lanes,
@@ -109,7 +110,7 @@ def _attend_backward(full: Full, saved: tuple[Any, ...], d_outs: tuple[Array, Ar
     sums = pltpu.VMEM((heads.lanes, specs.m), jnp.float32)
     biased = [vector] if full.biased else []
     dq, dk, dv, *d_vector = pl.pallas_call(
-        functools.partial(_backward_kernel, full=full, count=q.shape[1]),
+        functools.partial(_backward_kernel, full=full),
         grid=specs.grid,
         in_specs=[*specs.inputs, specs.query, specs.query, specs.log_sum, specs.log_sum],
         out_specs=[specs.query, specs.key, specs.key, *[specs.vector] * full.biased],
@@ -131,8 +132,9 @@ def _attend_backward(full: Full, saved: tuple[Any, ...], d_outs: tuple[Array, Ar
         interpret=full.interpret,
         name="full_backward",
     )(
-        *inputs(specs, *arguments),
-        *(to_lanes(array, heads, q.shape[1]) for array in (out, d_outs[0])),
+        # What stands behind the queries would go into the sums over them.
+        *inputs(specs, filled_up(q, specs.n, axis=1), *arguments[1:]),
+        *(to_lanes(array, heads, specs.n) for array in (out, d_outs[0])),
         *(by_group(array, heads, specs.n) for array in (log_sum, d_outs[1])),
     )
     dq, dk, dv = (
@@ -222,16 +224,6 @@ def _tile_start() -> Any:
     return (pl.num_programs(2) - 1 - pl.program_id(2)) * BLOCK
 
 
-def _queries(ref: Any, count: int) -> Array:
-    """Of the step; zero behind the last of so many, where what is read is anything."""
-    rows = ref[0]
-    if count % BLOCK == 0:
-        return rows
-    place = pl.program_id(2) * BLOCK + lax.broadcasted_iota(jnp.int32, rows.shape, 0)
-    # Masks are of 32 bits.
-    return jnp.where(place < count, rows.astype(jnp.float32), 0.0).astype(rows.dtype)
-
-
 def _scores(refs: Refs, query: Array, key: Array, seen: Array, h: int, place: Any) -> Array:
     """[keys of the part, queries]; `place` is where the part begins in the tile."""
     scores = dot(key, query, NT)
@@ -293,7 +285,7 @@ def _forward_kernel(*all_refs: Any, full: Full) -> None:
     out[0] = jnp.concatenate(parts, axis=0).T.astype(out.dtype)
 
 
-def _backward_kernel(*all_refs: Any, full: Full, count: int) -> None:
+def _backward_kernel(*all_refs: Any, full: Full) -> None:
     refs, between, memory = taken(all_refs, 8 if full.biased else 7, full)
     out, d_out, log_sum, d_log_sum, dq, dk, dv, *d_vectors = between
     d_tiles, (k_sums, v_sums, *slots) = memory[: full.biased], memory[full.biased :]
@@ -313,13 +305,12 @@ def _backward_kernel(*all_refs: Any, full: Full, count: int) -> None:
         for d_tile in d_tiles:
             d_tile[...] = jnp.zeros_like(d_tile)
 
-    query, attended, d_attended = (_queries(ref, count) for ref in (refs.q, out, d_out))
-    queries, d_outs = heads_apart(query, heads), heads_apart(d_attended, heads)
-    turned_query, turned_d_out = turned(query), turned(d_attended)
+    queries, d_outs = heads_apart(refs.q[0], heads), heads_apart(d_out[0], heads)
+    turned_query, turned_d_out = turned(refs.q[0]), turned(d_out[0])
     own, tile_start = refs.query_segments[0], _tile_start()
     # What the softmax's own sum takes away from all gradients of scores, less what its logarithm's
     # gradient adds.
-    product = (d_attended.astype(jnp.float32) * attended.astype(jnp.float32)).T
+    product = (d_out[0].astype(jnp.float32) * out[0].astype(jnp.float32)).T
     level = [
         jnp.sum(product[h * size : (h + 1) * size], axis=0, keepdims=True)
         - d_log_sum[0, 0, h : h + 1, :]

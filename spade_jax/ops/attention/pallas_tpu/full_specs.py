@@ -106,8 +106,8 @@ def inputs(
     first_key: Array,
     words: DropoutWords | None,
 ) -> list[Array]:
-    """In the order in which the kernels take them, filled up, all but the queries themselves: what
-    the last block reads behind them is anything."""
+    """In the order in which the kernels take them, filled up, all but the queries: where they are
+    too few, what the last block reads behind them is anything."""
     heads, n, m = specs.full.heads, specs.n, specs.m
     vectors = [] if vector is None else [vector]
     arrays = [
