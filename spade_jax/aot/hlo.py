@@ -29,7 +29,8 @@ class Collective:
       bytes: of the arrays that each device gives into it, or of an all-gather gets out of it.
       shapes: of the arrays that it gives out.
       source: where it comes from in the model, XLA's `op_name`.
-      channel: XLA's number of it; parts of an asynchronous one have the same.
+      channel: XLA's number of it; parts of an asynchronous one have the same. None of what has
+        no parts.
     """
 
     kind: str
@@ -140,14 +141,16 @@ class _Counter:
         given = [shape for name in this.operands if name in types for shape in types[name].shapes]
         size = sum(map(shape_bytes, given)) * (groups.shape[1] if kind == "all-gather" else 1)
         channel = re.search(r"channel_id=(\d+)", this.attributes)
+        # On TPUs a reduce-scatter is an all-reduce in a fusion of this name, whole, of whichever
+        # channel.
+        scatters = within.startswith("all-reduce-scatter")
         return Collective(
-            # On TPUs a reduce-scatter is an all-reduce in a fusion of this name.
-            kind="reduce-scatter" if within.startswith("all-reduce-scatter") else kind,
+            kind="reduce-scatter" if scatters else kind,
             axes=axes,
             bytes=int(size),
             shapes=tuple(dims for _, dims in this.shapes),
             source=this.op_name,
-            channel=channel[1] if channel else "",
+            channel=channel[1] if channel and not scatters else "",
         )
 
 

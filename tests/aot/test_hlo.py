@@ -107,6 +107,32 @@ def test_loops_multiply_and_parts_of_a_collective_count_once():
     ]
 
 
+def test_reduce_scatters_of_one_channel_are_so_many():
+    body = """\
+  %p = f32[8,16]{1,0} parameter(0)
+  %all-reduce = f32[8,16]{1,0} all-reduce(%p), channel_id=1, \
+replica_groups={{0,2,4,6},{1,3,5,7}}, to_apply=%sum
+  ROOT %own = f32[2,16]{1,0} dynamic-slice(%all-reduce, %p, %p), dynamic_slice_sizes={2,16}
+}
+"""
+    program = f"""\
+HloModule jit_step, is_scheduled=true
+
+%all-reduce-scatter.1 (p: f32[8,16]) -> f32[2,16] {{
+{body}
+%all-reduce-scatter.2 (p: f32[8,16]) -> f32[2,16] {{
+{body}
+ENTRY %main (a: f32[8,16]) -> f32[2,16] {{
+  %a = f32[8,16]{{1,0}} parameter(0)
+  %first = f32[2,16]{{1,0}} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.1
+  ROOT %second = f32[2,16]{{1,0}} fusion(%a), kind=kCustom, calls=%all-reduce-scatter.2
+}}
+"""
+    (first, once), (second, again) = hlo.count(program, MESH).collectives
+    assert (first, once, again) == (second, 1, 1)
+    assert (first.kind, first.axes, first.bytes) == ("reduce-scatter", ("fsdp",), 8 * 16 * 4)
+
+
 def test_gpu_matmuls_are_calls_of_cublas():
     program = """\
 HloModule jit_step, is_scheduled=true
