@@ -19,7 +19,7 @@ TINY = 1e-30
 NO_SEGMENT = -(2**31)
 # Of the 64 MiB of a v5p's core.
 _VMEM_BYTES = 48 * 2**20
-NN, NT, TN = ((1,), (0,)), ((1,), (1,)), ((0,), (0,))
+NN, NT = ((1,), (0,)), ((1,), (1,))
 
 
 def dot(a: Array, b: Array, contracted: Any) -> Array:
