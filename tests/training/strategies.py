@@ -31,7 +31,7 @@ CONFIG = preset(
     d_ff=32,
     dropout_rate=0.1,
     remat="dots",
-    scan_layers=True,  # As on accelerators.
+    scan_layers=True,  # As accelerators do with many layers.
     encoder=StackConfig("s4+window:concat, 2*window"),
     decoder=StackConfig("full"),
     mixers={"s4": S4(state_size=4, chunk_length=4), "window": Window(3)},

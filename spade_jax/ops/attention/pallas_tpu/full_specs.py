@@ -77,13 +77,13 @@ class Specs:
         self.turned = pltpu.VMEM((heads.lanes, m), q.dtype)
         # Of the part at hand and of the next one, of all heads.
         part = (heads.in_group, full.part, BLOCK)
-        self.parts = [pltpu.VMEM(part, jnp.float32)] * full.parts
+        self.slots = [pltpu.VMEM(part, jnp.float32)] * full.parts
         # Segments of keys, and their words for dropout, down the rows.
         self.columns = [pltpu.VMEM((m, BLOCK), jnp.int32)]
         if full.dropout_rate > 0:
             self.columns.append(pltpu.VMEM((m, BLOCK), jnp.uint32))
 
-    def like(self, array: Array, length: int) -> jax.ShapeDtypeStruct:
+    def result(self, array: Array, length: int) -> jax.ShapeDtypeStruct:
         """What comes of q, k or v, of so many."""
         heads = self.full.heads
         width = heads.groups * heads.lanes

@@ -68,6 +68,7 @@ def attend(
         in_specs=specs.inputs,
         out_specs=specs.query,
         out_shape=specs.filled(q),
+        # The tile, and scores of the block at hand and of the next one.
         scratch_shapes=[_tile_memory(window)] * 3,
         compiler_params=kernel_parameters(),
         interpret=window.interpret,
@@ -91,6 +92,7 @@ def _attend_backward(window: Window, saved: tuple[Any, ...], d_out: Array) -> tu
         in_specs=[*specs.inputs, specs.query],
         out_specs=[specs.query, finished, finished, specs.vector],
         out_shape=[*map(specs.filled, (q, k, v)), like(vector)],
+        # The tile, its gradient, and of two blocks scores and gradients of weights.
         scratch_shapes=[*[_tile_memory(window)] * 6, sums, sums],
         compiler_params=kernel_parameters(),
         interpret=window.interpret,
