@@ -152,8 +152,15 @@ def gathered(parameter: jax.Array, *axes: str | None) -> jax.Array:
 
 def exchange(x: jax.Array, split: int, concat: int) -> jax.Array:
     """Inside `on_each_device`: cuts an axis of x along fsdp, and puts another one together that was
-    cut. Said with the two the other way round, that undone."""
-    return jax.lax.all_to_all(x, "fsdp", split, concat, tiled=True)
+    cut. Said with the two the other way round, that undone.
+
+    Pieces are put in front before they are sent, and stay there until they have come: a TPU would
+    otherwise copy them to the front, back and to their place.
+    """
+    count = jax.lax.axis_size("fsdp")
+    x = x.reshape(*x.shape[:split], count, -1, *x.shape[split + 1 :])
+    x = jax.lax.all_to_all(jnp.moveaxis(x, split, 0), "fsdp", 0, 0, tiled=True)
+    return jax.lax.collapse(jnp.moveaxis(x, 0, concat), concat, concat + 2)
 
 
 def all_rows(x: jax.Array) -> jax.Array:

@@ -7,18 +7,19 @@ Shape letters: s directions, b batch, l length, c channels, d features, n state 
 length, m blocks.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from spade_jax.ops.branches import Form, either
-from spade_jax.ops.products import product
+from spade_jax.ops.products import product, without_lone_row
 from spade_jax.ops.ssm.carry import entering_blocks
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.kernel import BlockOperators, block_operators, one_block
 from spade_jax.ops.ssm.sequence import SequenceShards
+from spade_jax.ops.ssm.transition import like
 from spade_jax.places import place
 
 
@@ -29,6 +30,7 @@ def operators(
     length: int,
     directions: tuple[int, ...],
     *,
+    skip: jax.Array | None = None,
     num_shards: int = 1,
     chunk_length: int,
     carries: bool = False,
@@ -37,37 +39,61 @@ def operators(
 
     Args:
       length: of the sequences, or of each shard.
+      skip: D [d]; None is nothing.
       carries: a state enters and leaves, however short the sequence.
     """
     if length <= chunk_length and num_shards == 1 and not carries:
-        return one_block(system, c, length, directions)
-    t = min(chunk_length, 1 << (length - 1).bit_length())
-    return block_operators(system, c, t, -(-length // t), directions)
+        found = one_block(system, c, length, directions)
+    else:
+        t = min(chunk_length, 1 << (length - 1).bit_length())
+        found = block_operators(system, c, t, -(-length // t), directions)
+    return found._replace(skip=skip)
 
 
 def run(
-    operators: BlockOperators, u: jax.Array, runs: jax.Array | None, shards: SequenceShards
+    operators: BlockOperators,
+    u: jax.Array,
+    runs: jax.Array | None,
+    shards: SequenceShards,
+    dtype: Any = None,
 ) -> jax.Array:
-    """u [b, l, d] -> y [b, l, c, d], the sum of all directions.
+    """u [b, l, d] -> y [b, l, c, d], the sum of all directions, in `dtype` or that of the
+    operators.
 
     A direction of 1 goes from left to right: token i sees j <= i. One of -1 goes from right to
     left: it sees j > i. All in the dtype of the operators, except that a bfloat16 u has the matmuls
     over tokens round their operands to bfloat16.
     """
     if operators.transitions:
-        return run_from(None, operators, u, runs, shards)[0]
-    x = _features_first(u, u.shape[1])
+        y, _ = run_from(None, operators, u, runs, shards)
+    else:
+        y = _run_one_block(operators.matrices, u, runs, shards)
+    return plus_skip(y, operators.skip, u).astype(dtype or y.dtype)
 
-    def whole(arrays: tuple[jax.Array, ...], borders: _Borders | None) -> jax.Array:
+
+def plus_skip(y: jax.Array, skip: jax.Array | None, u: jax.Array) -> jax.Array:
+    """y [b, l, c, d] + D u, for D [d], or none, and u [b, l, d]."""
+    if skip is None:
+        return y
+    u = without_lone_row(u.astype(y.dtype))
+    return y + (like(skip, u) * u).reshape(y[:, :, :1].shape)
+
+
+def _run_one_block(
+    matrices: jax.Array, u: jax.Array, runs: jax.Array | None, shards: SequenceShards
+) -> jax.Array:
+    x = features_first(u, u.shape[1])
+
+    def whole(arrays: tuple[jax.Array, ...], borders: Borders | None) -> jax.Array:
         return product("dbmt,dtk->dbmk", *arrays)
 
-    def cut(arrays: tuple[jax.Array, ...], borders: _Borders) -> jax.Array:
+    def cut(arrays: tuple[jax.Array, ...], borders: Borders) -> jax.Array:
         x, matrices = arrays
         return _within_runs(x, matrices, borders.runs)
 
-    borders = None if runs is None else _borders(runs[:, None], None, shards)
-    y = _whole_or_cut(whole, cut, (x, operators.matrices), borders)
-    return _tokens_first(y, u.shape[1], u.shape[1])
+    borders = None if runs is None else borders_of(runs[:, None], None, shards)
+    y = _whole_or_cut(whole, cut, (x, matrices), borders)
+    return tokens_first(y, u.shape[1], u.shape[1])
 
 
 class Start(NamedTuple):
@@ -85,18 +111,19 @@ def run_from(
     shards: SequenceShards,
 ) -> tuple[jax.Array, jax.Array]:
     """As `run`, behind `start` (which needs `runs` and one shard; None is a state of
-    zeros), and the state [s, b, d, n] after the last block, that of whole blocks only."""
-    matrices, write, read, transitions = operators
+    zeros) and without D, and the state [s, b, d, n] after the last block, that of whole blocks
+    only."""
+    matrices, write, read, transitions, _ = operators
     assert write is not None
     assert read is not None
     batch, length, _ = u.shape
     t = matrices.shape[1]
     padding = -length % t
-    x = _features_first(jnp.pad(u, ((0, 0), (0, padding), (0, 0))), t)
+    x = features_first(jnp.pad(u, ((0, 0), (0, padding), (0, 0))), t)
     borders = passes = None
     if runs is not None:
         runs = jnp.pad(runs, ((0, 0), (0, padding)), mode="edge").reshape(batch, -1, t)
-        borders = _borders(runs, start, shards)
+        borders = borders_of(runs, start, shards)
         passes = borders.keep.astype(write.dtype)[None]
         passes = _in_own_order(passes, shards.directions)[0]
 
@@ -105,10 +132,10 @@ def run_from(
     entering, left = entering_blocks(transitions, first, written, passes, shards)
     entering = _in_own_order(entering, shards.directions)
     y = _outputs(x, entering, matrices, read, borders)
-    return _tokens_first(y, t, length), jnp.moveaxis(left, 0, 2)
+    return tokens_first(y, t, length), jnp.moveaxis(left, 0, 2)
 
 
-def _features_first(u: jax.Array, t: int) -> jax.Array:
+def features_first(u: jax.Array, t: int) -> jax.Array:
     """[b, l, d] to [d, b, m, t].
 
     Every product is then a batch of plain matmuls, one for each feature.
@@ -116,7 +143,7 @@ def _features_first(u: jax.Array, t: int) -> jax.Array:
     return jnp.transpose(u.reshape(u.shape[0], -1, t, u.shape[2]), (3, 0, 1, 2))
 
 
-def _tokens_first(y: jax.Array, t: int, length: int) -> jax.Array:
+def tokens_first(y: jax.Array, t: int, length: int) -> jax.Array:
     """[d, b, m, c t] to [b, l, c, d], without what was padded."""
     y = y.reshape(*y.shape[:3], -1, t)
     y = jnp.transpose(y, (1, 2, 4, 3, 0))
@@ -134,7 +161,7 @@ def _in_own_order(x: jax.Array, directions: tuple[int, ...]) -> jax.Array:
     return jnp.stack(parts, axis=1)
 
 
-class _Borders(NamedTuple):
+class Borders(NamedTuple):
     """Where runs end, block by block.
 
     Attributes:
@@ -153,7 +180,7 @@ class _Borders(NamedTuple):
     keep: jax.Array
 
 
-def _borders(runs: jax.Array, start: Start | None, shards: SequenceShards) -> _Borders:
+def borders_of(runs: jax.Array, start: Start | None, shards: SequenceShards) -> Borders:
     """Of runs [b, m, t]."""
     leaving = jnp.stack([runs[..., -1 if way == 1 else 0] for way in shards.directions])
     ends = [row[:, -1:] if way == 1 else row[:, :1] for way, row in zip(shards.directions, leaving)]
@@ -176,17 +203,17 @@ def _borders(runs: jax.Array, start: Start | None, shards: SequenceShards) -> _B
         ]
     )
     within = jnp.any(runs[..., 0] != runs[..., -1])
-    return _Borders(runs, within, entered, leaving, leaving == entered)
+    return Borders(runs, within, entered, leaving, leaving == entered)
 
 
-def _write(x: jax.Array, write: jax.Array, borders: _Borders | None) -> jax.Array:
+def _write(x: jax.Array, write: jax.Array, borders: Borders | None) -> jax.Array:
     """The states that blocks x [d, b, m, t] leave, of zeros before them: [d, s, b, m, n]."""
 
-    def whole(arrays: tuple[jax.Array, ...], borders: _Borders | None) -> jax.Array:
+    def whole(arrays: tuple[jax.Array, ...], borders: Borders | None) -> jax.Array:
         x, write = arrays
         return product("dbmt,dstn->dsbmn", x, write)
 
-    def cut(arrays: tuple[jax.Array, ...], borders: _Borders) -> jax.Array:
+    def cut(arrays: tuple[jax.Array, ...], borders: Borders) -> jax.Array:
         x, write = arrays
         leaves = borders.runs[None] == borders.leaving[..., None]
         return product("dsbmt,dstn->dsbmn", _masked(x[:, None], leaves), write)
@@ -199,18 +226,18 @@ def _outputs(
     entering: jax.Array,
     matrices: jax.Array,
     read: jax.Array,
-    borders: _Borders | None,
+    borders: Borders | None,
 ) -> jax.Array:
     """Of blocks x [d, b, m, t] which states [d, s, b, m, n] enter: [d, b, m, c t]."""
 
-    def whole(arrays: tuple[jax.Array, ...], borders: _Borders | None) -> jax.Array:
+    def whole(arrays: tuple[jax.Array, ...], borders: Borders | None) -> jax.Array:
         x, entering, matrices, read = arrays
         if borders is not None:
             entering = _masked(entering, borders.keep[..., None])
         y = product("dbmt,dtk->dbmk", x, matrices)
         return y + product("dsbmn,dskn->dbmk", entering, read, beside=x)
 
-    def cut(arrays: tuple[jax.Array, ...], borders: _Borders) -> jax.Array:
+    def cut(arrays: tuple[jax.Array, ...], borders: Borders) -> jax.Array:
         x, entering, matrices, read = arrays
         enters = borders.runs[None] == borders.entered[..., None]
         y = product("dsbmn,dskn->dsbmk", entering, read, beside=x)
@@ -221,7 +248,7 @@ def _outputs(
 
 
 def _whole_or_cut(
-    whole: Form, cut: Form, arrays: tuple[jax.Array, ...], borders: _Borders | None
+    whole: Form, cut: Form, arrays: tuple[jax.Array, ...], borders: Borders | None
 ) -> jax.Array:
     """`cut` of the arrays where a border lies within a block, else `whole`."""
     if borders is None:
@@ -248,12 +275,20 @@ def _within_runs(x: jax.Array, matrices: jax.Array, runs: jax.Array) -> jax.Arra
 
     diagonal = of_round(0).sum(axis=1)
     y = diagonal[:, None, None] * jnp.tile(x, matrices.shape[-1] // t)
-    for k in range(1, parted.max() + 1):
-        last_before = np.minimum(position >> k << k | (1 << k - 1) - 1, t - 1)
+    for k, last_before in enumerate(before_cuts(t), start=1):
         of_its_run = runs == runs[..., last_before]
         new = product("dbmt,dtk->dbmk", _masked(x, of_its_run), of_round(k))
         y = y + _masked(new, _each_channel(of_its_run, y))
     return y
+
+
+def before_cuts(t: int) -> list[np.ndarray]:
+    """Of each round of `_within_runs`, for each place of a block the last one before its cut."""
+    position = np.arange(t)
+    return [
+        np.minimum(position >> k << k | (1 << k - 1) - 1, t - 1)
+        for k in range(1, (t - 1).bit_length() + 1)
+    ]
 
 
 def _masked(x: jax.Array, mask: jax.Array) -> jax.Array:

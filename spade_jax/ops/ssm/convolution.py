@@ -30,16 +30,24 @@ import numpy as np
 from spade_jax import partition
 from spade_jax.ops.checks import check, check_choice
 from spade_jax.ops.dispatch import Operation
-from spade_jax.ops.products import without_lone_row
 from spade_jax.ops.ssm import chunked, recurrence
 from spade_jax.ops.ssm.discrete import DiscreteStateSpace
 from spade_jax.ops.ssm.fft import fft_convolve, fft_convolve_runs
 from spade_jax.ops.ssm.kernel import delayed_readout, kernel
+from spade_jax.ops.ssm.pallas_tpu import operations as pallas_tpu
 from spade_jax.ops.ssm.sequence import SequenceShards, delay, number_runs
 
-# Takes the operators of blocks, the input, its runs, and shards and directions: see `chunked.run`.
+# Takes the operators of blocks, the input, its runs, shards and directions, and the dtype of the
+# output: see `chunked.run`.
 CHUNKED = Operation("chunked state space")
 CHUNKED.register("xla", chunked.run, platforms=("cpu", "gpu", "tpu"))
+CHUNKED.register(
+    "pallas_tpu",
+    pallas_tpu.run,
+    platforms=("tpu",),
+    refuses=pallas_tpu.refuses,
+    best_for=pallas_tpu.is_best,
+)
 
 METHODS = ("chunked", "fft", "reference")
 
@@ -105,15 +113,18 @@ def convolve(
         u: jax.Array,
         segment_ids: jax.Array | None,
     ) -> jax.Array:
+        t = chunk_length if u.shape[1] % chunk_length == 0 else u.shape[1]
         if exchanges:
-            u = partition.exchange(u, 2, 0)
+            u = _exchanged(u[:, :, None], t, 0, 2)[:, :, 0]
             if segment_ids is not None:
                 segment_ids = partition.all_rows(segment_ids)
         y = _convolve(
             system,
             c,
+            skip,
             u,
             segment_ids,
+            dtype=dtype,
             method=method,
             chunk_length=chunk_length,
             bidirectional=bidirectional,
@@ -121,11 +132,7 @@ def convolve(
             implementation=implementation,
             num_shards=1 if axes[1] is None else partition.sequence_shards(),
         )
-        if skip is not None:
-            u = without_lone_row(u.astype(y.dtype))
-            y = y + (skip * u).reshape(y[:, :, :1].shape)
-        y = y.astype(dtype or y.dtype)
-        return partition.exchange(y, 0, 3) if exchanges else y
+        return _exchanged(y, t, 2, 0) if exchanges else y
 
     run = partition.on_each_device(
         run,
@@ -135,12 +142,26 @@ def convolve(
     return run(system, c, skip, u, segment_ids)
 
 
+def _exchanged(x: jax.Array, t: int, split: int, concat: int) -> jax.Array:
+    """x [b, l, c, d] with features (0) for rows (2), or rows for features.
+
+    It is sent in blocks of t tokens, [d, c, b, m, t], as the products within blocks take it: in
+    another order it would be copied on both sides of them.
+    """
+    rows, length, *features = x.shape
+    x = jnp.transpose(x.reshape(rows, -1, t, *features), (4, 3, 0, 1, 2))
+    x = jnp.transpose(partition.exchange(x, split, concat), (2, 3, 4, 1, 0))
+    return x.reshape(x.shape[0], length, *x.shape[3:])
+
+
 def _convolve(
     system: DiscreteStateSpace,
     c: jax.Array,
+    skip: jax.Array | None,
     u: jax.Array,
     segment_ids: jax.Array | None,
     *,
+    dtype: Any,
     method: str,
     chunk_length: int,
     bidirectional: bool,
@@ -159,7 +180,7 @@ def _convolve(
     length = u.shape[1] * num_shards
     taps = _taps(max_kernel_length, len(directions), length)
     if method == "chunked":
-        return _chunked(system, c, u, runs, shards, taps, chunk_length, implementation)
+        return _chunked(system, c, skip, u, runs, shards, taps, chunk_length, implementation, dtype)
 
     streams = u.astype(c.dtype)[None]
     runs = None if runs is None else runs[None]
@@ -193,7 +214,8 @@ def _convolve(
         y = recurrence.run(system, c, streams, runs)
         if cut:
             y = y.reshape(2, -1, *y.shape[1:]).sum(axis=0)
-    return y[0] + y[1, :, ::-1] if bidirectional else y[0]
+    y = y[0] + y[1, :, ::-1] if bidirectional else y[0]
+    return chunked.plus_skip(y, skip, u).astype(dtype or y.dtype)
 
 
 def _taps(
@@ -208,33 +230,40 @@ def _taps(
 def _chunked(
     system: DiscreteStateSpace,
     c: jax.Array,
+    skip: jax.Array | None,
     u: jax.Array,
     runs: jax.Array | None,
     shards: SequenceShards,
     taps: tuple[int, ...],
     chunk_length: int,
     implementation: str | None,
+    dtype: Any,
 ) -> jax.Array:
     """Method "chunked", of kernels of so many taps, and c [s, channels, d, n]."""
 
-    def run(c: jax.Array, u: jax.Array, shards: SequenceShards) -> jax.Array:
+    def run(
+        c: jax.Array, skip: jax.Array | None, u: jax.Array, shards: SequenceShards, dtype: Any
+    ) -> jax.Array:
         operators = chunked.operators(
             system,
             c,
             u.shape[1],
             shards.directions,
+            skip=skip,
             num_shards=shards.number,
             chunk_length=chunk_length,
         )
-        arguments = (operators, u, runs, shards)
+        arguments = (operators, u, runs, shards, dtype)
         return CHUNKED.choose(implementation, *arguments)(*arguments)
 
-    y = run(c, u, shards)
+    cut = [n < u.shape[1] * shards.number for n in taps]
+    dtype = dtype or c.dtype
+    # What lies beyond the last tap is taken off before the sum is rounded.
+    y = run(c, skip, u, shards, c.dtype if any(cut) else dtype)
     # What lies beyond the last tap is what the same state space, read as C A^taps, makes of the
     # input of that many tokens ago, which is another one for each direction.
-    for s, (direction, of_direction) in enumerate(zip(shards.directions, taps)):
-        if of_direction >= u.shape[1] * shards.number:
-            continue
+    for s in np.flatnonzero(cut):
+        direction, of_direction = shards.directions[s], taps[s]
         beyond = delayed_readout(system, c[s : s + 1], of_direction)
         one = SequenceShards(shards.number, (direction,))
 
@@ -243,5 +272,5 @@ def _chunked(
 
         own_runs = None if runs is None else turned(runs)[None]
         delayed = turned(delay(turned(u)[None], of_direction, own_runs, one)[0])
-        y = y - run(beyond, delayed, one)
-    return y
+        y = y - run(beyond, None, delayed, one, c.dtype)
+    return y.astype(dtype)

@@ -67,16 +67,16 @@ class Powers:
         return tuple(self._squares[: k + 1])
 
     def rows(self, c: jax.Array, count: int) -> jax.Array:
-        """c A^j, j < count, for c [d, n]: [d, count, n]."""
+        """c A^j, j < count, for c [d, ..., n]: [d, ..., count, n]."""
         return self._successive(c, count, _apply_left)
 
     def columns(self, b: jax.Array, count: int) -> jax.Array:
-        """A^j b, j < count, for b [d, n]: [d, count, n]."""
+        """A^j b, j < count, for b [d, ..., n]: [d, ..., count, n]."""
         return self._successive(b, count, _apply)
 
     def _successive(self, x: jax.Array, count: int, apply: Apply) -> jax.Array:
         if count == 1:
-            return x[:, None]
+            return x[..., None, :]
         return _doubled(apply, count, self.up_to((count - 1).bit_length() - 1), x)
 
 
@@ -90,12 +90,12 @@ def _apply_left(a: Transition, c: jax.Array) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
 def _doubled(apply: Apply, count: int, squares: tuple[Transition, ...], x: jax.Array) -> jax.Array:
-    """x [d, n] and what A, A^2, … make of it, [d, count, n]: A^{2^k} of all that there are gives as
-    many again."""
-    found = x[:, None]
+    """x [d, ..., n] and what A, A^2, … make of it, [d, ..., count, n]: A^{2^k} of all that there
+    are gives as many again."""
+    found = x[..., None, :]
     for square in squares:
-        new = apply(square, found[:, : count - found.shape[1]])
-        found = jnp.concatenate([found, new], axis=1)
+        new = apply(square, found[..., : count - found.shape[-2], :])
+        found = jnp.concatenate([found, new], axis=-2)
     return found
 
 
@@ -110,13 +110,14 @@ def _doubled_backward(apply, count, residuals, cotangent):
     gradients = []
     for k in reversed(range(len(squares))):
         half = 2**k
-        cotangent, of_new = cotangent[:, :half], cotangent[:, half:]
-        _, pullback = jax.vjp(apply, squares[k], found[:, : of_new.shape[1]])
+        cotangent, of_new = cotangent[..., :half, :], cotangent[..., half:, :]
+        _, pullback = jax.vjp(apply, squares[k], found[..., : of_new.shape[-2], :])
         of_square, of_found = pullback(of_new)
         gradients.append(of_square)
-        missing = ((0, 0), (0, half - of_found.shape[1]), (0, 0))
+        missing = [(0, 0)] * of_found.ndim
+        missing[-2] = (0, half - of_found.shape[-2])
         cotangent = cotangent + jnp.pad(of_found, missing)
-    return tuple(reversed(gradients)), cotangent[:, 0]
+    return tuple(reversed(gradients)), cotangent[..., 0, :]
 
 
 _doubled.defvjp(_doubled_forward, _doubled_backward)
@@ -134,6 +135,7 @@ class BlockOperators(NamedTuple):
     read: jax.Array | None  # [d, s, c t, n]: from the state that enters the block to outputs
     # A^t, and as far as states are carried A^2t, A^4t, …, which have no gradients of their own.
     transitions: tuple[Closed, ...]
+    skip: jax.Array | None = None  # D [d]: what an input itself weighs in its outputs
 
 
 def block_operators(
@@ -148,19 +150,23 @@ def block_operators(
     """
     powers = Powers(system.a)
     columns = powers.columns(system.b, t)  # [d, t, n]
+    # The nearest token reads the entering state one step later from the left, at once from the
+    # right.
+    nearest = [
+        system.a.apply_left(of_direction) if direction == 1 else of_direction
+        for of_direction, direction in zip(c, directions)
+    ]
+    rows = powers.rows(jnp.moveaxis(jnp.stack(nearest), 2, 0), t)  # [d, s, c, t, n]
+    behind = jnp.moveaxis(einsum("dsctn,dn->dsct", rows, system.b), 0, 2)
     taps, read, write = [], [], []
-    for of_direction, direction in zip(c, directions):
-        # The nearest token reads the entering state one step later from the left, at once from
-        # the right.
-        nearest = [system.a.apply_left(x) if direction == 1 else x for x in of_direction]
-        rows = [powers.rows(x, t) for x in nearest]  # [d, t, n] of each channel
-        behind = jnp.stack([einsum("dtn,dn->dt", x, system.b) for x in rows])
+    for s, direction in enumerate(directions):
+        of_direction = behind[s]
         if direction == 1:
             # The first tap is C B, and the row behind it C A.
-            first = einsum("cdn,dn->cd", of_direction, system.b)[..., None]
-            behind = jnp.concatenate([first, behind[..., :-1]], axis=-1)
-        taps.append(behind)
-        read.append(jnp.concatenate([x[:, ::direction] for x in rows], axis=1))
+            first = einsum("cdn,dn->cd", c[s], system.b)[..., None]
+            of_direction = jnp.concatenate([first, of_direction[..., :-1]], axis=-1)
+        taps.append(of_direction)
+        read.append(rows[:, s, :, ::direction].reshape(len(system.b), -1, rows.shape[-1]))
         write.append(columns[:, ::-direction])
     transitions = Powers(_transition(powers, t))
     rounds = blocks.bit_length()

@@ -11,6 +11,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from spade_jax import partition
+
 # The SSM is an island of full precision: an accelerator would otherwise multiply in bfloat16.
 einsum = functools.partial(jnp.einsum, precision="highest")
 
@@ -90,6 +92,10 @@ class Diagonal(NamedTuple):
         """A^k."""
         return Diagonal(_power(self.z, k, jnp.multiply))
 
+    def minus_identity(self) -> jax.Array:
+        """(A - I)^T, [d, n, n]."""
+        return multiplication(self.z.conj() - 1)
+
     def dense(self) -> "Diagonal":
         """Itself: a diagonal is cheaper than a matrix."""
         return self
@@ -115,6 +121,10 @@ class RealDiagonal(NamedTuple):
     def power(self, k: int) -> "RealDiagonal":
         """A^k."""
         return RealDiagonal(_power(self.q, k, jnp.multiply))
+
+    def minus_identity(self) -> jax.Array:
+        """(A - I)^T, [d, n, n]."""
+        return (self.q - 1)[..., None] * jnp.eye(self.q.shape[-1], dtype=self.q.dtype)
 
     def dense(self) -> "RealDiagonal":
         """Itself: a diagonal is cheaper than a matrix."""
@@ -147,6 +157,10 @@ class Dense(NamedTuple):
         """A^k: I + f times I + g is I + (f + g + f g)."""
         return Dense(_power(self.change, k, lambda f, g: f + g + matmul(f, g)))
 
+    def minus_identity(self) -> jax.Array:
+        """(A - I)^T, [d, n, n]."""
+        return self.change
+
     def dense(self) -> "Dense":
         """Itself."""
         return self
@@ -175,7 +189,8 @@ class DiagonalMinusLowRank(NamedTuple):
     def power(self, k: int) -> "DiagonalMinusLowRank | Dense":
         """A^k, k >= 1: dense, but for A^2 = D^2 - (A C) R - C (R D), where A = D - C R, of few
         columns and rows."""
-        if k != 2 or 2 * self.rows.shape[1] > self.rows.shape[2] // _FEW:
+        few = self.rows.shape[2] // _FEW[partition.platform()]
+        if k != 2 or 2 * self.rows.shape[1] > few:
             return self.dense().power(k)
         further = by_feature(self.apply, self.columns)
         before = by_feature(self._diagonal().apply_left, self.rows)
@@ -194,8 +209,9 @@ class DiagonalMinusLowRank(NamedTuple):
         return Diagonal(1 + self.change)
 
 
-# Columns and rows are few up to this share of the states.
-_FEW = 4
+# Columns and rows are few up to one for so many states: a TPU takes as long for a product with few
+# of them as with a small matrix.
+_FEW = {"cpu": 4, "gpu": 4, "tpu": 32}
 # Those whose powers are of the same form.
 Closed = RealDiagonal | Diagonal | Dense
 Transition = Closed | DiagonalMinusLowRank
