@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from spade_jax import partition
-from spade_jax.ops import dispatch
+from spade_jax.ops import tpu
 from spade_jax.ops.attention.pallas_tpu.heads import SIZES
 from spade_jax.ops.attention.refusals import other_dtype, other_weights
 from spade_jax.ops.attention.shards import full_over_shards, window_over_shards
@@ -11,8 +10,6 @@ from spade_jax.ops.attention.shards import full_over_shards, window_over_shards
 DTYPES = ("bfloat16", "float32")
 # A block of queries and all keys that it sees are one tile of scores.
 MAX_RADIUS = 1024
-# The kernels take up to 48 MiB of vector memory; these have 16.
-TOO_SMALL = ("TPU v2", "TPU v3", "TPU v4", "TPU v4 lite")
 
 
 def attend_to_window(*arrays: Any, **settings: Any) -> Any:
@@ -38,10 +35,8 @@ def refuses_window(*arrays: Any, radius: int, **settings: Any) -> str | None:
 
 def refuses(query: Any, key: Any, value: Any, *arguments: Any, **settings: Any) -> str | None:
     """Why arrays of these dtypes and head sizes, [..., k], cannot be attended with here."""
-    if (elsewhere := dispatch.runs_elsewhere("tpu")) is not None:
+    if (elsewhere := tpu.refuses()) is not None:
         return elsewhere
-    if not dispatch.interprets() and (kind := partition.device_kind()) in TOO_SMALL:
-        return f"needs the vector memory of a TPU v5e or later, and this is for a {kind}"
     if (other := other_weights(settings) or other_dtype(query, DTYPES)) is not None:
         return other
     size = max(query.shape[-1], value.shape[-1])

@@ -9,6 +9,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from spade_jax.ops.attention.pallas_tpu.heads import BLOCK, Heads
 from spade_jax.ops.precision import matmul_precision
+from spade_jax.ops.tpu import VMEM_BYTES
 
 # A score that is hidden, the least maximum of a query's scores, and the least sum of its weights:
 # where nothing is seen, exp(HIDDEN - FLOOR) is zero.
@@ -17,8 +18,6 @@ FLOOR = -1e20
 TINY = 1e-30
 # The segment of keys that no query sees.
 NO_SEGMENT = -(2**31)
-# Of the 64 MiB of a v5p's core.
-_VMEM_BYTES = 48 * 2**20
 NN, NT = ((1,), (0,)), ((1,), (1,))
 
 
@@ -71,7 +70,7 @@ def turned(x: Array) -> Array:
 def kernel_parameters() -> pltpu.CompilerParams:
     """Groups of heads may go to either core of a chip; what follows adds to what went before."""
     return pltpu.CompilerParams(
-        dimension_semantics=("parallel", "arbitrary", "arbitrary"), vmem_limit_bytes=_VMEM_BYTES
+        dimension_semantics=("parallel", "arbitrary", "arbitrary"), vmem_limit_bytes=VMEM_BYTES
     )
 
 

@@ -2,8 +2,8 @@
 
 A step of the grid has all blocks of all rows of a few features, which run side by side: what their
 blocks write, then the states carried from block to block, then what is read. States stay in vector
-memory meanwhile. Both directions lie in the lanes of one state, and are carried at once: one comes
-from the first block, the other from the last.
+memory meanwhile. Both directions are carried at once: one comes from the first block, the other
+from the last.
 
 Where runs end within blocks, inputs and outputs are masked as `chunked` says; the masks are bits of
 one number for each token.
@@ -24,7 +24,8 @@ from jax.experimental.pallas import tpu as pltpu
 
 from spade_jax.ops.products import product
 from spade_jax.ops.ssm.kernel import keep
-from spade_jax.ops.ssm.pallas_tpu.operations import TILE, VMEM_BYTES
+from spade_jax.ops.ssm.pallas_tpu.operations import TILE
+from spade_jax.ops.tpu import VMEM_BYTES
 from spade_jax.places import place
 
 # Rows that a product has, at most.

@@ -6,7 +6,7 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
-from spade_jax.ops import dispatch
+from spade_jax.ops import dispatch, tpu
 from spade_jax.ops.ssm import chunked
 from spade_jax.ops.ssm.kernel import BlockOperators
 from spade_jax.ops.ssm.sequence import SequenceShards
@@ -14,8 +14,6 @@ from spade_jax.ops.ssm.sequence import SequenceShards
 LANES, _SUBLANES = 128, 8
 # Rows come in whole tiles of bfloat16; so many features run side by side, at most.
 TILE, FEATURES = 16, 8
-# Of what a v5p's core has, 64 MiB.
-VMEM_BYTES = 48 * 2**20
 
 
 def run(
@@ -74,7 +72,7 @@ def refuses(
     operators: BlockOperators, u: Array, runs: Any, shards: SequenceShards, dtype: Any
 ) -> str | None:
     """Why such a state space cannot be run with here."""
-    if (elsewhere := dispatch.runs_elsewhere("tpu")) is not None:
+    if (elsewhere := tpu.refuses()) is not None:
         return elsewhere
     if not operators.transitions:
         return "takes sequences of several blocks, and this is one"
@@ -95,7 +93,7 @@ def refuses(
         return f"takes states of whole multiples of {_SUBLANES}, and this is {n}"
     if _features(operators, u, runs) is None:
         return (
-            f"keeps all tokens of a feature in the {VMEM_BYTES >> 20} MiB of vector memory, and "
+            f"keeps all tokens of a feature in {tpu.VMEM_BYTES >> 20} MiB of vector memory, and "
             f"these are {u.shape[0]} x {u.shape[1]}"
         )
     return None
@@ -126,7 +124,7 @@ def _features(operators: BlockOperators, u: Array, runs: Array | None) -> int | 
     tokens = rows * (2 * 3 * t * u.dtype.itemsize + (2 + 3) * LANES * 4)
     of_operators = 2 * 2 * (t * (t + 2 * LANES) + LANES * LANES) * 4
     masks = 0 if runs is None else 2 * rows * (t + LANES) * 4
-    fit = (VMEM_BYTES - masks) // (tokens + of_operators)
+    fit = (tpu.VMEM_BYTES - masks) // (tokens + of_operators)
     possible = [k for k in range(1, min(fit, FEATURES) + 1) if u.shape[2] % k == 0]
     return max(possible, default=None)
 

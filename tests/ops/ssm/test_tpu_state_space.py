@@ -95,7 +95,7 @@ def arguments_of(batch=1, shards=1, **change):
         (dict(shards=2), "takes whole sequences, and these are in 2 pieces"),
         (dict(channels=3), "takes one channel, and these are 3"),
         (dict(n=65), "takes up to 128 states in all directions, and these are 2 x 65"),
-        (dict(batch=2**20), "keeps all tokens of a feature in the 48 MiB of vector memory"),
+        (dict(batch=2**20), "keeps all tokens of a feature in 48 MiB of vector memory"),
         (dict(interpreted=False), "runs on a tpu, and this is for a cpu"),
         (dict(on_tpu=True), "takes chunk lengths of whole multiples of 128, and this is 8"),
         (dict(on_tpu=True, chunk=128, length=256, n=4), "takes states of whole multiples of 8"),
@@ -128,7 +128,7 @@ def test_a_tpu_s_default(monkeypatch, length, best):
 @pytest.mark.parametrize("topology", ["v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
 def test_the_compiler_takes_them(on_eight_devices, topology):
     pytest.importorskip("libtpu")
-    found = on_eight_devices(Path(__file__).with_name("compile_tpu_kernels.py"), topology)
+    found = on_eight_devices(Path(__file__).with_name("compile_tpu_state_space.py"), topology)
     assert found
     for name, compiled in found.items():
         assert compiled == ["state_space_backward", "state_space_forward"], name

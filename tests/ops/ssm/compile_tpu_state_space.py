@@ -1,7 +1,7 @@
-"""Run by test_tpu_kernels.py: compiles the chunked state space, forward and backward, for TPUs that
+"""Run by test_tpu_state_space.py: compiles the chunked state space, forward and backward, for TPUs that
 are not here; prints as JSON which kernels each program has.
 
-    python compile_tpu_kernels.py v5e:2x2
+    python compile_tpu_state_space.py v5e:2x2
 """
 
 import json
