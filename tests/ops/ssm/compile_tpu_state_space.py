@@ -1,5 +1,5 @@
-"""Run by test_tpu_state_space.py: compiles the chunked state space, forward and backward, for TPUs that
-are not here; prints as JSON which kernels each program has.
+"""Run by test_tpu_state_space.py: compiles the chunked state space, forward and backward, for TPUs
+that are not here; prints as JSON which kernels each program has.
 
     python compile_tpu_state_space.py v5e:2x2
 """
