@@ -116,13 +116,10 @@ def run_from(
     matrices, write, read, transitions, _ = operators
     assert write is not None
     assert read is not None
-    batch, length, _ = u.shape
-    t = matrices.shape[1]
-    padding = -length % t
-    x = features_first(jnp.pad(u, ((0, 0), (0, padding), (0, 0))), t)
+    length, t = u.shape[1], matrices.shape[1]
+    x, runs = in_blocks(u, runs, t, -(-length // t))
     borders = passes = None
     if runs is not None:
-        runs = jnp.pad(runs, ((0, 0), (0, padding)), mode="edge").reshape(batch, -1, t)
         borders = borders_of(runs, start, shards)
         passes = borders.keep.astype(write.dtype)[None]
         passes = _in_own_order(passes, shards.directions)[0]
@@ -133,6 +130,16 @@ def run_from(
     entering = _in_own_order(entering, shards.directions)
     y = _outputs(x, entering, matrices, read, borders)
     return tokens_first(y, t, length), jnp.moveaxis(left, 0, 2)
+
+
+def in_blocks(
+    u: jax.Array, runs: jax.Array | None, t: int, blocks: int
+) -> tuple[jax.Array, jax.Array | None]:
+    """u [b, l, d] as [d, b, m, t] and its runs, if there are any, as [b, m, t]: so many blocks, of
+    which the last ones are filled up."""
+    padding = (0, 0), (0, blocks * t - u.shape[1])
+    x = features_first(jnp.pad(u, (*padding, (0, 0))), t)
+    return x, None if runs is None else jnp.pad(runs, padding, mode="edge").reshape(-1, blocks, t)
 
 
 def features_first(u: jax.Array, t: int) -> jax.Array:
@@ -179,6 +186,16 @@ class Borders(NamedTuple):
     leaving: jax.Array
     keep: jax.Array
 
+    @property
+    def leaves(self) -> jax.Array:
+        """Whether a token is of the run with which each direction leaves, [s, b, m, t]."""
+        return self.runs[None] == self.leaving[..., None]
+
+    @property
+    def enters(self) -> jax.Array:
+        """Whether a token is of the run that each direction comes from, [s, b, m, t]."""
+        return self.runs[None] == self.entered[..., None]
+
 
 def borders_of(runs: jax.Array, start: Start | None, shards: SequenceShards) -> Borders:
     """Of runs [b, m, t]."""
@@ -215,8 +232,7 @@ def _write(x: jax.Array, write: jax.Array, borders: Borders | None) -> jax.Array
 
     def cut(arrays: tuple[jax.Array, ...], borders: Borders) -> jax.Array:
         x, write = arrays
-        leaves = borders.runs[None] == borders.leaving[..., None]
-        return product("dsbmt,dstn->dsbmn", _masked(x[:, None], leaves), write)
+        return product("dsbmt,dstn->dsbmn", _masked(x[:, None], borders.leaves), write)
 
     return _whole_or_cut(whole, cut, (x, write), borders)
 
@@ -239,9 +255,8 @@ def _outputs(
 
     def cut(arrays: tuple[jax.Array, ...], borders: Borders) -> jax.Array:
         x, entering, matrices, read = arrays
-        enters = borders.runs[None] == borders.entered[..., None]
         y = product("dsbmn,dskn->dsbmk", entering, read, beside=x)
-        y = _masked(y, _each_channel(enters, y)).sum(axis=1)
+        y = _masked(y, _each_channel(borders.enters, y)).sum(axis=1)
         return y + _within_runs(x, matrices, borders.runs)
 
     return _whole_or_cut(whole, cut, (x, entering, matrices, read), borders)

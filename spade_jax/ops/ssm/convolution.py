@@ -113,9 +113,8 @@ def convolve(
         u: jax.Array,
         segment_ids: jax.Array | None,
     ) -> jax.Array:
-        t = chunk_length if u.shape[1] % chunk_length == 0 else u.shape[1]
         if exchanges:
-            u = _exchanged(u[:, :, None], t, 0, 2)[:, :, 0]
+            u = _exchanged(u[:, :, None], chunk_length, 0, 2)[:, :, 0]
             if segment_ids is not None:
                 segment_ids = partition.all_rows(segment_ids)
         y = _convolve(
@@ -132,7 +131,7 @@ def convolve(
             implementation=implementation,
             num_shards=1 if axes[1] is None else partition.sequence_shards(),
         )
-        return _exchanged(y, t, 2, 0) if exchanges else y
+        return _exchanged(y, chunk_length, 2, 0) if exchanges else y
 
     run = partition.on_each_device(
         run,
@@ -145,10 +144,11 @@ def convolve(
 def _exchanged(x: jax.Array, t: int, split: int, concat: int) -> jax.Array:
     """x [b, l, c, d] with features (0) for rows (2), or rows for features.
 
-    It is sent in blocks of t tokens, [d, c, b, m, t], as the products within blocks take it: in
-    another order it would be copied on both sides of them.
+    It is sent in blocks of t tokens, [d, c, b, m, t], where they divide the sequence, as the
+    products within blocks take it: in another order it would be copied on both sides of them.
     """
     rows, length, *features = x.shape
+    t = t if length % t == 0 else length
     x = jnp.transpose(x.reshape(rows, -1, t, *features), (4, 3, 0, 1, 2))
     x = jnp.transpose(partition.exchange(x, split, concat), (2, 3, 4, 1, 0))
     return x.reshape(x.shape[0], length, *x.shape[3:])

@@ -64,7 +64,7 @@ class Given(NamedTuple):
       read: [d, t, n], to outputs from states.
       skip: what an input itself weighs in its output, float32 [d, 1, t].
       change: (A^t - I)^T of one direction, float32.
-      masks: int32 [r, t]; see `_masks`. None: nothing is masked.
+      masks: int32 [r, t]; see `operations`. None: nothing is masked.
       keep: float32 [r, n], 0 where a state ends on its way through a block. None: none does.
     """
 
@@ -76,6 +76,10 @@ class Given(NamedTuple):
     change: Any
     masks: Any
     keep: Any
+
+
+# Of what is given, the first ones are for each feature, and have gradients.
+_OF_FEATURES = Given._fields.index("masks")
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -99,7 +103,7 @@ def _run_backward(shape, saved, cotangents):
         shape,
         given,
         (entering, cotangents[0]),
-        tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in given[:6]),
+        tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in given[:_OF_FEATURES]),
         "state_space_backward",
     )
     names = Given._fields[: len(gradients)]
@@ -119,8 +123,8 @@ def _call(
     name: str,
 ) -> Any:
     """A kernel over the features; masks are the same for all."""
-    of_features = [*given[:6], *further]
-    shared = [x for x in given[6:] if x is not None]
+    of_features = [*given[:_OF_FEATURES], *further]
+    shared = [x for x in given[_OF_FEATURES:] if x is not None]
 
     def spec(x: Any) -> pl.BlockSpec:
         return pl.BlockSpec((shape.features, *x.shape[1:]), lambda i: (i, 0, 0))
@@ -181,6 +185,10 @@ class _Group:
             y = y + self._of(self._product("rt,tk->rk", self._of(x, bit), of_round), bit)
         return y
 
+    def outputs(self, x: Array, states: Array, matrices: Array, read: Array, skip: Array) -> Array:
+        """y [r, t] of inputs and the states that enter."""
+        return self.within(x, matrices) + self.read(states, read) + skip * x
+
     @property
     def _ways(self) -> range:
         return range(len(self.shape.directions))
@@ -222,7 +230,6 @@ def _for_each_group(given: Given, shape: Shape, do: Callable[[Any, Any, _Group],
     """Does something with each feature, and its rows in groups of as many as there are at most."""
     count = given.x.shape[1]
     size = max(k for k in range(TILE, _ROWS + 1, TILE) if count % k == 0)
-
     groups = count // size
 
     def step(i: Any, _: None) -> None:
@@ -294,9 +301,9 @@ def _exact_product(x: Array, y_parts: list[Array]) -> Array:
 
 def _split(refs: Any, shape: Shape, further: int) -> tuple[Given, Any, Any]:
     """What the kernels are given: `Given`, what else there is, and outputs and scratch memory."""
-    of_features, rest = refs[: 6 + further], refs[6 + further :]
+    of_features, rest = refs[: _OF_FEATURES + further], refs[_OF_FEATURES + further :]
     shared, rest = (rest[:2], rest[2:]) if shape.packed else ((None, None), rest)
-    return Given(*of_features[:6], *shared), of_features[6:], rest
+    return Given(*of_features[:_OF_FEATURES], *shared), of_features[_OF_FEATURES:], rest
 
 
 def _side_by_side(carried: Any, g: Any, rows: Any, lanes: int) -> Array:
@@ -314,8 +321,8 @@ def _forward_kernel(*refs: Any, shape: Shape) -> None:
     def read(g: Any, rows: Any, group: _Group) -> None:
         x, states = _wide(given.x[g, rows]), _side_by_side(carried, g, rows, added.shape[2])
         entering[g, rows] = states
-        found = group.within(x, given.matrices[g]) + group.read(states, given.read[g])
-        y[g, rows] = (found + given.skip[g] * x).astype(y.dtype)
+        found = group.outputs(x, states, given.matrices[g], given.read[g], given.skip[g])
+        y[g, rows] = found.astype(y.dtype)
 
     _for_each_group(given, shape, write)
     _carry(added, given, carried, shape, reverse=False)
@@ -323,8 +330,8 @@ def _forward_kernel(*refs: Any, shape: Shape) -> None:
 
 
 def _backward_kernel(*refs: Any, shape: Shape) -> None:
-    given, (entering, d_y), (d_x, *outs) = _split(refs, shape, 2)
-    gradients, (added, *carried) = outs[:5], outs[5:]
+    given, (entering, d_y), rest = _split(refs, shape, 2)
+    (d_x, *gradients), (added, *carried) = rest[:_OF_FEATURES], rest[_OF_FEATURES:]
 
     def unread(g: Any, rows: Any, group: _Group) -> None:
         read = given.read[g]
@@ -335,7 +342,7 @@ def _backward_kernel(*refs: Any, shape: Shape) -> None:
         states, later = entering[g, rows], _side_by_side(carried, g, rows, added.shape[2])
 
         def run(x: Array, matrices: Array, write: Array, read: Array, skip: Array) -> Any:
-            y = group.within(x, matrices) + group.read(states, read) + skip * x
+            y = group.outputs(x, states, matrices, read, skip)
             return y, group.written(x, write)
 
         operators = given.matrices[g], given.write[g], given.read[g], given.skip[g]

@@ -11,9 +11,9 @@ from spade_jax.ops.ssm import chunked
 from spade_jax.ops.ssm.kernel import BlockOperators
 from spade_jax.ops.ssm.sequence import SequenceShards
 
-LANES, _SUBLANES = 128, 8
+_LANES, _SUBLANES = 128, 8
 # Rows come in whole tiles of bfloat16; so many features run side by side, at most.
-TILE, FEATURES = 16, 8
+TILE, _FEATURES = 16, 8
 
 
 def run(
@@ -32,12 +32,10 @@ def run(
     t = operators.matrices.shape[1]
     # What fills the last tile up is seen by nothing that counts.
     blocks = _blocks(length, t)
-    padding = blocks * t - length
-    x = chunked.features_first(jnp.pad(u, ((0, 0), (0, padding), (0, 0))), t)
+    x, runs = chunked.in_blocks(u, runs, t, blocks)
     masks = kept = None
     count, n = operators.write.shape[1], operators.write.shape[3]
     if runs is not None:
-        runs = jnp.pad(runs, ((0, 0), (0, padding)), mode="edge").reshape(batch, -1, t)
         borders = chunked.borders_of(runs, None, shards)
         masks = _masks(borders, t).reshape(-1, t)
         kept = jnp.repeat(jnp.moveaxis(borders.keep, 0, -1), n, axis=-1)
@@ -85,10 +83,10 @@ def refuses(
         return f"takes float32, and this is {operators.matrices.dtype}"
     assert operators.write is not None
     directions, _, n = operators.write.shape[1:]
-    if directions * n > LANES:
-        return f"takes up to {LANES} states in all directions, and these are {directions} x {n}"
-    if t % LANES and not dispatch.interprets():
-        return f"takes chunk lengths of whole multiples of {LANES}, and this is {t}"
+    if directions * n > _LANES:
+        return f"takes up to {_LANES} states in all directions, and these are {directions} x {n}"
+    if t % _LANES and not dispatch.interprets():
+        return f"takes chunk lengths of whole multiples of {_LANES}, and this is {t}"
     if n % _SUBLANES and not dispatch.interprets():
         return f"takes states of whole multiples of {_SUBLANES}, and this is {n}"
     if _features(operators, u, runs) is None:
@@ -115,23 +113,21 @@ def _blocks(length: int, t: int) -> int:
 def _features(operators: BlockOperators, u: Array, runs: Array | None) -> int | None:
     """How many run side by side, as far as the backward kernel's arrays fit into vector memory;
     None where not one does."""
-    t, rows = (
-        operators.matrices.shape[1],
-        u.shape[0] * _blocks(u.shape[1], operators.matrices.shape[1]),
-    )
+    t = operators.matrices.shape[1]
+    rows = u.shape[0] * _blocks(u.shape[1], t)
     # What comes and goes is there twice: x, dy and dx; states, of which there are three more; the
     # operators and their gradients; masks.
-    tokens = rows * (2 * 3 * t * u.dtype.itemsize + (2 + 3) * LANES * 4)
-    of_operators = 2 * 2 * (t * (t + 2 * LANES) + LANES * LANES) * 4
-    masks = 0 if runs is None else 2 * rows * (t + LANES) * 4
+    tokens = rows * (2 * 3 * t * u.dtype.itemsize + (2 + 3) * _LANES * 4)
+    of_operators = 2 * 2 * (t * (t + 2 * _LANES) + _LANES * _LANES) * 4
+    masks = 0 if runs is None else 2 * rows * (t + _LANES) * 4
     fit = (tpu.VMEM_BYTES - masks) // (tokens + of_operators)
-    possible = [k for k in range(1, min(fit, FEATURES) + 1) if u.shape[2] % k == 0]
+    possible = [k for k in range(1, min(fit, _FEATURES) + 1) if u.shape[2] % k == 0]
     return max(possible, default=None)
 
 
 def _filled(x: Array) -> Array:
     """With zeros up to whole lanes."""
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % LANES)])
+    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, -x.shape[-1] % _LANES)])
 
 
 def _lanes(x: Array) -> Array:
@@ -143,8 +139,7 @@ def _lanes(x: Array) -> Array:
 def _masks(borders: chunked.Borders, t: int) -> Array:
     """[b, m, t], bits: for each direction whether a token leaves with the block, and enters with
     it; then of each cut of `chunked.before_cuts` whether it is of its run."""
-    leaves = borders.runs[None] == borders.leaving[..., None]
-    enters = borders.runs[None] == borders.entered[..., None]
     of_rounds = [borders.runs == borders.runs[..., last] for last in chunked.before_cuts(t)]
-    bits = [bit.astype(jnp.int32) << k for k, bit in enumerate([*leaves, *enters, *of_rounds])]
+    found = [*borders.leaves, *borders.enters, *of_rounds]
+    bits = [bit.astype(jnp.int32) << k for k, bit in enumerate(found)]
     return functools.reduce(jnp.bitwise_or, bits)
